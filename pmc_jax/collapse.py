@@ -1,0 +1,178 @@
+"""Partial model collapse: the algorithm.
+
+Round by round, the model answers the forget questions itself, the answer least like its original one is kept, and it is fine-tuned on the kept answers
+together with retain data (Scholten et al., "Model Collapse Is Not a Bug but a Feature in Machine Unlearning for LLMs", ICLR 2026).
+"""
+
+import time
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from pmc_jax import config as settings
+from pmc_jax import questions, sampler
+from pmc_jax.checkpoint import Rounds
+from pmc_jax.draw import GREEDY, Warp
+from pmc_jax.errors import UserError
+from pmc_jax.generate import Generator, make_generator
+from pmc_jax.pretrained import Checkpoint
+from pmc_jax.prompts import Row, training_row
+from pmc_jax.reward import Memory, keep_best, score, select, unsolved
+from pmc_jax.timing import Clock
+from pmc_jax.train import Packing, make_recipe, start_packing, train_on
+from pmc_jax.update import TrainState, create_state
+
+
+class Forget(NamedTuple):
+    """The forget questions, ready to be sampled. texts: the questions; prompts: their padded tokens."""
+
+    texts: list[str]
+    prompts: sampler.Prompts
+
+
+def rounds_per_epoch(config: ConfigDict, num_questions: int) -> int:
+    """How many rounds cover all questions once."""
+    return -(-num_questions // (config.pmc.questions_per_round or num_questions))
+
+
+def round_questions(config: ConfigDict, num_questions: int, number: int) -> tuple[int, np.ndarray]:
+    """(epoch, indices of this round's questions): each epoch goes through all of them in an order drawn from (seed, epoch)."""
+    epoch, part = divmod(number, rounds_per_epoch(config, num_questions))
+    order = np.random.default_rng([config.seed, epoch]).permutation(num_questions)
+    size = config.pmc.questions_per_round or num_questions
+    return epoch, order[part * size : (part + 1) * size]
+
+
+def retain_rows_for(config: ConfigDict, epoch: int, which: np.ndarray, retain: list[Row]) -> list[Row]:
+    """One retain row per forget question, uniform, drawn from (seed, epoch, question)."""
+    return [retain[np.random.default_rng([config.seed, epoch, int(q)]).integers(len(retain))] for q in which]
+
+
+def round_batches(config: ConfigDict, text: Any, forget: Forget, memory: Memory, retain: list[Row], epoch: int, which: np.ndarray) -> list[list[Row]]:
+    """The training rows of a round's updates: stored answers and as many retain rows, `train.batch_size` of each an update."""
+    size = config.train.batch_size
+    batches = []
+    for part in (which[i : i + size] for i in range(0, len(which), size)):
+        rows = [training_row(text, forget.texts[q], memory.answers[q], config.train.max_length, group=1) for q in part]
+        batches.append(rows + retain_rows_for(config, epoch, part, retain))
+    return batches
+
+
+def collapse_round(config, generator: Generator, forget: Forget, memory: Memory, number: int, which: np.ndarray, clock: Clock):
+    """Steps 1-5 of a round: sample, score, select, remember. Returns the memory and what was seen, one dict a sampled question."""
+    todo = unsolved(memory, which, config.pmc.skip_solved)
+    if not len(todo):
+        return memory, []
+    todo = todo[np.argsort([memory.lengths[q] for q in todo], kind="stable")]
+    with clock.phase("sample"):
+        tokens = generator.tokens(sampler.Prompts(*(x[todo] for x in forget.prompts)), round_index=number)
+        answers = [[generator.text.read(t) for t in samples] for samples in tokens]
+    with clock.phase("score"):
+        scores_QS = score([memory.references[q] for q in todo], answers, config.pmc.reward, config.pmc.min_words)
+        seeds = [[config.seed, number, int(forget.prompts.keys_Q[q])] for q in todo]
+        chosen = select(scores_QS, config.pmc.selection, config.pmc.selection_temperature, seeds)
+    picks = [samples[c] for samples, c in zip(answers, chosen)]
+    picked = [float(row[c]) for row, c in zip(scores_QS, chosen)]
+    lengths = [[len(t) for t in samples] for samples in tokens]
+    memory = keep_best(memory, todo, picks, picked, [float(np.mean(n)) for n in lengths], always=not config.pmc.keep_best)
+    seen = [
+        {"question": forget.texts[q], "samples": a, "scores": s.tolist(), "chosen": int(c), "tokens": n, "stored_score": memory.scores[q]}
+        for q, a, s, c, n in zip(todo, answers, scores_QS, chosen, lengths)
+    ]
+    return memory, seen
+
+
+def summarise(number: int, epoch: int, memory: Memory, seen: list[dict[str, Any]], updates: list[dict[str, float]]) -> dict[str, Any]:
+    """One line about a round. reward = 1 - score, over all samples of the round; None when everything was solved."""
+    rewards = 1 - np.array([s["scores"] for s in seen]) if seen else None
+    known = [s for s in memory.scores if s is not None]
+    return {
+        "round": number,
+        "epoch": epoch,
+        "sampled_questions": len(seen),
+        "sampled_tokens": sum(sum(s["tokens"]) for s in seen),
+        "reward_mean": None if rewards is None else float(rewards.mean()),
+        "reward_std": None if rewards is None else float(rewards.std()),
+        "stored_score": float(np.mean(known)),
+        "solved": float(np.mean([s == 0.0 for s in memory.scores])),
+        "forget_loss": float(np.mean([u["forget_loss"] for u in updates])),
+        "retain_loss": float(np.mean([u["retain_loss"] for u in updates])),
+    }
+
+
+def check_sizes(config: ConfigDict, forget: list, retain: list) -> None:
+    """UserError when the data cannot fill what the settings ask for."""
+    for name, value in (("train.batch_size", config.train.batch_size), ("pmc.questions_per_round", config.pmc.questions_per_round)):
+        if value > len(forget):
+            raise UserError(f"{name}={value}: there are only {len(forget)} forget questions")
+    if not retain:
+        raise UserError("the retain data has no rows")
+
+
+def unlearn(
+    checkpoint: Checkpoint,
+    forget: list[Any],
+    retain: list[dict[str, str]],
+    config: ConfigDict | None = None,
+    *,
+    rounds: Rounds | None = None,
+    clock: Clock | None = None,
+    on_round: Callable[[dict[str, Any], list[dict[str, Any]], list[dict[str, float]]], None] | None = None,
+) -> tuple[Checkpoint, list[dict[str, Any]]]:
+    """Unlearn the forget questions by partial model collapse.
+
+    checkpoint: from `load`. forget: questions, as texts or as dicts with "question"; answers are not looked at. retain: dicts with "question" and "answer".
+    config: from `pmc_jax.config.default()`. rounds: where each round is saved, and from where a run is resumed. clock: adds up seconds by phase.
+    on_round: called after each round with its summary, what was sampled, and its updates' losses.
+    Returns the checkpoint with new parameters, and the history: one summary a round, that of earlier rounds included when resumed.
+    """
+    config = settings.check(config if config is not None else settings.default())
+    rows = [{"question": q} if isinstance(q, str) else q for q in forget]
+    questions.check_rows(rows, "forget", ("question",))
+    questions.check_rows(retain, "retain", ("question", "answer"))
+    check_sizes(config, rows, retain)
+    with clock or Clock() as clock:
+        warp = Warp(config.sample.temperature, config.sample.top_k, config.sample.top_p)
+        generator = make_generator(checkpoint, config, warp, config.sample.num_samples, capacity=config.pmc.questions_per_round or len(rows))
+        texts = [row["question"] for row in rows]
+        forget = Forget(texts, sampler.left_pad([generator.text.prompt(q) for q in texts], texts))
+        retain_rows = [training_row(generator.text, r["question"], r["answer"], config.train.max_length, group=2) for r in retain]
+        total = config.train.epochs * rounds_per_epoch(config, len(texts))
+        state, memory, packing, history = begin(checkpoint, config, generator, forget, retain_rows, rounds, clock)
+        for number in range(len(history), total):
+            start = time.perf_counter()
+            epoch, which = round_questions(config, len(texts), number)
+            memory, seen = collapse_round(config, generator.at(state.params), forget, memory, number, which, clock)
+            with clock.phase("update"):
+                batches = round_batches(config, generator.text, forget, memory, retain_rows, epoch, which)
+                state, packing, updates = train_on(checkpoint.model, make_recipe(config, len(texts)), state, batches, packing, config)
+            history.append(summarise(number, epoch, memory, seen, updates) | {"seconds": time.perf_counter() - start})
+            with clock.phase("save"):
+                if rounds:
+                    notes = {"memory": memory._asdict(), "packing": packing._asdict(), "history": history, "seconds": clock.seconds}
+                    rounds.save(number, state, notes)
+                if on_round:
+                    on_round(history[-1], seen, updates)
+    return checkpoint.replace(params=state.params), history
+
+
+def begin(checkpoint, config, generator: Generator, forget: Forget, retain_rows: list[Row], rounds: Rounds | None, clock: Clock):
+    """State, memory, packing and history before the next round: those of the last saved round, or fresh ones with the model's own answers."""
+    with clock.phase("load"):
+        state = create_state(checkpoint.params, make_recipe(config, len(forget.texts)))
+        if rounds and rounds.latest() is not None:
+            state, notes = rounds.restore(rounds.latest(), like=state)
+            clock.seconds.update({k: v for k, v in notes["seconds"].items() if k != "load"})
+            return TrainState(*state), Memory(**notes["memory"]), Packing(**notes["packing"]), notes["history"]
+    with clock.phase("sample"):
+        greedy = generator._replace(warp=GREEDY, num_samples=1, capacity=None).at(state.params)
+        tokens = [samples[0] for samples in greedy.tokens(forget.prompts)]
+    references = [generator.text.read(t) for t in tokens]
+    size = len(references)
+    memory = Memory(references, [""] * size, [None] * size, [float(len(t)) for t in tokens])
+    likely = [training_row(generator.text, q, a, config.train.max_length, group=1) for q, a in zip(forget.texts, references)]
+    packing = start_packing(config, likely, retain_rows, jax.tree.leaves(state.params)[0].sharding.mesh)
+    return state, memory, packing, []

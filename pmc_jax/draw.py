@@ -1,0 +1,78 @@
+"""One draw from next-token logits: temperature, then top-k, then top-p, in the order of the published runs."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+
+from pmc_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Warp:
+    """How logits become a distribution.
+
+    temperature: 0 = greedy. top_k: keep the k likeliest, 0 = all. top_p: then keep the smallest head of the distribution that holds top_p, 1 = all.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 50
+    top_p: float = 1.0
+
+    def __post_init__(self):
+        if not self.temperature >= 0:
+            raise UserError(f"sample.temperature={self.temperature}: must be 0 (greedy) or more")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"sample.top_p={self.top_p}: must be in (0, 1]")
+        if self.top_k < 0:
+            raise UserError(f"sample.top_k={self.top_k}: must be 0 (off) or more")
+
+
+GREEDY = Warp(temperature=0.0)
+
+
+def top_k(logits_BV: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
+    """The exact k largest logits and their ids, [B, k], largest first.
+
+    Two stages: the k largest lie in the k groups with the largest maxima, so only k * group entries are sorted instead of V.
+    """
+    B, V = logits_BV.shape
+    group = max(1, int((V / k) ** 0.5))
+    groups = -(-V // group)
+    if groups <= k:
+        return jax.lax.top_k(logits_BV, min(k, V))
+    padded_BV = jnp.pad(logits_BV, ((0, 0), (0, groups * group - V)), constant_values=-jnp.inf)
+    grouped_BGW = padded_BV.reshape(B, groups, group)
+    _, best_BK = jax.lax.top_k(jnp.max(grouped_BGW, axis=-1), k)
+    best_BK = jnp.sort(best_BK, axis=-1)  # candidates stay in vocabulary order, so that equal logits are ranked by id, as in a plain top-k
+    candidates_BKW = jnp.take_along_axis(grouped_BGW, best_BK[:, :, None], axis=1)
+    values_Bk, at_Bk = jax.lax.top_k(candidates_BKW.reshape(B, -1), k)
+    ids_Bk = jnp.take_along_axis(best_BK, at_Bk // group, axis=1) * group + at_Bk % group
+    return values_Bk, ids_Bk
+
+
+def candidates(logits_BV: jax.Array, warp: Warp) -> tuple[jax.Array, jax.Array]:
+    """Logits [B, C] and ids [B, C] of what may be drawn; -inf where top-p cut. softmax over C is the warped distribution."""
+    scaled_BV = logits_BV.astype(jnp.float32) / warp.temperature
+    V = scaled_BV.shape[-1]
+    if warp.top_k:
+        values_BC, ids_BC = top_k(scaled_BV, min(warp.top_k, V))
+    elif warp.top_p < 1:
+        values_BC, ids_BC = jax.lax.top_k(scaled_BV, V)
+    else:
+        return scaled_BV, jnp.broadcast_to(jnp.arange(V), scaled_BV.shape)
+    if warp.top_p < 1:
+        probs_BC = jax.nn.softmax(values_BC, axis=-1)
+        before_BC = jnp.cumsum(probs_BC, axis=-1) - probs_BC
+        values_BC = jnp.where((before_BC < warp.top_p) | (jnp.arange(values_BC.shape[1]) == 0), values_BC, -jnp.inf)
+    return values_BC, ids_BC
+
+
+def draw(logits_BV: jax.Array, keys_B: jax.Array, warp: Warp) -> jax.Array:
+    """One token id per row, int32 [B]. keys_B: one PRNG key per row; greedy ignores them."""
+    if warp.temperature == 0:
+        return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
+    values_BC, ids_BC = candidates(logits_BV, warp)
+    noise_BC = jax.vmap(lambda key: jax.random.gumbel(key, values_BC.shape[1:], jnp.float32))(keys_B)
+    choice_B = jnp.argmax(values_BC + noise_BC, axis=-1)
+    return jnp.take_along_axis(ids_BC, choice_B[:, None], axis=1)[:, 0].astype(jnp.int32)

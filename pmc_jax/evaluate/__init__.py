@@ -1,0 +1,1 @@
+"""What a model still knows: metrics as pure functions, one file per benchmark."""

@@ -1,0 +1,184 @@
+"""The parts both families are built from: norms, RoPE, attention over an explicit cache, the shared decoder.
+
+Axes: B batch row, T position, S cache slot, D width, N query head, K key/value head, G = N / K, H head width, F mlp width, V vocabulary.
+Numbers that decide are float32: norm statistics, RoPE angles, attention scores and softmax, logits.
+"""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pmc_jax.models.config import ModelConfig, Rope
+
+ACTIVATION = {
+    "silu": jax.nn.silu,
+    "relu": jax.nn.relu,
+    "gelu": functools.partial(jax.nn.gelu, approximate=False),
+    "gelu_new": functools.partial(jax.nn.gelu, approximate=True),
+    "gelu_pytorch_tanh": functools.partial(jax.nn.gelu, approximate=True),
+}
+
+# A cache is a list over layers of (k_BKHS, v_BKSH): the axis that a decode step contracts lies where a CPU or GPU matmul wants it.
+Cache = list[tuple[jax.Array, jax.Array]]
+
+init_weight = nn.initializers.normal(0.02)
+
+
+class RMSNorm(nn.Module):
+    eps: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        y = x.astype(jnp.float32)
+        y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + self.eps)
+        return scale * y.astype(x.dtype)
+
+
+class LayerNorm(nn.Module):
+    eps: float
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        scale = self.param("scale", nn.initializers.ones, (x.shape[-1],))
+        bias = self.param("bias", nn.initializers.zeros, (x.shape[-1],))
+        y = x.astype(jnp.float32)
+        y = y - jnp.mean(y, axis=-1, keepdims=True)
+        y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=-1, keepdims=True) + self.eps)
+        return (y * scale + bias).astype(x.dtype)
+
+
+def inverse_frequencies(rope: Rope, theta: float | jax.Array | None = None) -> jax.Array:
+    """Angle per position, [..., R/2] float32; linear and llama3 scaling applied (llama3: Llama 3.1 model card, RoPE scaling)."""
+    theta = jnp.asarray(rope.theta if theta is None else theta, jnp.float32)
+    freq = 1.0 / theta[..., None] ** (np.arange(0, rope.dim, 2, dtype=np.float32) / rope.dim)
+    if rope.type == "linear":
+        return freq / rope.factor
+    if rope.type == "llama3":
+        wavelength = 2 * np.pi / freq
+        low, high = rope.original_max_positions / rope.low_freq_factor, rope.original_max_positions / rope.high_freq_factor
+        smooth = (rope.original_max_positions / wavelength - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)
+        between = (1 - smooth) * freq / rope.factor + smooth * freq
+        return jnp.where(wavelength > low, freq / rope.factor, jnp.where(wavelength < high, freq, between))
+    return freq
+
+
+def rope_tables(rope: Rope, positions_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """cos and sin of every angle, [B, T, R/2] float32.
+
+    Dynamic NTK grows theta with the row's length once it passes `max_positions`; by row, so that a row does not depend on its neighbours.
+    """
+    if rope.type == "dynamic":
+        length_B = jnp.maximum(jnp.max(positions_BT, axis=1) + 1, rope.max_positions).astype(jnp.float32)
+        stretch_B = rope.factor * length_B / rope.max_positions - (rope.factor - 1)
+        freq_BR = inverse_frequencies(rope, rope.theta * stretch_B ** (rope.dim / (rope.dim - 2)))
+        angles = positions_BT[:, :, None].astype(jnp.float32) * freq_BR[:, None, :]
+    else:
+        angles = positions_BT[:, :, None].astype(jnp.float32) * inverse_frequencies(rope)
+    return jnp.cos(angles), jnp.sin(angles)
+
+
+def rotate(x_BTNH: jax.Array, cos_BTR: jax.Array, sin_BTR: jax.Array) -> jax.Array:
+    """Rotate the first 2R entries of each head (half-split pairing, as Hugging Face stores them); the rest passes through."""
+    half = cos_BTR.shape[-1]
+    cos, sin = cos_BTR[:, :, None, :], sin_BTR[:, :, None, :]
+    a, b, rest = jnp.split(x_BTNH, (half, 2 * half), axis=-1)
+    a, b = a.astype(jnp.float32), b.astype(jnp.float32)
+    turned = jnp.concatenate([a * cos - b * sin, b * cos + a * sin], axis=-1).astype(x_BTNH.dtype)
+    return jnp.concatenate([turned, rest], axis=-1)
+
+
+def attend(q_BTNH: jax.Array, k_BKHS: jax.Array, v_BKSH: jax.Array, mask_BTS: jax.Array) -> jax.Array:
+    """Grouped softmax attention, [B, T, N, H]; `mask` True = may look. A query that may look nowhere gets an average, not NaN."""
+    B, T, N, H = q_BTNH.shape
+    K = k_BKHS.shape[1]
+    # Group and position in one axis M = (N / K) * T, queries first: XLA's CPU backend is 5x slower on the same product in other orders.
+    q_BKMH = q_BTNH.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4).reshape(B, K, -1, H)
+    scores_BKMS = jnp.einsum("bkmh,bkhs->bkms", q_BKMH, k_BKHS, preferred_element_type=jnp.float32) * H**-0.5
+    mask_BMS = jnp.tile(mask_BTS, (1, N // K, 1))
+    weights_BKMS = jax.nn.softmax(jnp.where(mask_BMS[:, None], scores_BKMS, -1e30), axis=-1).astype(v_BKSH.dtype)
+    out_BKMH = jnp.einsum("bkms,bksh->bkmh", weights_BKMS, v_BKSH)
+    return out_BKMH.reshape(B, K, N // K, T, H).transpose(0, 3, 1, 2, 4).reshape(B, T, N, H)
+
+
+def project(module: nn.Module, name: str, x: jax.Array, equation: str, shape: tuple[int, ...], bias_shape: tuple[int, ...] | None) -> jax.Array:
+    """x times the parameter `name` by an einsum equation, plus `name`_bias where a bias shape is given."""
+    y = jnp.einsum(equation, x, module.param(name, init_weight, shape))
+    return y if bias_shape is None else y + module.param(f"{name}_bias", nn.initializers.zeros, bias_shape)
+
+
+class Attention(nn.Module):
+    """Self-attention; with a cache, new keys and values are written from `slot` on and all slots are looked at."""
+
+    config: ModelConfig
+    output_bias: bool
+
+    @nn.compact
+    def __call__(self, x_BTD, tables, mask_BTS, cache, slot):
+        c = self.config
+        D, N, K, H = c.width, c.num_heads, c.num_kv_heads, c.head_dim
+        bias = (lambda *shape: shape) if c.attention_bias else (lambda *shape: None)
+        q_BTNH = project(self, "query", x_BTD, "btd,dnh->btnh", (D, N, H), bias(N, H))
+        k_BTKH = project(self, "key", x_BTD, "btd,dkh->btkh", (D, K, H), bias(K, H))
+        v_BTKH = project(self, "value", x_BTD, "btd,dkh->btkh", (D, K, H), bias(K, H))
+        if c.qk_norm:
+            q_BTNH = LayerNorm(c.norm_eps, name="query_norm")(q_BTNH)
+            k_BTKH = LayerNorm(c.norm_eps, name="key_norm")(k_BTKH)
+        q_BTNH, k_BTKH = rotate(q_BTNH, *tables), rotate(k_BTKH, *tables)
+        k_BKHS, v_BKSH = k_BTKH.transpose(0, 2, 3, 1), v_BTKH.transpose(0, 2, 1, 3)
+        if cache is not None:
+            k_BKHS = jax.lax.dynamic_update_slice_in_dim(cache[0], k_BKHS.astype(cache[0].dtype), slot, axis=3)
+            v_BKSH = jax.lax.dynamic_update_slice_in_dim(cache[1], v_BKSH.astype(cache[1].dtype), slot, axis=2)
+        out_BTNH = attend(q_BTNH, k_BKHS, v_BKSH, mask_BTS)
+        out_BTD = project(self, "output", out_BTNH, "btnh,nhd->btd", (N, H, D), (D,) if self.output_bias else None)
+        return out_BTD, (k_BKHS, v_BKSH)
+
+
+class Decoder(nn.Module):
+    """Embedding, `num_layers` blocks, final norm; `unembed` gives the logits. A family fills in `block` and `final_norm`.
+
+    remat: recompute each block in the backward pass instead of keeping its activations.
+    """
+
+    config: ModelConfig
+    remat: bool = False
+
+    block = None  # nn.Module class: (config)(x_BTD, tables, mask_BTS, cache, slot) -> (x_BTD, (k_BKHS, v_BKSH))
+    final_norm = None  # nn.Module class: (eps)(x) -> x
+    head_bias = False
+
+    def setup(self):
+        c = self.config
+        self.embed = self.param("embed", init_weight, (c.vocab_size, c.width))
+        block = nn.remat(self.block) if self.remat else self.block
+        self.layers = [block(c, name=f"layer_{i}") for i in range(c.num_layers)]
+        self.norm = self.final_norm(c.norm_eps, name="final_norm")
+        if not c.tied_head:
+            self.head = self.param("head", init_weight, (c.vocab_size, c.width))
+        if self.head_bias:
+            self.head_b = self.param("head_bias", nn.initializers.zeros, (c.vocab_size,))
+
+    def __call__(self, tokens_BT, positions_BT, mask_BTS, cache: Cache | None = None, slot=0) -> tuple[jax.Array, Cache]:
+        """Final hidden states [B, T, D], and the keys and values.
+
+        tokens_BT, positions_BT: int32. mask_BTS: bool, which slots each position may look at (S = T without a cache).
+        cache: per layer (k_BKHS, v_BKSH); the T new entries are written at slots slot..slot+T-1 and the updated cache is returned.
+        Without a cache the fresh keys and values are returned in the same layout.
+        """
+        tables = rope_tables(self.config.rope, positions_BT)
+        x_BTD = self.embed[tokens_BT]
+        new_cache = []
+        for i, layer in enumerate(self.layers):
+            with jax.named_scope(f"layer_{i}"):
+                x_BTD, kv = layer(x_BTD, tables, mask_BTS, None if cache is None else cache[i], slot)
+            new_cache.append(kv)
+        return self.norm(x_BTD), new_cache
+
+    def unembed(self, hidden: jax.Array) -> jax.Array:
+        """Logits [..., V] in float32 of final hidden states [..., D]."""
+        table_VD = self.embed if self.config.tied_head else self.head
+        logits = jnp.einsum("...d,vd->...v", hidden, table_VD, preferred_element_type=jnp.float32)
+        return logits + self.head_b.astype(jnp.float32) if self.head_bias else logits

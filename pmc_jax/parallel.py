@@ -1,0 +1,59 @@
+"""Device meshes and layouts: which axis of which parameter lies on which axis of the mesh.
+
+The mesh has two axes, `data` and `model`. Training shards every weight's width D over `data` (FSDP) and its heads, mlp and vocabulary axes over
+`model`. Decoding keeps the `model` sharding and replicates over `data`, so that no weight is gathered per token.
+"""
+
+from typing import Any
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from pmc_jax.errors import UserError
+
+TENSOR_PARALLEL = {"N": "model", "K": "model", "F": "model", "V": "model"}
+LAYOUTS = {"train": TENSOR_PARALLEL | {"D": "data"}, "decode": TENSOR_PARALLEL}
+
+
+def make_mesh(data: int = -1, model: int = 1) -> Mesh:
+    """A (data, model) mesh over all devices; -1 = as many as are left."""
+    devices = jax.device_count()
+    data = devices // model if data == -1 else data
+    if data * model != devices:
+        raise UserError(f"mesh {data} x {model} (data x model) needs {data * model} devices, {devices} are here")
+    return jax.make_mesh((data, model), ("data", "model"), axis_types=(AxisType.Auto, AxisType.Auto))
+
+
+def param_spec(axes: str, sizes: dict[str, int], mesh: Mesh, layout: str) -> PartitionSpec:
+    """Where one parameter lies. axes: its letters, as "D N H". Vectors (norms, biases) are replicated over `data`."""
+    letters = axes.split()
+    spec = []
+    for letter in letters:
+        name = LAYOUTS[layout].get(letter)
+        if name == "data" and (len(letters) == 1 or sizes[letter] % mesh.shape["data"]):
+            name = None
+        if name == "model" and sizes[letter] % mesh.shape["model"]:
+            raise UserError(f"mesh.model={mesh.shape['model']} does not divide the model's axis {letter} of size {sizes[letter]}")
+        spec.append(name)
+    return PartitionSpec(*spec)
+
+
+def rows(mesh: Mesh) -> NamedSharding:
+    """Leading axis over `data`, the rest replicated."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The same on every device."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def mesh_of(params: Any) -> Mesh:
+    """The mesh that a parameter tree lies on."""
+    return jax.tree.leaves(params)[0].sharding.mesh
+
+
+def put(tree: Any, sharding: NamedSharding) -> Any:
+    """Host arrays (the same on every host) to global arrays; each host hands over only its own slices."""
+    return jax.tree.map(lambda x: jax.make_array_from_callback(np.shape(x), sharding, lambda index: np.asarray(x)[index]), tree)

@@ -1,0 +1,42 @@
+"""Seconds by phase, with XLA's compile time taken out of the phase it happened in."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+
+import jax
+
+PHASES = ("load", "compile", "sample", "score", "update", "save", "evaluate")
+
+
+class Clock:
+    """Adds up seconds by phase. Used as a context for as long as it listens to JAX's compile events."""
+
+    def __init__(self, seconds: dict[str, float] | None = None):
+        self.seconds = dict.fromkeys(PHASES, 0.0) | (seconds or {})
+        self._compiled = 0.0
+
+    def __enter__(self) -> "Clock":
+        jax.monitoring.register_event_duration_secs_listener(self._on_event)
+        return self
+
+    def __exit__(self, *_) -> None:
+        jax.monitoring.unregister_event_duration_listener(self._on_event)
+
+    def _on_event(self, event: str, seconds: float, **_) -> None:
+        if event.startswith("/jax/core/compile/"):
+            self._compiled += seconds
+
+    @contextlib.contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Time spent inside is booked to `name`, compilation inside to "compile". Phases do not nest."""
+        start, compiled = time.perf_counter(), self._compiled
+        try:
+            yield
+        finally:
+            compile_seconds = self._compiled - compiled
+            self.seconds["compile"] += compile_seconds
+            self.seconds[name] += time.perf_counter() - start - compile_seconds
+
+    def total(self) -> float:
+        return sum(self.seconds[p] for p in PHASES)

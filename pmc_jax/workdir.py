@@ -1,0 +1,102 @@
+"""A run's folder: frozen settings, metrics, samples, answers, result. A run resumes in it; a run with other settings is refused."""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+from pathlib import Path
+from typing import Any
+
+from pmc_jax.errors import UserError
+from pmc_jax.questions import Rows
+
+PACKAGES = ("pmc-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "rouge-score", "numpy")
+
+
+def write_json(file: Path, value: Any) -> None:
+    """Write JSON so that the file is there whole or not at all."""
+    partial = file.with_suffix(".partial")
+    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(partial, file)
+
+
+def write_lines(file: Path, rows: list[dict[str, Any]]) -> None:
+    """Write JSONL, whole or not at all."""
+    partial = file.with_suffix(".partial")
+    partial.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
+    os.replace(partial, file)
+
+
+def read_json(file: Path) -> Any | None:
+    """The file's value; None when it is not there."""
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
+
+
+def read_lines(file: Path) -> list[dict[str, Any]]:
+    """The rows of a JSONL file; a last line cut by a kill is left out, [] when there is no file."""
+    if not file.exists():
+        return []
+    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def data_hash(rows: Rows) -> str:
+    """SHA-256 of rows' content."""
+    return hashlib.sha256(json.dumps(rows, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+
+
+def versions() -> dict[str, str]:
+    """Versions of Python and of the packages that numbers depend on."""
+    found = {"python": platform.python_version()}
+    for name in PACKAGES:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            found[name] = "not installed as a package"
+    return found
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """`name: old -> new` for each setting or data hash that differs."""
+    return [f"{k}: {old.get(k)!r} there, {new.get(k)!r} now" for k in sorted(old.keys() | new.keys()) if old.get(k) != new.get(k)]
+
+
+class Workdir:
+    """Paths and small files of one run."""
+
+    def __init__(self, path: str):
+        self.path = Path(path)
+
+    def claim(self, verb: str, settings: dict[str, Any], data: dict[str, str]) -> None:
+        """Freeze the settings in config.json, or check them against those frozen before. UserError, with nothing written, when they differ."""
+        frozen = {"verb": verb, "settings": settings, "data": data, "versions": versions()}
+        old = read_json(self.path / "config.json")
+        if old is None:
+            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+                raise UserError(f"--workdir={self.path}: not empty and not a run of pmc-jax; choose another folder")
+            self.path.mkdir(parents=True, exist_ok=True)
+            write_json(self.path / "config.json", frozen)
+            return
+        differ = differences({"verb": old["verb"]} | old["settings"], {"verb": verb} | settings) + differences(old["data"], data)
+        if differ:
+            raise UserError(f"--workdir={self.path} holds a run with other settings; choose another folder or undo: {'; '.join(differ)}")
+
+    def file(self, name: str) -> Path:
+        """A file's path; its folder is made."""
+        file = self.path / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        return file
+
+    def result(self) -> dict[str, Any] | None:
+        """result.json of a finished run."""
+        return read_json(self.path / "result.json")
+
+    def drop_metrics_from(self, number: int) -> None:
+        """Forget lines of rounds that are about to be run again after a kill."""
+        file = self.file("metrics.jsonl")
+        write_lines(file, [r for r in read_lines(file) if r["round"] < number])
+
+    def add_metrics(self, rows: list[dict[str, Any]]) -> None:
+        with self.file("metrics.jsonl").open("a", encoding="utf-8") as out:
+            out.write("".join(json.dumps(r) + "\n" for r in rows))
