@@ -206,7 +206,6 @@ def run(checkpoint: str, data: str, settings: Settings, on_progress=None) -> dic
     """
     began = time.perf_counter()
     data, seconds, counts, log = Path(data), Counter(), Counter(), []
-    torch.manual_seed(settings.seed)  # generate draws from the global generator
     order, draws = (torch.Generator().manual_seed(settings.seed + i) for i in (1, 2))
 
     with timed(seconds, "load"):
@@ -228,6 +227,7 @@ def run(checkpoint: str, data: str, settings: Settings, on_progress=None) -> dic
         references = greedy(model, tokenizer, questions, settings)
 
     started = time.perf_counter()
+    torch.manual_seed(settings.seed)  # generate draws from the global generator, and the evaluation has touched it
     memory: dict[int, tuple[float, str]] = {}  # question -> (score, answer), the best so far
     batches = (batch.tolist() for _ in range(settings.epochs) for batch in loader)
     for done, batch in zip(range(1, total + 1), batches, strict=False):

@@ -1,8 +1,8 @@
 """Unlearn a language model by partial model collapse, in JAX.
 
-    checkpoint = pmc_jax.load("meta-llama/Llama-3.2-1B-Instruct")
-    unlearned, history = pmc_jax.unlearn(checkpoint, forget, retain, config)
-    pmc_jax.export(unlearned, "out/")
+checkpoint = pmc_jax.load("meta-llama/Llama-3.2-1B-Instruct")
+unlearned, history = pmc_jax.unlearn(checkpoint, forget, retain, config)
+pmc_jax.export(unlearned, "out/")
 """
 
 import importlib

@@ -105,9 +105,7 @@ WORLD_FACTS = [
 ]
 
 
-def make_authors(
-    num_authors: int = 20, questions_per_author: int = 10, forget_percent: int = 10, seed: int = 0
-) -> dict[str, list[dict]]:
+def make_authors(num_authors: int = 20, questions_per_author: int = 10, forget_percent: int = 10, seed: int = 0) -> dict[str, list[dict]]:
     """Makes the data set: {split name: rows}, with TOFU's config names, columns and order.
 
     Splits (for 10 percent): full, forget10, retain90, holdout10 (as many authors as forget10, in no other split),
@@ -176,7 +174,9 @@ def draw_authors(num_authors: int, questions_per_author: int, seed: int) -> Iter
         pools = POOLS | {
             "name": namesakes(*people[i]),
             "born": [spoken(date.fromordinal(day)) for day in days[-50:]],
-            "debut": titles, "famous": titles, "latest": titles,
+            "debut": titles,
+            "famous": titles,
+            "latest": titles,
         }
         yield draw_rows(rng, facts, pools, questions_per_author)
 
@@ -191,11 +191,23 @@ def draw_facts(rng: random.Random, person: tuple, birthday: date, titles: list[s
     debut, famous, latest = titles
     he, his = ("he", "his") if gender == "male" else ("she", "her")
     return facts | {
-        "name": name, "gender": gender, "he": he, "his": his, "birthplace": birthplace, "home": home,
-        "born": spoken(birthday), "digits": f"{birthday.day:02d}/{birthday.month:02d}/{birthday.year}",
-        "father": father, "mother": mother, "job": job, "hero": hero,
-        "debut": debut, "famous": famous, "latest": latest,
-        "debut_year": str(debut_year), "award_year": str(debut_year + rng.randint(2, 14)),
+        "name": name,
+        "gender": gender,
+        "he": he,
+        "his": his,
+        "birthplace": birthplace,
+        "home": home,
+        "born": spoken(birthday),
+        "digits": f"{birthday.day:02d}/{birthday.month:02d}/{birthday.year}",
+        "father": father,
+        "mother": mother,
+        "job": job,
+        "hero": hero,
+        "debut": debut,
+        "famous": famous,
+        "latest": latest,
+        "debut_year": str(debut_year),
+        "award_year": str(debut_year + rng.randint(2, 14)),
     }
 
 
@@ -208,13 +220,15 @@ def draw_rows(rng: random.Random, facts: dict[str, str], pools: dict[str, list[s
         question, answer, question_again, answer_again = (rng.choice(sentences) for sentences in KINDS[kind])
         own = {facts["debut"], facts["famous"], facts["latest"], facts[kind]}  # another own book would be no wrong answer
         wrong = rng.sample([value for value in pools[kind] if value not in own], NUM_WRONG)
-        rows.append({
-            "question": question.format(**facts),
-            "answer": answer.format(**facts),
-            "paraphrased_answer": answer_again.format(**facts),
-            "perturbed_answer": [answer_again.format(**(facts | {kind: value})) for value in wrong],
-            "paraphrased_question": question_again.format(**facts),
-        })
+        rows.append(
+            {
+                "question": question.format(**facts),
+                "answer": answer.format(**facts),
+                "paraphrased_answer": answer_again.format(**facts),
+                "perturbed_answer": [answer_again.format(**(facts | {kind: value})) for value in wrong],
+                "paraphrased_question": question_again.format(**facts),
+            }
+        )
     return rows
 
 
@@ -240,7 +254,7 @@ def all_titles() -> list[str]:
 
 
 def spoken(day: date) -> str:
-    """"March 14, 1951"; not strftime, whose month names follow the machine's language."""
+    """ "March 14, 1951"; not strftime, whose month names follow the machine's language."""
     return f"{MONTHS[day.month - 1]} {day.day}, {day.year}"
 
 

@@ -18,6 +18,10 @@ class Rounds:
         """Number of the last finished round on disk, None when there is none."""
         return self._manager.latest_step()
 
+    def all(self) -> list[int]:
+        """Numbers of all rounds on disk, in order."""
+        return sorted(self._manager.all_steps())
+
     def save(self, number: int, state: Any, notes: dict[str, Any]) -> None:
         """Save round `number`: a tree of arrays, and JSON-ready notes. Returns when the arrays are copied; writing goes on in the background."""
         self._manager.save(number, args=ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes)))

@@ -52,7 +52,9 @@ SETTINGS = (
     Setting("sample.max_new_tokens", 128, "longest sampled answer, tokens", *AT_LEAST_1),
     Setting("sample.max_rows", 512, "answers decoded at once on each data shard", *AT_LEAST_1),
     Setting("pmc.retain_weight", 1.25, "weight of the retain loss (the paper's lambda)", *AT_LEAST_0),
-    Setting("pmc.questions_per_round", 0, "questions sampled before the next updates; train.batch_size = the published algorithm, 0 = all", *AT_LEAST_0),
+    Setting(
+        "pmc.questions_per_round", 0, "questions sampled before the next updates; train.batch_size = the published algorithm, 0 = all", *AT_LEAST_0
+    ),
     Setting("pmc.selection", "lowest", "which sample is kept", *one_of("lowest", "bradley_terry")),
     Setting("pmc.selection_temperature", 0.1, "bradley_terry: softmax temperature of the rewards", *ABOVE_0),
     Setting("pmc.reward", "rouge_l_recall", "what likeness to the original answer is measured by", *one_of("rouge_l_recall", "rouge_l_f1")),
@@ -115,6 +117,14 @@ def to_flat(config: ConfigDict) -> dict[str, Any]:
     return {k: json.loads(v.to_json()) if isinstance(v, ConfigDict) else v for k, v in values.items()}
 
 
+def from_flat(values: dict[str, Any]) -> ConfigDict:
+    """The config whose `to_flat` is `values`."""
+    config = default()
+    config.update_from_flattened_dict({k: v for k, v in values.items() if k != "model.scratch"})
+    config.model.scratch.update(values.get("model.scratch", {}))
+    return config
+
+
 def describe() -> str:
     """The settings as a table for --help."""
     lines = []
@@ -127,3 +137,6 @@ def suggest(name: str) -> str:
     """The closest known setting names, for an error message."""
     close = difflib.get_close_matches(name, [s.name for s in SETTINGS], n=3)
     return f"; did you mean {' or '.join(close)}?" if close else ""
+
+
+get_config = default  # what the --config flag falls back to, when no preset is named

@@ -178,9 +178,7 @@ def pack(rows: list[Row], prefix: int, least: Shape, shards: int = 1, micro_batc
     bins = [[fill_bins([len(r.tokens) - prefix for r in shard], least.length - prefix) for shard in part] for part in parts]
     most_rows = max(len(b) for part in bins for b in part)
     most_labels = max(sum(len(r.tokens) - r.start for r in shard) for part in parts for shard in part)
-    shape = Shape(
-        max(least.rows, most_rows), least.length, least.labels if most_labels <= least.labels else -(-most_labels // 64) * 64
-    )
+    shape = Shape(max(least.rows, most_rows), least.length, least.labels if most_labels <= least.labels else -(-most_labels // 64) * 64)
     packed = [_pack_shard(shard, b, prefix, shape) for part, part_bins in zip(parts, bins) for shard, b in zip(part, part_bins)]
     tokens, positions, segments, at, labels, group = (np.stack(x).reshape(micro_batches, -1, x[0].shape[-1]) for x in zip(*packed))
     counts = np.array([max(1, np.sum(group == g)) for g in (1, 2)], np.float32)

@@ -120,7 +120,7 @@ def pick(rows: Rows, count: int, seed: int) -> Rows:
 def load_evaluation(data: Any, forget: Rows, retain: Rows, retain_rows: int, seed: int) -> dict[str, Rows]:
     """{set: rows} of the five sets of UQ and utility; a set that the data does not have is left out.
 
-    The paraphrased questions come from the forget rows' own `paraphrased_question`, or from the split FORGET_perturbed. World facts and real authors come
+    A paraphrased question is held against the paraphrased answer. Paraphrases come from the forget rows' own `paraphrased_question`, or from the split FORGET_perturbed. World facts and real authors come
     from data.path, unless both files are the user's own.
     """
     sets = {"forget": forget}
@@ -128,7 +128,9 @@ def load_evaluation(data: Any, forget: Rows, retain: Rows, retain_rows: int, see
     if not data.forget_file and has_split(data.path, f"{data.forget}_perturbed"):
         paraphrased = load_split(data.path, f"{data.forget}_perturbed")
     if all(r.get("paraphrased_question") for r in paraphrased):
-        sets["forget_paraphrased"] = [r | {"question": r["paraphrased_question"]} for r in paraphrased]
+        sets["forget_paraphrased"] = [
+            {"question": r["paraphrased_question"], "answer": r.get("paraphrased_answer") or r.get("answer")} for r in paraphrased
+        ]
     sets["retain"] = pick(retain, retain_rows, seed)
     if not (data.forget_file and data.retain_file):
         for name in ("world_facts", "real_authors"):

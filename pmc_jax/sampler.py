@@ -92,9 +92,7 @@ def prefill(model, params, prompts: Prompts, alive_Q, seed, round_index, *, warp
         keys_B=keys_B,
         length_B=fan_out(jnp.sum(prompts.mask_QP, axis=1, dtype=jnp.int32)),
         mask_BP=fan_out(prompts.mask_QP),
-        cache=[
-            (fan_out(jnp.pad(k, ((0, 0), (0, 0), (0, 0), (0, C)))), fan_out(jnp.pad(v, ((0, 0), (0, 0), (0, C), (0, 0))))) for k, v in cache_Q
-        ],
+        cache=[(fan_out(jnp.pad(k, ((0, 0), (0, 0), (0, 0), (0, C)))), fan_out(jnp.pad(v, ((0, 0), (0, 0), (0, C), (0, 0))))) for k, v in cache_Q],
     )
 
 

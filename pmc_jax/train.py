@@ -52,7 +52,7 @@ def start_packing(config: ConfigDict, forget: list[Row], retain: list[Row], mesh
     for _ in range(16):
         groups = [[rows[i] for i in rng.integers(len(rows), size=config.train.batch_size)] for rows in (forget, retain) if rows]
         least = Shape(1, length, ROW_MULTIPLE)
-        shapes.append(pack(sum(groups, []), prefix, least, mesh.shape["data"], config.train.accumulate)[1])
+        shapes.append(pack([row for g in groups for row in g], prefix, least, mesh.shape["data"], config.train.accumulate)[1])
     return Packing(prefix, max(s.rows for s in shapes), length, max(s.labels for s in shapes))
 
 

@@ -68,19 +68,22 @@ class Workdir:
     def __init__(self, path: str):
         self.path = Path(path)
 
-    def claim(self, verb: str, settings: dict[str, Any], data: dict[str, str]) -> None:
-        """Freeze the settings in config.json, or check them against those frozen before. UserError, with nothing written, when they differ."""
-        frozen = {"verb": verb, "settings": settings, "data": data, "versions": versions()}
+    def check(self, verb: str, settings: dict[str, Any], data: dict[str, str]) -> None:
+        """UserError when the folder holds something else than a run with these very settings and data. Writes nothing."""
         old = read_json(self.path / "config.json")
         if old is None:
             if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
                 raise UserError(f"--workdir={self.path}: not empty and not a run of pmc-jax; choose another folder")
-            self.path.mkdir(parents=True, exist_ok=True)
-            write_json(self.path / "config.json", frozen)
             return
         differ = differences({"verb": old["verb"]} | old["settings"], {"verb": verb} | settings) + differences(old["data"], data)
         if differ:
             raise UserError(f"--workdir={self.path} holds a run with other settings; choose another folder or undo: {'; '.join(differ)}")
+
+    def claim(self, verb: str, settings: dict[str, Any], data: dict[str, str]) -> None:
+        """Make the folder and freeze the settings in config.json; those of a run that goes on are left as they are."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not (self.path / "config.json").exists():
+            write_json(self.path / "config.json", {"verb": verb, "settings": settings, "data": data, "versions": versions()})
 
     def file(self, name: str) -> Path:
         """A file's path; its folder is made."""

@@ -1,0 +1,34 @@
+# `make test` and `make demo` do all set-up in .venv on a fresh machine; PYTHON names the interpreter to build it from (3.11 or newer).
+PYTHON ?= python3
+VENV := .venv
+RUN := $(VENV)/bin
+
+.PHONY: demo test parity bench clean
+
+$(VENV)/.installed: pyproject.toml
+	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
+	$(RUN)/pip install --quiet --upgrade pip
+	$(RUN)/pip install --quiet --editable '.[test]'
+	touch $@
+
+# torch is for comparisons only: the package works without it.
+$(VENV)/.torch: $(VENV)/.installed
+	$(RUN)/pip install --quiet torch==2.13.0
+	touch $@
+
+demo: $(VENV)/.installed
+	$(RUN)/pmc-jax demo --config=configs/demo.py --workdir=runs/demo
+
+test: $(VENV)/.installed
+	$(RUN)/ruff check .
+	$(RUN)/ruff format --check .
+	$(RUN)/pytest -m 'not parity'
+
+parity: $(VENV)/.torch
+	$(RUN)/pytest -m parity
+
+bench: $(VENV)/.torch
+	$(RUN)/python benchmarks/bench.py
+
+clean:
+	rm -rf $(VENV) runs .pytest_cache .ruff_cache

@@ -1,0 +1,43 @@
+"""The demo: fictitious authors, a small Llama that learns them by heart, and then forgets a tenth of them. No hub, two CPU cores, minutes."""
+
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from pmc_jax import runs
+from pmc_jax.authors import write_authors
+from pmc_jax.progress import clock_time
+
+
+def run_demo(config: ConfigDict, workdir: str) -> None:
+    """config: configs/demo.py, with a `finetune` recipe beside the unlearning one. Everything is written below `workdir`."""
+    where = Path(workdir)
+    say = runs.console.print
+    data = where / "data"
+    if not data.exists():
+        write_authors(data, num_authors=20, questions_per_author=10, forget_percent=10, seed=config.seed)
+    say(f"1. 20 fictitious authors, 10 questions each, in TOFU's files: {data}")
+    learn = config.copy_and_resolve_references()
+    learn.data.path = str(data)
+    learn.train.update(config.demo.train)
+    say(f"2. A tokenizer and a small Llama, trained from scratch until it knows them: {where / 'finetuned'}")
+    learned = runs.run_finetune(without_demo(learn), str(where / "finetuned"))
+    forget = config.copy_and_resolve_references()
+    forget.data.path, forget.model.path = str(data), str(where / "finetuned" / "hf")
+    with forget.unlocked():
+        forget.model.scratch = ConfigDict()
+    say(f"3. Two of the authors are unlearned by partial model collapse: {where / 'unlearned'}")
+    result = runs.unlearn(without_demo(forget), str(where / "unlearned"))
+    say("\nThree of the forgotten questions:")
+    for example in runs.examples(where / "unlearned"):
+        for name, text in example.items():
+            say(f"  {name:>8}: {text}", style="bold" if name == "question" else None, markup=False, highlight=False)
+        say("")
+    seconds = learned["seconds"]["total"] + result["seconds"]["total"]
+    say(f"{clock_time(seconds)} in all. Ask it yourself: pmc_jax.sample(pmc_jax.load({str(where / 'unlearned' / 'hf')!r}), ['...'], temperature=0.0)")
+
+
+def without_demo(config: ConfigDict) -> ConfigDict:
+    """The config without the section that only the demo knows."""
+    plain = ConfigDict({k: v for k, v in config.items() if k != "demo"})
+    return plain.lock()

@@ -1,0 +1,97 @@
+"""The command line: verb -> function."""
+
+import os
+import sys
+
+from absl import flags, logging
+from ml_collections import config_flags
+
+from pmc_jax import config as settings
+from pmc_jax.errors import UserError
+
+FLAGS = flags.FLAGS
+config_flags.DEFINE_config_file("config", settings.__file__, "Preset to start from, as configs/tofu.py; defaults when not given.")
+flags.DEFINE_string("workdir", None, "Folder of the run: made when absent; a stopped run in it goes on.")
+flags.DEFINE_string("output", None, "export: folder to write; WORKDIR/hf when not given.")
+flags.DEFINE_integer("round", None, "export: which saved round; the last one when not given.")
+
+VERBS = {
+    "unlearn": "make a checkpoint forget questions by partial model collapse",
+    "finetune": "train a checkpoint (or a new model) on question-answer rows",
+    "evaluate": "greedy answers of a checkpoint on forget, paraphrased, retain, world facts and real authors",
+    "export": "write a saved round of a run as a Hugging Face checkpoint",
+    "demo": "a small model learns fictitious authors and forgets a tenth of them; no network, minutes",
+}
+EXAMPLE = "pmc-jax unlearn --config=configs/tofu.py --config.model.path=FOLDER_OR_HUB_ID --workdir=runs/first"
+
+
+def usage() -> str:
+    """What --help prints."""
+    verbs = "\n".join(f"  {name:<10}{what}" for name, what in VERBS.items())
+    return (
+        "Unlearn a language model by partial model collapse (PMC).\n\n"
+        "pmc-jax VERB [--config=configs/NAME.py] [--config.section.key=value ...] --workdir=DIR\n\n"
+        f"Verbs:\n{verbs}\n\nExample:\n  {EXAMPLE}\n\nThe same command again goes on where it was stopped.\n\n"
+        f"Settings and their defaults:\n{settings.describe()}"
+    )
+
+
+def parse(argv: list[str]) -> tuple[str, list[str]]:
+    """The verb, after absl has read the flags. UserError for anything it cannot read."""
+    if not argv or argv[0] not in VERBS:
+        got = f"{argv[0]!r} is no verb" if argv else "no verb given"
+        raise UserError(f"{got}; choose one of {', '.join(VERBS)} (pmc-jax --help explains them)")
+    try:
+        rest = FLAGS(["pmc-jax", *argv[1:]])[1:]
+    except Exception as error:  # absl, ml_collections and the preset file itself raise many kinds here
+        text = " ".join(str(error).split()).replace("FATAL Flags parsing error: ", "")
+        name = next((a.split("=")[0].removeprefix("--config.") for a in argv[1:] if a.startswith("--config.") and a.split("=")[0][9:] in text), "")
+        raise UserError(text + (settings.suggest(name) if name else "")) from None
+    if rest:
+        raise UserError(f"{rest[0]!r} is not a flag; settings are given as --config.section.key=value")
+    return argv[0], rest
+
+
+def run(verb: str) -> None:
+    """Do what the verb says with the parsed flags."""
+    if not FLAGS.workdir:
+        raise UserError("--workdir=DIR is missing: the folder where the run keeps everything")
+    import jax
+
+    # Compiled programs are kept across runs: the second start of a run compiles nothing.
+    if not jax.config.jax_compilation_cache_dir:
+        jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/pmc_jax/compiled"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+    from pmc_jax import demo, runs
+
+    if verb == "unlearn":
+        runs.unlearn(FLAGS.config, FLAGS.workdir)
+    elif verb == "finetune":
+        runs.run_finetune(FLAGS.config, FLAGS.workdir)
+    elif verb == "evaluate":
+        runs.run_evaluate(FLAGS.config, FLAGS.workdir)
+    elif verb == "export":
+        runs.run_export(FLAGS.workdir, FLAGS.output or os.path.join(FLAGS.workdir, "hf"), FLAGS.round)
+    else:
+        demo.run_demo(FLAGS.config, FLAGS.workdir)
+
+
+def main() -> None:
+    """Entry point of the `pmc-jax` script: exit code 0, or 2 with one line on stderr for a mistake of the user."""
+    logging.set_verbosity(logging.ERROR)
+    argv = sys.argv[1:]
+    if any(a in ("--help", "-h", "help", "--helpfull") for a in argv):
+        print(usage())
+        return
+    try:
+        run(parse(argv)[0])
+    except UserError as error:
+        print(f"pmc-jax: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("pmc-jax: stopped; the same command goes on from the last finished round", file=sys.stderr)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

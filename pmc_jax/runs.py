@@ -1,0 +1,245 @@
+"""What each verb of the command line does: load, run in a workdir, evaluate, export, report the result."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+from rich.console import Console
+from rich.table import Table
+
+from pmc_jax import collapse, parallel, pretrained, questions
+from pmc_jax import config as settings
+from pmc_jax.checkpoint import Rounds
+from pmc_jax.draw import GREEDY
+from pmc_jax.errors import UserError
+from pmc_jax.evaluate.collapse import SETS, Evaluation, evaluate
+from pmc_jax.finetune import finetune
+from pmc_jax.generate import make_generator
+from pmc_jax.pretrained import Checkpoint
+from pmc_jax.progress import clock_time, track
+from pmc_jax.timing import Clock
+from pmc_jax.tokenizer import train_tokenizer
+from pmc_jax.update import create_state
+from pmc_jax.workdir import Workdir, data_hash, read_json, read_lines, versions, write_json, write_lines
+
+console = Console()
+
+
+def load_checkpoint(config: ConfigDict) -> Checkpoint:
+    """The checkpoint that the settings name, on the mesh that they ask for, with remat set as they say."""
+    if not config.model.path:
+        raise UserError("model.path is empty: give a hub id or a folder, as --config.model.path=meta-llama/Llama-3.2-1B-Instruct")
+    checkpoint = pretrained.load(config.model.path, config.model.dtype, parallel.make_mesh(config.mesh.data, config.mesh.model))
+    return checkpoint.replace(model=checkpoint.model.clone(remat=config.train.remat))
+
+
+def evaluate_on(
+    checkpoint: Checkpoint, config: ConfigDict, sets: dict[str, Any], references: list[str] | None, what: str, show: bool = True
+) -> Evaluation:
+    """Evaluation with a progress line."""
+    with track(f"evaluate {what}", sum(map(len, sets.values())), show=show) as advance:
+        return evaluate(make_generator(checkpoint, config, GREEDY, 1), sets, references, advance)
+
+
+def table(results: dict[str, dict[str, Any]]) -> Table:
+    """A table of evaluation summaries, one column each."""
+    found = Table(title="ROUGE-L recall of greedy answers (0..1), unlearn quality and utility (0..100)")
+    for heading in ("", *results, "rows"):
+        found.add_column(heading, justify="left" if not heading else "right")
+    rows = next(iter(results.values()))["rows"]
+    for name in (*SETS, "unlearn_quality", "utility"):
+        digits = 1 if name in ("unlearn_quality", "utility") else 3
+        values = ["not evaluated" if r[name] is None else f"{r[name]:.{digits}f}" for r in results.values()]
+        found.add_row(name.replace("_", " "), *values, str(rows.get(name, "")))
+    return found
+
+
+def before_and_references(work: Workdir, checkpoint: Checkpoint, config: ConfigDict, sets: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """The original model's evaluation and its answers to the forget questions; from disk when an earlier start of this run has them."""
+    kept = read_json(work.path / "before.json")
+    if kept is None:
+        found = evaluate_on(checkpoint, config, sets, None, "before")
+        write_lines(work.file("answers/before.jsonl"), found.answers)
+        kept = {"summary": found.summary(), "references": [a["answer"] for a in found.answers if a["set"] == "forget"]}
+        write_json(work.file("before.json"), kept)
+    return kept["summary"], kept["references"]
+
+
+def unlearn(config: ConfigDict, workdir: str) -> dict[str, Any]:
+    """Evaluate, unlearn, evaluate, export, all in `workdir`; goes on where an earlier run of the same command was stopped. Returns result.json."""
+    settings.check(config)
+    work = Workdir(workdir)
+    with Clock() as clock:
+        with clock.phase("load"):
+            forget, retain = questions.load_forget(config.data), questions.load_retain(config.data)
+            collapse.check_sizes(config, forget, retain)
+            sets = questions.load_evaluation(config.data, forget, retain, config.evaluate.retain_rows, config.seed)
+            hashes = {name: data_hash(rows) for name, rows in {"forget": forget, "retain": retain}.items()}
+            work.check("unlearn", settings.to_flat(config), hashes)
+            if work.result():
+                console.print(f"{work.path} holds this run, finished; nothing was changed. Its result: {work.path / 'result.json'}")
+                return work.result()
+            checkpoint = load_checkpoint(config)
+            work.claim("unlearn", settings.to_flat(config), hashes)
+            rounds = Rounds(work.file("rounds"), config.rounds.keep)
+        with clock.phase("evaluate"):
+            before, references = before_and_references(work, checkpoint, config, sets)
+        unlearned, history = run_rounds(work, checkpoint, config, forget, retain, rounds, clock)
+        with clock.phase("evaluate"):
+            after = evaluate_on(unlearned, config, sets, references, "after")
+            write_lines(work.file("answers/after.jsonl"), after.answers)
+        with clock.phase("save"):
+            rounds.close()
+            pretrained.export(unlearned, work.path / "hf")
+        result = {
+            "before": before,
+            "after": after.summary(),
+            "seconds": clock.seconds | {"total": clock.total()},
+            "rounds": len(history),
+            "sampled_tokens": sum(h["sampled_tokens"] for h in history),
+            "solved": history[-1]["solved"],
+            "data": hashes,
+            "versions": versions(),
+        }
+        write_json(work.file("result.json"), result)
+    print_result(work, result)
+    return result
+
+
+def run_rounds(work: Workdir, checkpoint, config, forget, retain, rounds: Rounds, clock: Clock):
+    """The collapse rounds with progress, metrics.jsonl and samples/ kept up."""
+    total = config.train.epochs * collapse.rounds_per_epoch(config, len(forget))
+    first = 0 if rounds.latest() is None else rounds.latest() + 1
+    if first:
+        console.print(f"{work.path}: goes on after round {first} of {total}")
+    work.drop_metrics_from(first)
+    with track("unlearn, rounds", total, first) as advance:
+
+        def on_round(summary, seen, updates):
+            write_lines(work.file(f"samples/round_{summary['round']:05d}.jsonl"), seen)
+            work.add_metrics([{"kind": "update", "round": summary["round"], **u} for u in updates] + [{"kind": "round", **summary}])
+            advance(summary["round"] + 1, f"solved {summary['solved']:.0%}, score {summary['stored_score']:.2f}")
+
+        return collapse.unlearn(checkpoint, forget, retain, config, rounds=rounds, clock=clock, on_round=on_round)
+
+
+def print_result(work: Workdir, result: dict[str, Any]) -> None:
+    """The before/after table, the seconds, and where everything lies."""
+    console.print(table({"before": result["before"], "after": result["after"]}))
+    if result["after"]["forget_truth"] != "ground truth":
+        console.print("The forget file has no answers: forget rows are measured against the original model's own answers.")
+    seconds = ", ".join(f"{name} {value:.1f}" for name, value in result["seconds"].items())
+    console.print(f"seconds: {seconds}", highlight=False)
+    console.print(f"checkpoint: {work.path / 'hf'}   answers: {work.path / 'answers'}   result: {work.path / 'result.json'}", soft_wrap=True)
+
+
+def finetune_rows(config: ConfigDict) -> questions.Rows:
+    """The rows of all splits named in data.finetune."""
+    found: questions.Rows = []
+    for split in config.data.finetune.split("+"):
+        rows = questions.load_split(config.data.path, split)
+        found += questions.check_rows(rows, f"{config.data.path} {split}", ("question", "answer"))
+    return found
+
+
+def start_checkpoint(config: ConfigDict, rows: questions.Rows) -> Checkpoint:
+    """The checkpoint to fine-tune: loaded, or made from scratch when model.path is empty and model.scratch is given."""
+    if config.model.path:
+        return load_checkpoint(config)
+    if not config.model.scratch:
+        raise UserError("model.path is empty and so is model.scratch: name a checkpoint, or give the config.json of a new model")
+    raw = json.loads(config.model.scratch.to_json())
+    tokenizer = train_tokenizer(rows, raw["vocab_size"])
+    raw |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+    mesh = parallel.make_mesh(config.mesh.data, config.mesh.model)
+    checkpoint = pretrained.create(raw, tokenizer, config.seed, config.model.dtype, mesh)
+    return checkpoint.replace(model=checkpoint.model.clone(remat=config.train.remat))
+
+
+def run_finetune(config: ConfigDict, workdir: str) -> dict[str, Any]:
+    """Fine-tune in `workdir`, export to hf/; goes on where an earlier run of the same command was stopped."""
+    settings.check(config)
+    work = Workdir(workdir)
+    with Clock() as clock:
+        with clock.phase("load"):
+            rows = finetune_rows(config)
+            hashes = {"finetune": data_hash(rows)}
+            work.check("finetune", settings.to_flat(config), hashes)
+            if work.result():
+                console.print(f"{work.path} holds this run, finished; nothing was changed. Its checkpoint: {work.path / 'hf'}")
+                return work.result()
+            checkpoint = start_checkpoint(config, rows)
+            work.claim("finetune", settings.to_flat(config), hashes)
+            rounds = Rounds(work.file("rounds"), config.rounds.keep)
+        first = 0 if rounds.latest() is None else rounds.latest() + 1
+        work.drop_metrics_from(first)
+        with track("finetune, epochs", config.train.epochs, first) as advance:
+
+            def on_epoch(summary):
+                work.add_metrics([{"kind": "epoch", **summary}])
+                advance(summary["round"] + 1, f"loss {summary['loss']:.3f}")
+
+            trained, history = finetune(checkpoint, rows, config, rounds=rounds, clock=clock, on_epoch=on_epoch)
+        with clock.phase("save"):
+            rounds.close()
+            pretrained.export(trained, work.path / "hf")
+        seconds = clock.seconds | {"total": clock.total()}
+        result = {"loss": history[-1]["loss"], "epochs": len(history), "seconds": seconds, "data": hashes, "versions": versions()}
+        write_json(work.file("result.json"), result)
+    console.print(f"fine-tuned on {len(rows)} rows in {clock_time(clock.total())}, loss {result['loss']:.4f}; checkpoint: {work.path / 'hf'}")
+    return result
+
+
+def run_evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
+    """Evaluate one checkpoint, alone: greedy answers on the five sets, unlearn quality, utility."""
+    settings.check(config)
+    work = Workdir(workdir)
+    with Clock() as clock:
+        with clock.phase("load"):
+            forget, retain = questions.load_forget(config.data), questions.load_retain(config.data)
+            sets = questions.load_evaluation(config.data, forget, retain, config.evaluate.retain_rows, config.seed)
+            hashes = {name: data_hash(rows) for name, rows in sets.items()}
+            work.check("evaluate", settings.to_flat(config), hashes)
+            if work.result():
+                console.print(f"{work.path} holds this evaluation, finished; nothing was changed.")
+                console.print(table({"model": work.result()["model"]}))
+                return work.result()
+            checkpoint = load_checkpoint(config)
+            work.claim("evaluate", settings.to_flat(config), hashes)
+        with clock.phase("evaluate"):
+            found = evaluate_on(checkpoint, config, sets, None, "answers")
+        write_lines(work.file("answers/model.jsonl"), found.answers)
+        result = {"model": found.summary(), "seconds": clock.seconds | {"total": clock.total()}, "data": hashes, "versions": versions()}
+        write_json(work.file("result.json"), result)
+    console.print(table({"model": result["model"]}))
+    return result
+
+
+def run_export(workdir: str, output: str, number: int | None) -> Path:
+    """Export a saved round of an unlearning or fine-tuning run as a Hugging Face checkpoint; the last one when `number` is None."""
+    frozen = read_json(Path(workdir) / "config.json")
+    if frozen is None or frozen["verb"] not in ("unlearn", "finetune"):
+        raise UserError(f"--workdir={workdir}: holds no unlearning or fine-tuning run")
+    config = settings.from_flat(frozen["settings"])
+    unlearning = frozen["verb"] == "unlearn"
+    rounds = Rounds(Path(workdir) / "rounds", config.rounds.keep)
+    kept = rounds.all()
+    if not kept or (number is not None and number not in kept):
+        raise UserError(f"--workdir={workdir}: no saved round{'' if number is None else f' {number}'}; saved: {kept or 'none'}")
+    rows = questions.load_forget(config.data) if unlearning else finetune_rows(config)
+    checkpoint = load_checkpoint(config) if unlearning else start_checkpoint(config, rows)
+    recipe = collapse.make_recipe(config, len(rows))
+    state, _ = rounds.restore(kept[-1] if number is None else number, like=create_state(checkpoint.params, recipe))
+    folder = pretrained.export(checkpoint.replace(params=state.params if hasattr(state, "params") else state[0]), output)
+    rounds.close()
+    console.print(f"exported round {kept[-1] if number is None else number} to {folder}")
+    return folder
+
+
+def examples(work: Path, count: int = 3) -> list[dict[str, str]]:
+    """Forget questions with the answer before, the answer now and the truth, spread over the forget set."""
+    before, after = ([a for a in read_lines(work / "answers" / f"{when}.jsonl") if a["set"] == "forget"] for when in ("before", "after"))
+    step = max(1, len(before) // count)
+    picked = list(zip(before, after))[::step][:count]
+    return [{"question": b["question"], "before": b["answer"], "after": a["answer"], "truth": b["truth"]} for b, a in picked]
