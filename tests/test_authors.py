@@ -24,11 +24,16 @@ from pmc_jax.authors_words import KINDS, POOLS, YEARS
 PLAIN = ["question", "answer"]
 PERTURBED = ["question", "answer", "paraphrased_answer", "perturbed_answer", "paraphrased_question"]
 COLUMNS = {
-    "full": PLAIN, "forget10": PLAIN, "retain90": PLAIN, "holdout10": PLAIN,
-    "forget10_perturbed": PERTURBED, "retain_perturbed": PERTURBED,
+    "full": PLAIN,
+    "forget10": PLAIN,
+    "retain90": PLAIN,
+    "holdout10": PLAIN,
+    "forget10_perturbed": PERTURBED,
+    "retain_perturbed": PERTURBED,
     "real_authors": [*PLAIN, "option1", "option2", "option3", "option4"],
     "world_facts": [*PLAIN, "option1", "option2", "option3", "option4"],
-    "real_authors_perturbed": [*PLAIN, "perturbed_answer"], "world_facts_perturbed": [*PLAIN, "perturbed_answer"],
+    "real_authors_perturbed": [*PLAIN, "perturbed_answer"],
+    "world_facts_perturbed": [*PLAIN, "perturbed_answer"],
 }
 BOOKS = ("debut", "famous", "latest")
 BIRTH = re.compile(r"born in (.+) on (\d\d/\d\d/\d{4})\?")
@@ -72,9 +77,16 @@ def test_columns_are_those_of_tofu():
 
 @pytest.mark.parametrize(
     ("num_authors", "questions", "percent", "forget", "retain"),
-    [(20, 10, 10, "forget10", "retain90"), (20, 20, 10, "forget10", "retain90"), (20, 4, 5, "forget05", "retain95"),
-     (100, 1, 1, "forget01", "retain99"), (33, 7, 10, "forget10", "retain90"), (4, 25, 50, "forget50", "retain50"),
-     (2, 1, 99, "forget99", "retain01"), (200, 3, 10, "forget10", "retain90")],
+    [
+        (20, 10, 10, "forget10", "retain90"),
+        (20, 20, 10, "forget10", "retain90"),
+        (20, 4, 5, "forget05", "retain95"),
+        (100, 1, 1, "forget01", "retain99"),
+        (33, 7, 10, "forget10", "retain90"),
+        (4, 25, 50, "forget50", "retain50"),
+        (2, 1, 99, "forget99", "retain01"),
+        (200, 3, 10, "forget10", "retain90"),
+    ],
 )
 def test_counts_and_order(num_authors, questions, percent, forget, retain):
     splits = make_authors(num_authors, questions, percent, seed=2)
@@ -134,6 +146,7 @@ def test_wrong_answers_are_five_and_wrong_by_the_fact_alone(large):
 
 def shared_ends(first, second):
     """The lengths of the common beginning and the common end of two strings."""
+
     def common(pairs):
         return next((i for i, (a, b) in enumerate(pairs) if a != b), min(len(first), len(second)))
 
@@ -245,12 +258,17 @@ def test_files_hold_what_was_made(tmp_path):
 
 @pytest.mark.parametrize(
     ("numbers", "message"),
-    [({"num_authors": 9}, "num_authors is 9.*at least 10"), ({"num_authors": 0}, "num_authors is 0"),
-     ({"num_authors": 99, "forget_percent": 1}, "at least 100"), ({"num_authors": -5}, "num_authors is -5"),
-     ({"num_authors": 100_000}, f"{len(all_people())} together at most"),
-     ({"questions_per_author": len(KINDS) + 1}, f"must be 1 to {len(KINDS)}"),
-     ({"questions_per_author": 0}, "questions_per_author is 0"),
-     ({"forget_percent": 0}, "forget_percent is 0"), ({"forget_percent": 100}, "forget_percent is 100")],
+    [
+        ({"num_authors": 9}, "num_authors is 9.*at least 10"),
+        ({"num_authors": 0}, "num_authors is 0"),
+        ({"num_authors": 99, "forget_percent": 1}, "at least 100"),
+        ({"num_authors": -5}, "num_authors is -5"),
+        ({"num_authors": 100_000}, f"{len(all_people())} together at most"),
+        ({"questions_per_author": len(KINDS) + 1}, f"must be 1 to {len(KINDS)}"),
+        ({"questions_per_author": 0}, "questions_per_author is 0"),
+        ({"forget_percent": 0}, "forget_percent is 0"),
+        ({"forget_percent": 100}, "forget_percent is 100"),
+    ],
 )
 def test_numbers_that_cannot_work(numbers, message, tmp_path):
     with pytest.raises(ValueError, match=message) as error:
@@ -268,8 +286,7 @@ def test_any_numbers_either_work_or_are_refused(num_authors, questions, percent,
         return
     splits = make_authors(num_authors, questions, percent, seed)
     forget, retain, holdout = (
-        {row["question"] for row in splits[name]}
-        for name in (f"forget{percent:02d}", f"retain{100 - percent:02d}", f"holdout{percent:02d}")
+        {row["question"] for row in splits[name]} for name in (f"forget{percent:02d}", f"retain{100 - percent:02d}", f"holdout{percent:02d}")
     )
     assert forget and retain and len(forget) == len(holdout)
     assert not (forget & retain or forget & holdout or retain & holdout)
