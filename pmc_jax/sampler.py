@@ -1,10 +1,12 @@
-"""prompts -> answers: each question is prefilled once, its cache fanned out to n samples, and rows decode together in jitted chunks.
+"""prompts -> answers: each question is prefilled once, n samples share its cache, and all rows decode together in jitted chunks.
 
-              slots:   0 ........ P-1 | P ............. P+C-1
-    cache of one row:  pad pad prompt | answer so far, free      slot P+t holds the answer's token t
-    mask of step t:     0   0  1 1 1  | 1 1 .. 1(t)  0 0 0
+                 prefix, one a question      own, one a row
+    slots:       0 ......... P-1             0 ............ C-1
+    holds:       pad pad prompt              answer so far, free      own slot t holds the answer's token t
+    mask, step t:  0   0  1 1 1              1 1 .. 1(t)  0 0 0
 
-Between chunks the host looks at which rows are done; when half of them are, the rest move into a batch of half the size.
+Between chunks the host looks at which rows are done. When few are left they move into a smaller batch (and take a copy of their prefix along), and
+when the answers outgrow the own slots these are doubled: attention reads no more than it must.
 A draw is keyed by (seed, round, question, sample, position): it does not depend on batching, compaction, device count or resume.
 """
 
@@ -18,11 +20,12 @@ import numpy as np
 
 from pmc_jax import parallel
 from pmc_jax.draw import Warp, draw
-from pmc_jax.models import Cache, Decoder
+from pmc_jax.models import Decoder, KeyValue
 from pmc_jax.pretrained import causal_mask, positions_from_mask
 
 PROMPT_MULTIPLE = 32  # prompts are padded to a multiple of this, so that few shapes are compiled
 CHUNK = 16  # decode steps between two looks of the host
+FIRST_SLOTS = 32  # answer slots at first
 MIN_ROWS = 16  # a smaller batch is not compacted further: the step's time no longer shrinks with it
 
 
@@ -35,15 +38,15 @@ class Prompts(NamedTuple):
 
 
 class State(NamedTuple):
-    """Everything a decode step needs, for B rows: a frozen value that a chunk maps to the next."""
+    """Everything a decode step needs, for B rows in G groups: a frozen value that a chunk maps to the next."""
 
     answers_BC: jax.Array  # int32, drawn tokens
     step: jax.Array  # int32, tokens drawn so far, the same for all rows
     done_B: jax.Array  # bool, has drawn an end token
     keys_B: jax.Array  # PRNG keys, one a row
-    length_B: jax.Array  # int32, real tokens of the prompt
-    mask_BP: jax.Array  # bool, real prompt slots
-    cache: Cache
+    mask_GP: jax.Array  # bool, real prompt slots
+    prefix: list[KeyValue]  # per layer, of the prompt: k_GKHP, v_GKPH
+    own: list[KeyValue]  # per layer, of the answer: k_BKHC, v_BKCH
 
 
 def question_key(text: str) -> int:
@@ -51,10 +54,9 @@ def question_key(text: str) -> int:
     return zlib.crc32(text.encode())
 
 
-def left_pad(token_lists: list[list[int]], texts: list[str], length: int | None = None) -> Prompts:
-    """Prompts from ragged token lists; padded to `length`, or to the longest rounded up."""
-    longest = max(map(len, token_lists))
-    width = length or -(-longest // PROMPT_MULTIPLE) * PROMPT_MULTIPLE
+def left_pad(token_lists: list[list[int]], texts: list[str]) -> Prompts:
+    """Prompts from ragged token lists, padded to the longest, rounded up."""
+    width = -(-max(map(len, token_lists)) // PROMPT_MULTIPLE) * PROMPT_MULTIPLE
     tokens, mask = np.zeros((len(token_lists), width), np.int32), np.zeros((len(token_lists), width), bool)
     for row, ids in enumerate(token_lists):
         tokens[row, width - len(ids) :] = ids
@@ -73,34 +75,41 @@ def sample_keys(seed: int, round_index: int, keys_Q: jax.Array, num_samples: int
     return grid.reshape(-1)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "warp", "num_samples", "max_new_tokens", "end_tokens"))
-def prefill(model, params, prompts: Prompts, alive_Q, seed, round_index, *, warp, num_samples, max_new_tokens, end_tokens) -> State:
-    """Read each prompt once, fan out to n rows a question, draw the first token. Rows of questions not alive are done from the start."""
-    hidden_QPD, cache_Q = model.apply({"params": params}, prompts.tokens_QP, positions_from_mask(prompts.mask_QP), causal_mask(prompts.mask_QP))
+def slots(kv: list[KeyValue], most: int) -> list[KeyValue]:
+    """Keys and values with free slots appended, `most` in all."""
+
+    def grow(x, axis):
+        return jnp.pad(x, [(0, most - x.shape[a] if a == axis else 0) for a in range(x.ndim)])
+
+    return [(grow(k, 3), grow(v, 2)) for k, v in kv]
+
+
+@functools.partial(jax.jit, static_argnames=("model", "warp", "num_samples", "first_slots", "end_tokens"))
+def prefill(model, params, prompts: Prompts, alive_Q, seed, round_index, *, warp, num_samples, first_slots, end_tokens) -> State:
+    """Read each prompt once and draw the first token of its n rows. Rows of questions not alive are done from the start."""
+    hidden_QPD, prefix = model.apply({"params": params}, prompts.tokens_QP, positions_from_mask(prompts.mask_QP), causal_mask(prompts.mask_QP))
     logits_QV = model.apply({"params": params}, hidden_QPD[:, -1], method="unembed")
-
-    def fan_out(x):
-        return jnp.repeat(x, num_samples, axis=0)
-
     keys_B = sample_keys(seed, round_index, prompts.keys_Q, num_samples)
-    first_B = draw(fan_out(logits_QV), jax.vmap(jax.random.fold_in, (0, None))(keys_B, 0), warp)
-    C = max_new_tokens
+    first_B = draw(jnp.repeat(logits_QV, num_samples, axis=0), jax.vmap(jax.random.fold_in, (0, None))(keys_B, 0), warp)
+    B = first_B.shape[0]
     return State(
-        answers_BC=jnp.zeros((first_B.shape[0], C), jnp.int32).at[:, 0].set(first_B),
+        answers_BC=jnp.zeros((B, first_slots), jnp.int32).at[:, 0].set(first_B),
         step=jnp.int32(1),
-        done_B=jnp.isin(first_B, np.array(end_tokens)) | ~fan_out(alive_Q),
+        done_B=jnp.isin(first_B, np.array(end_tokens)) | ~jnp.repeat(alive_Q, num_samples, axis=0),
         keys_B=keys_B,
-        length_B=fan_out(jnp.sum(prompts.mask_QP, axis=1, dtype=jnp.int32)),
-        mask_BP=fan_out(prompts.mask_QP),
-        cache=[(fan_out(jnp.pad(k, ((0, 0), (0, 0), (0, 0), (0, C)))), fan_out(jnp.pad(v, ((0, 0), (0, 0), (0, C), (0, 0))))) for k, v in cache_Q],
+        mask_GP=prompts.mask_QP,
+        prefix=prefix,
+        own=slots([(jnp.zeros((B, *k.shape[1:3], 0), k.dtype), jnp.zeros((B, v.shape[1], 0, v.shape[3]), v.dtype)) for k, v in prefix], first_slots),
     )
 
 
-@functools.partial(jax.jit, static_argnames=("model", "warp", "end_tokens"), donate_argnums=(2,))
-def decode_chunk(model: Decoder, params: Any, state: State, *, warp: Warp, end_tokens: tuple[int, ...]) -> State:
-    """Up to CHUNK more tokens for every row; stops early when all are done."""
-    P, C = state.mask_BP.shape[1], state.answers_BC.shape[1]
-    last_step = jnp.minimum(state.step + CHUNK, C)
+@functools.partial(jax.jit, static_argnames=("model", "warp", "end_tokens"), donate_argnames=("state",))
+def decode_chunk(model: Decoder, params: Any, state: State, last_step: Any, *, warp: Warp, end_tokens: tuple[int, ...]) -> State:
+    """More tokens for every row, until `last_step` tokens are drawn or all rows are done."""
+    B, C = state.answers_BC.shape
+    rows_per_group = B // state.mask_GP.shape[0]
+    mask_BP = jnp.repeat(state.mask_GP, rows_per_group, axis=0)
+    length_B = jnp.sum(mask_BP, axis=1, dtype=jnp.int32)
 
     def unfinished(s: State):
         return (s.step < last_step) & ~jnp.all(s.done_B)
@@ -108,33 +117,50 @@ def decode_chunk(model: Decoder, params: Any, state: State, *, warp: Warp, end_t
     def one_token(s: State) -> State:
         at = s.step - 1  # the newest token, whose key and value are written now
         token_B = jax.lax.dynamic_index_in_dim(s.answers_BC, at, axis=1, keepdims=False)
-        seen_BC = jnp.broadcast_to(jnp.arange(C) <= at, s.answers_BC.shape)
-        mask_BS = jnp.concatenate([s.mask_BP, seen_BC], axis=1)
+        mask_BS = jnp.concatenate([mask_BP, jnp.broadcast_to(jnp.arange(C) <= at, (B, C))], axis=1)
+        cache = list(zip(s.prefix, s.own))
         with jax.named_scope("decode"):
-            hidden_B1D, cache = model.apply(
-                {"params": params}, token_B[:, None], (s.length_B + at)[:, None], mask_BS[:, None], cache=s.cache, slot=P + at
+            hidden_B1D, own = model.apply(
+                {"params": params}, token_B[:, None], (length_B + at)[:, None], mask_BS[:, None], cache=cache, slot=at
             )
             logits_BV = model.apply({"params": params}, hidden_B1D[:, 0], method="unembed")
         with jax.named_scope("draw"):
             next_B = draw(logits_BV, jax.vmap(jax.random.fold_in, (0, None))(s.keys_B, s.step), warp)
         answers_BC = jax.lax.dynamic_update_index_in_dim(s.answers_BC, jnp.where(s.done_B, 0, next_B), s.step, axis=1)
         done_B = s.done_B | jnp.isin(next_B, np.array(end_tokens))
-        return s._replace(answers_BC=answers_BC, step=s.step + 1, done_B=done_B, cache=cache)
+        return s._replace(answers_BC=answers_BC, step=s.step + 1, done_B=done_B, own=own)
 
     return jax.lax.while_loop(unfinished, one_token, state)
 
 
-@jax.jit
-def take_rows(state: State, rows_B: jax.Array) -> State:
-    """The state of the given rows only."""
-    return jax.tree.map(lambda x: x if x.ndim == 0 and x is state.step else x[rows_B], state)
+@functools.partial(jax.jit, static_argnames=("own_slots",))
+def regroup(state: State, rows_B: jax.Array, own_slots: int) -> State:
+    """The state of the given rows, each with a copy of its prefix (G = B), and with `own_slots` answer slots."""
+    groups_B = rows_B // (state.done_B.shape[0] // state.mask_GP.shape[0])
+    by_row, by_group = (lambda x: x[rows_B]), (lambda x: x[groups_B])
+    return State(
+        answers_BC=jnp.pad(state.answers_BC[rows_B], ((0, 0), (0, own_slots - state.answers_BC.shape[1]))),
+        step=state.step,
+        done_B=state.done_B[rows_B],
+        keys_B=state.keys_B[rows_B],
+        mask_GP=state.mask_GP[groups_B],
+        prefix=jax.tree.map(by_group, state.prefix),
+        own=slots(jax.tree.map(by_row, state.own), own_slots),
+    )
 
 
-def ladder(most: int, multiple: int, least: int) -> list[int]:
-    """Batch sizes to compile for: `most`, its half, quarter, ... down to about `least`, each a multiple of `multiple`."""
+@functools.partial(jax.jit, static_argnames=("own_slots",))
+def grow(state: State, own_slots: int) -> State:
+    """The same rows with room for `own_slots` answer tokens."""
+    more = own_slots - state.answers_BC.shape[1]
+    return state._replace(answers_BC=jnp.pad(state.answers_BC, ((0, 0), (0, more))), own=slots(state.own, own_slots))
+
+
+def ladder(most: int, multiple: int, least: int, factor: int = 2) -> list[int]:
+    """Batch sizes to compile for: `most`, then smaller by `factor` again and again down to about `least`, each a multiple of `multiple`."""
     sizes = [-(-most // multiple) * multiple]
-    while sizes[-1] // 2 >= max(least, multiple):
-        sizes.append(-(-(sizes[-1] // 2) // multiple) * multiple)
+    while sizes[-1] // factor >= max(least, multiple):
+        sizes.append(-(-(sizes[-1] // factor) // multiple) * multiple)
     return sizes
 
 
@@ -143,27 +169,31 @@ def fit(count: int, sizes: list[int]) -> int:
     return min(s for s in sizes if s >= count)
 
 
-def decode_rows(model: Decoder, params: Any, state: State, sizes: list[int], warp: Warp, end_tokens: tuple[int, ...]) -> np.ndarray:
-    """Run chunks until every row is done or full, compacting between them. Returns the tokens [B, C]; rows are unique by index."""
-    C = state.answers_BC.shape[1]
-    answers_BC = np.zeros(state.answers_BC.shape, np.int32)
+def decode_rows(model: Decoder, params: Any, state: State, most: int, sizes: list[int], warp: Warp, end_tokens: tuple[int, ...]) -> np.ndarray:
+    """Run chunks until every row is done or has `most` tokens, compacting and growing between them. Returns the tokens [B, most]."""
+    answers_BC = np.zeros((state.done_B.shape[0], most), np.int32)
     rows_B = np.arange(len(answers_BC))  # which original row each current row is; -1 for filling
     sharding = parallel.rows(parallel.mesh_of(params))
     while True:
-        done_B = np.asarray(state.done_B)
+        done_B, step = np.asarray(state.done_B), int(state.step)
         alive = np.flatnonzero(~done_B)
-        finished = len(alive) == 0 or int(state.step) >= C
-        size = fit(max(len(alive), 1), sizes)
+        finished = len(alive) == 0 or step >= most
+        size = len(done_B) if finished else min(len(done_B), fit(len(alive), sizes))
+        own_slots = state.answers_BC.shape[1]
+        if step == own_slots:
+            own_slots = min(2 * own_slots, most)
         if finished or size < len(done_B):
             real = rows_B >= 0
-            answers_BC[rows_B[real]] = np.asarray(state.answers_BC)[real]
+            answers_BC[rows_B[real], : state.answers_BC.shape[1]] = np.asarray(state.answers_BC)[real]
         if finished:
             return answers_BC
         if size < len(done_B):
             filling = np.flatnonzero(done_B)[: size - len(alive)]
-            state = take_rows(state, parallel.put(np.concatenate([alive, filling]), sharding))
             rows_B = np.concatenate([rows_B[alive], np.full(len(filling), -1)])
-        state = decode_chunk(model, params, state, warp=warp, end_tokens=end_tokens)
+            state = regroup(state, parallel.put(np.concatenate([alive, filling]), sharding), own_slots)
+        elif own_slots > state.answers_BC.shape[1]:
+            state = grow(state, own_slots)
+        state = decode_chunk(model, params, state, min(step + CHUNK, own_slots), warp=warp, end_tokens=end_tokens)
 
 
 def cut(answer_C: np.ndarray, end_tokens: tuple[int, ...]) -> list[int]:
@@ -197,8 +227,8 @@ def sample_tokens(
     shards = mesh.shape["data"]
     Q = len(prompts.tokens_QP)
     per_batch = max(1, min(capacity or Q, max_rows * shards // num_samples))
-    question_sizes = ladder(per_batch, shards, shards)
-    row_sizes = sorted({s * num_samples for s in question_sizes} | set(ladder(question_sizes[0] * num_samples, shards, max(MIN_ROWS, shards))))
+    question_sizes = ladder(per_batch, shards, shards, factor=4)
+    row_sizes = ladder(question_sizes[0] * num_samples, shards, max(MIN_ROWS, shards))
     answers: list[list[list[int]]] = []
     for start in range(0, Q, per_batch):
         part = Prompts(*(x[start : start + per_batch] for x in prompts))
@@ -206,10 +236,11 @@ def sample_tokens(
         size = fit(count, question_sizes)
         padded = Prompts(*(np.concatenate([x, np.repeat(x[:1], size - count, axis=0)]) for x in part))
         inputs = parallel.put((padded, np.arange(size) < count), parallel.rows(mesh))
+        how = dict(warp=warp, end_tokens=end_tokens)
         state = prefill(
-            model, params, *inputs, seed, round_index, warp=warp, num_samples=num_samples, max_new_tokens=max_new_tokens, end_tokens=end_tokens
+            model, params, *inputs, seed, round_index, num_samples=num_samples, first_slots=min(FIRST_SLOTS, max_new_tokens), **how
         )
-        tokens_BC = decode_rows(model, params, state, row_sizes, warp, end_tokens)
+        tokens_BC = decode_rows(model, params, state, max_new_tokens, row_sizes, **how)
         tokens_QSC = tokens_BC.reshape(size, num_samples, -1)[:count]
         answers += [[cut(row, end_tokens) for row in samples] for samples in tokens_QSC]
         if on_progress:

@@ -21,8 +21,10 @@ ACTIVATION = {
     "gelu_pytorch_tanh": functools.partial(jax.nn.gelu, approximate=True),
 }
 
-# A cache is a list over layers of (k_BKHS, v_BKSH): the axis that a decode step contracts lies where a CPU or GPU matmul wants it.
-Cache = list[tuple[jax.Array, jax.Array]]
+# Keys and values of one layer, (k_BKHS, v_BKSH): the axis that a decode step contracts lies where a CPU or GPU matmul wants it.
+KeyValue = tuple[jax.Array, jax.Array]
+# A cache is a list over layers of (prefix, own): keys and values that groups of rows share, G groups of B / G rows each, and those of each row.
+Cache = list[tuple[KeyValue, KeyValue]]
 
 init_weight = nn.initializers.normal(0.02)
 
@@ -91,17 +93,36 @@ def rotate(x_BTNH: jax.Array, cos_BTR: jax.Array, sin_BTR: jax.Array) -> jax.Arr
     return jnp.concatenate([turned, rest], axis=-1)
 
 
-def attend(q_BTNH: jax.Array, k_BKHS: jax.Array, v_BKSH: jax.Array, mask_BTS: jax.Array) -> jax.Array:
-    """Grouped softmax attention, [B, T, N, H]; `mask` True = may look. A query that may look nowhere gets an average, not NaN."""
+def attend(q_BTNH: jax.Array, parts: list[KeyValue], mask_BTS: jax.Array) -> jax.Array:
+    """Grouped softmax attention, [B, T, N, H], over the slots of all parts side by side; `mask` True = may look.
+
+    A part (k_GKHS, v_GKSH) with fewer groups than rows is shared: group g serves rows g * B/G .. (g+1) * B/G - 1, and is read once for all of them.
+    A query that may look nowhere gets an average, not NaN.
+    """
     B, T, N, H = q_BTNH.shape
-    K = k_BKHS.shape[1]
-    # Group and position in one axis M = (N / K) * T, queries first: XLA's CPU backend is 5x slower on the same product in other orders.
-    q_BKMH = q_BTNH.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4).reshape(B, K, -1, H)
-    scores_BKMS = jnp.einsum("bkmh,bkhs->bkms", q_BKMH, k_BKHS, preferred_element_type=jnp.float32) * H**-0.5
+    K = parts[0][0].shape[1]
+    M = N // K * T
+    # Query group and position in one axis M, queries first: XLA's CPU backend is 5x slower on the same product in other orders.
+    q_BKMH = q_BTNH.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4).reshape(B, K, M, H)
+    scores = [_grouped("gkmh,gkhs->gkms", q_BKMH, k, jnp.float32) for k, _ in parts]
+    scores_BKMS = scores[0] if len(scores) == 1 else jnp.concatenate(scores, axis=-1)
     mask_BMS = jnp.tile(mask_BTS, (1, N // K, 1))
-    weights_BKMS = jax.nn.softmax(jnp.where(mask_BMS[:, None], scores_BKMS, -1e30), axis=-1).astype(v_BKSH.dtype)
-    out_BKMH = jnp.einsum("bkms,bksh->bkmh", weights_BKMS, v_BKSH)
+    weights_BKMS = jax.nn.softmax(jnp.where(mask_BMS[:, None], scores_BKMS * H**-0.5, -1e30), axis=-1).astype(q_BTNH.dtype)
+    ends = np.cumsum([k.shape[-1] for k, _ in parts])[:-1]
+    weights = jnp.split(weights_BKMS, ends, axis=-1)
+    out_BKMH = sum(_grouped("gkms,gksh->gkmh", w, v, q_BTNH.dtype) for w, (_, v) in zip(weights, parts))
     return out_BKMH.reshape(B, K, N // K, T, H).transpose(0, 3, 1, 2, 4).reshape(B, T, N, H)
+
+
+def _grouped(equation: str, x_BKMX: jax.Array, shared_GKXY: jax.Array, dtype) -> jax.Array:
+    """x times what each group of rows shares, [B, K, M, Y]: a group's rows stand side by side in one matmul."""
+    B, K, M, X = x_BKMX.shape
+    G = shared_GKXY.shape[0]
+    if G == B:
+        return jnp.einsum(equation, x_BKMX, shared_GKXY, preferred_element_type=dtype)
+    x_GKRX = x_BKMX.reshape(G, B // G, K, M, X).transpose(0, 2, 1, 3, 4).reshape(G, K, -1, X)
+    y_GKRY = jnp.einsum(equation, x_GKRX, shared_GKXY, preferred_element_type=dtype)
+    return y_GKRY.reshape(G, K, B // G, M, -1).transpose(0, 2, 1, 3, 4).reshape(B, K, M, -1)
 
 
 def project(module: nn.Module, name: str, x: jax.Array, equation: str, shape: tuple[int, ...], bias_shape: tuple[int, ...] | None) -> jax.Array:
@@ -111,7 +132,7 @@ def project(module: nn.Module, name: str, x: jax.Array, equation: str, shape: tu
 
 
 class Attention(nn.Module):
-    """Self-attention; with a cache, new keys and values are written from `slot` on and all slots are looked at."""
+    """Self-attention; with a cache, the rows' own keys and values are written from `slot` on, and prefix and own slots are looked at."""
 
     config: ModelConfig
     output_bias: bool
@@ -128,13 +149,19 @@ class Attention(nn.Module):
             q_BTNH = LayerNorm(c.norm_eps, name="query_norm")(q_BTNH)
             k_BTKH = LayerNorm(c.norm_eps, name="key_norm")(k_BTKH)
         q_BTNH, k_BTKH = rotate(q_BTNH, *tables), rotate(k_BTKH, *tables)
-        k_BKHS, v_BKSH = k_BTKH.transpose(0, 2, 3, 1), v_BTKH.transpose(0, 2, 1, 3)
-        if cache is not None:
-            k_BKHS = jax.lax.dynamic_update_slice_in_dim(cache[0], k_BKHS.astype(cache[0].dtype), slot, axis=3)
-            v_BKSH = jax.lax.dynamic_update_slice_in_dim(cache[1], v_BKSH.astype(cache[1].dtype), slot, axis=2)
-        out_BTNH = attend(q_BTNH, k_BKHS, v_BKSH, mask_BTS)
+        own = k_BTKH.transpose(0, 2, 3, 1), v_BTKH.transpose(0, 2, 1, 3)
+        if cache is None:
+            parts = [own]
+        else:
+            prefix, (k_BKHC, v_BKCH) = cache
+            own = (
+                jax.lax.dynamic_update_slice_in_dim(k_BKHC, own[0].astype(k_BKHC.dtype), slot, axis=3),
+                jax.lax.dynamic_update_slice_in_dim(v_BKCH, own[1].astype(v_BKCH.dtype), slot, axis=2),
+            )
+            parts = [prefix, own]
+        out_BTNH = attend(q_BTNH, parts, mask_BTS)
         out_BTD = project(self, "output", out_BTNH, "btnh,nhd->btd", (N, H, D), (D,) if self.output_bias else None)
-        return out_BTD, (k_BKHS, v_BKSH)
+        return out_BTD, own
 
 
 class Decoder(nn.Module):
@@ -146,7 +173,7 @@ class Decoder(nn.Module):
     config: ModelConfig
     remat: bool = False
 
-    block = None  # nn.Module class: (config)(x_BTD, tables, mask_BTS, cache, slot) -> (x_BTD, (k_BKHS, v_BKSH))
+    block = None  # nn.Module class: (config)(x_BTD, tables, mask_BTS, cache, slot) -> (x_BTD, own keys and values)
     final_norm = None  # nn.Module class: (eps)(x) -> x
     head_bias = False
 
@@ -161,21 +188,20 @@ class Decoder(nn.Module):
         if self.head_bias:
             self.head_b = self.param("head_bias", nn.initializers.zeros, (c.vocab_size,))
 
-    def __call__(self, tokens_BT, positions_BT, mask_BTS, cache: Cache | None = None, slot=0) -> tuple[jax.Array, Cache]:
-        """Final hidden states [B, T, D], and the keys and values.
+    def __call__(self, tokens_BT, positions_BT, mask_BTS, cache: Cache | None = None, slot=0) -> tuple[jax.Array, list[KeyValue]]:
+        """Final hidden states [B, T, D], and each layer's own keys and values (k_BKHS, v_BKSH).
 
-        tokens_BT, positions_BT: int32. mask_BTS: bool, which slots each position may look at (S = T without a cache).
-        cache: per layer (k_BKHS, v_BKSH); the T new entries are written at slots slot..slot+T-1 and the updated cache is returned.
-        Without a cache the fresh keys and values are returned in the same layout.
+        tokens_BT, positions_BT: int32. mask_BTS: bool, which slots each position may look at: the T tokens themselves without a cache, else the
+        prefix's slots and then the rows' own. cache: the T new entries are written at own slots slot..slot+T-1; the updated own parts are returned.
         """
         tables = rope_tables(self.config.rope, positions_BT)
         x_BTD = self.embed[tokens_BT]
-        new_cache = []
+        kept = []
         for i, layer in enumerate(self.layers):
             with jax.named_scope(f"layer_{i}"):
-                x_BTD, kv = layer(x_BTD, tables, mask_BTS, None if cache is None else cache[i], slot)
-            new_cache.append(kv)
-        return self.norm(x_BTD), new_cache
+                x_BTD, own = layer(x_BTD, tables, mask_BTS, None if cache is None else cache[i], slot)
+            kept.append(own)
+        return self.norm(x_BTD), kept
 
     def unembed(self, hidden: jax.Array) -> jax.Array:
         """Logits [..., V] in float32 of final hidden states [..., D]."""

@@ -46,9 +46,9 @@ class Block(nn.Module):
     def __call__(self, x_BTD, tables, mask_BTS, cache, slot):
         c = self.config
         attention = Attention(c, output_bias=c.attention_bias, name="attention")
-        out_BTD, kv = attention(RMSNorm(c.norm_eps, name="attention_norm")(x_BTD), tables, mask_BTS, cache, slot)
+        out_BTD, own = attention(RMSNorm(c.norm_eps, name="attention_norm")(x_BTD), tables, mask_BTS, cache, slot)
         x_BTD = x_BTD + out_BTD
-        return x_BTD + MLP(c, name="mlp")(RMSNorm(c.norm_eps, name="mlp_norm")(x_BTD)), kv
+        return x_BTD + MLP(c, name="mlp")(RMSNorm(c.norm_eps, name="mlp_norm")(x_BTD)), own
 
 
 class Llama(Decoder):

@@ -46,8 +46,8 @@ class Block(nn.Module):
     def __call__(self, x_BTD, tables, mask_BTS, cache, slot):
         c = self.config
         normed_BTD = LayerNorm(c.norm_eps, name="norm")(x_BTD)
-        out_BTD, kv = Attention(c, output_bias=True, name="attention")(normed_BTD, tables, mask_BTS, cache, slot)
-        return x_BTD + out_BTD + MLP(c, name="mlp")(normed_BTD), kv
+        out_BTD, own = Attention(c, output_bias=True, name="attention")(normed_BTD, tables, mask_BTS, cache, slot)
+        return x_BTD + out_BTD + MLP(c, name="mlp")(normed_BTD), own
 
 
 class Phi(Decoder):

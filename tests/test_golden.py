@@ -1,0 +1,52 @@
+"""Logits, gradients and greedy answers of four tiny checkpoints against values that transformers computed (see golden.py); no torch needed."""
+
+import functools
+
+import golden
+import numpy as np
+import pytest
+
+import pmc_jax
+from pmc_jax import config
+from pmc_jax.draw import GREEDY
+from pmc_jax.generate import make_generator
+from pmc_jax.sampler import left_pad
+
+LOGITS, VALUES = golden.load_stored()
+every_config = pytest.mark.parametrize("name", golden.CONFIGS)
+
+
+@pytest.fixture(scope="module")
+def load(tmp_path_factory):
+    """Loads a golden checkpoint by name, once a module."""
+    return functools.cache(lambda name: pmc_jax.load(golden.save_checkpoint(tmp_path_factory.mktemp(name), name), mesh=golden.package_mesh()))
+
+
+def test_every_config_has_golden_values():
+    assert LOGITS.keys() == VALUES.keys() == golden.CONFIGS.keys()
+
+
+@every_config
+def test_logits_are_those_of_transformers(load, name):
+    tokens, mask = golden.logit_inputs()
+    found = np.asarray(pmc_jax.logits(load(name), tokens, mask))
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found[mask], LOGITS[name][mask], rtol=0, atol=1e-4)
+
+
+@every_config
+def test_loss_and_gradients_are_those_of_torch(load, name):
+    metrics, gradients = golden.package_gradients(load(name), golden.gradient_rows(), golden.RETAIN_WEIGHT, micro_batches=2)
+    expected = VALUES[name]["gradient_norms"]
+    assert gradients.keys() == expected.keys()
+    for tensor, gradient in gradients.items():
+        assert np.linalg.norm(gradient) == pytest.approx(expected[tensor], rel=1e-4), tensor
+    assert float(metrics["loss"]) == pytest.approx(VALUES[name]["loss"], rel=1e-5)
+
+
+@every_config
+def test_greedy_answers_are_those_of_generate(load, name):
+    assert VALUES[name]["least_gap"] > 1e-3  # no near-ties: the answers are decided
+    generator = make_generator(load(name), config.default(), GREEDY, 1)._replace(max_new_tokens=golden.ANSWER_TOKENS)
+    prompts = golden.prompts()
+    assert [samples[0] for samples in generator.tokens(left_pad(prompts, [str(p) for p in prompts]))] == VALUES[name]["greedy"]
