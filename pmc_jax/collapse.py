@@ -1,19 +1,18 @@
 """Partial model collapse: the algorithm.
 
-Round by round, the model answers the forget questions itself, the answer least like its original one is kept, and it is fine-tuned on the kept answers
-together with retain data (Scholten et al., "Model Collapse Is Not a Bug but a Feature in Machine Unlearning for LLMs", ICLR 2026).
+Round by round, the model answers the forget questions itself, the answer least like its original one is kept, and it is fine-tuned
+on the kept answers together with retain data (Scholten et al., "Model Collapse Is Not a Bug but a Feature in Machine Unlearning for LLMs", ICLR 2026).
 """
 
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from pmc_jax import config as settings
-from pmc_jax import questions, sampler
+from pmc_jax import parallel, questions, sampler
 from pmc_jax.checkpoint import Rounds
 from pmc_jax.draw import GREEDY, Warp
 from pmc_jax.errors import UserError
@@ -22,7 +21,7 @@ from pmc_jax.pretrained import Checkpoint
 from pmc_jax.prompts import Row, training_row
 from pmc_jax.reward import Memory, keep_best, score, select, unsolved
 from pmc_jax.timing import Clock
-from pmc_jax.train import Packing, make_recipe, start_packing, train_on
+from pmc_jax.train import make_recipe, start_packing, train_on
 from pmc_jax.update import TrainState, create_state
 
 
@@ -124,7 +123,8 @@ def unlearn(
 ) -> tuple[Checkpoint, list[dict[str, Any]]]:
     """Unlearn the forget questions by partial model collapse.
 
-    checkpoint: from `load`. forget: questions, as texts or as dicts with "question"; answers are not looked at. retain: dicts with "question" and "answer".
+    checkpoint: from `load`. forget: questions, as texts or as dicts with "question"; answers are not looked at.
+    retain: dicts with "question" and "answer".
     config: from `pmc_jax.config.default()`. rounds: where each round is saved, and from where a run is resumed. clock: adds up seconds by phase.
     on_round: called after each round with its summary, what was sampled, and its updates' losses.
     Returns the checkpoint with new parameters, and the history: one summary a round, that of earlier rounds included when resumed.
@@ -148,11 +148,11 @@ def unlearn(
             memory, seen = collapse_round(config, generator.at(state.params), forget, memory, number, which, clock)
             with clock.phase("update"):
                 batches = round_batches(config, generator.text, forget, memory, retain_rows, epoch, which)
-                state, packing, updates = train_on(checkpoint.model, make_recipe(config, len(texts)), state, batches, packing, config)
+                state, updates = train_on(checkpoint.model, make_recipe(config, len(texts)), state, batches, packing, config)
             history.append(summarise(number, epoch, memory, seen, updates) | {"seconds": time.perf_counter() - start})
             with clock.phase("save"):
                 if rounds:
-                    notes = {"memory": memory._asdict(), "packing": packing._asdict(), "history": history, "seconds": clock.seconds}
+                    notes = {"memory": memory._asdict(), "history": history, "seconds": clock.seconds}
                     rounds.save(number, state, notes)
                 if on_round:
                     on_round(history[-1], seen, updates)
@@ -162,17 +162,16 @@ def unlearn(
 def begin(checkpoint, config, generator: Generator, forget: Forget, retain_rows: list[Row], rounds: Rounds | None, clock: Clock):
     """State, memory, packing and history before the next round: those of the last saved round, or fresh ones with the model's own answers."""
     with clock.phase("load"):
-        state = create_state(checkpoint.params, make_recipe(config, len(forget.texts)))
+        state, history = create_state(checkpoint.params, make_recipe(config, len(forget.texts))), []
         if rounds and rounds.latest() is not None:
             state, notes = rounds.restore(rounds.latest(), like=state)
+            state, memory, history = TrainState(*state), Memory(**notes["memory"]), notes["history"]
             clock.seconds.update({k: v for k, v in notes["seconds"].items() if k != "load"})
-            return TrainState(*state), Memory(**notes["memory"]), Packing(**notes["packing"]), notes["history"]
-    with clock.phase("sample"):
-        greedy = generator._replace(warp=GREEDY, num_samples=1, capacity=None).at(state.params)
-        tokens = [samples[0] for samples in greedy.tokens(forget.prompts)]
-    references = [generator.text.read(t) for t in tokens]
-    size = len(references)
-    memory = Memory(references, [""] * size, [None] * size, [float(len(t)) for t in tokens])
-    likely = [training_row(generator.text, q, a, config.train.max_length, group=1) for q, a in zip(forget.texts, references)]
-    packing = start_packing(config, likely, retain_rows, jax.tree.leaves(state.params)[0].sharding.mesh)
-    return state, memory, packing, []
+    if not history:
+        with clock.phase("sample"):
+            greedy = generator._replace(warp=GREEDY, num_samples=1, capacity=None).at(state.params)
+            tokens = [samples[0] for samples in greedy.tokens(forget.prompts)]
+        size = len(tokens)
+        memory = Memory([generator.text.read(t) for t in tokens], [""] * size, [None] * size, [float(len(t)) for t in tokens])
+    likely = [training_row(generator.text, q, a, config.train.max_length, group=1) for q, a in zip(forget.texts, memory.references)]
+    return state, memory, start_packing(config, likely, retain_rows, parallel.mesh_of(state.params)), history

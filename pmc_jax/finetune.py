@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 
 from pmc_jax import config as settings
-from pmc_jax import generate
+from pmc_jax import generate, parallel
 from pmc_jax.checkpoint import Rounds
 from pmc_jax.draw import GREEDY
 from pmc_jax.errors import UserError
@@ -16,7 +15,7 @@ from pmc_jax.pretrained import Checkpoint
 from pmc_jax.prompts import training_row
 from pmc_jax.questions import Rows, check_rows
 from pmc_jax.timing import Clock
-from pmc_jax.train import Packing, make_recipe, start_packing, train_on
+from pmc_jax.train import make_recipe, start_packing, train_on
 from pmc_jax.update import TrainState, create_state
 
 
@@ -44,21 +43,21 @@ def finetune(
         recipe = make_recipe(config, len(rows))._replace(retain_weight=0.0)
         with clock.phase("load"):
             state, history = create_state(checkpoint.params, recipe), []
-            packing = start_packing(config, examples, [], jax.tree.leaves(state.params)[0].sharding.mesh)
+            packing = start_packing(config, examples, [], parallel.mesh_of(state.params))
             if rounds and rounds.latest() is not None:
                 state, notes = rounds.restore(rounds.latest(), like=state)
-                state, packing, history = TrainState(*state), Packing(**notes["packing"]), notes["history"]
+                state, history = TrainState(*state), notes["history"]
                 clock.seconds.update({k: v for k, v in notes["seconds"].items() if k != "load"})
         for epoch in range(len(history), config.train.epochs):
             order = np.random.default_rng([config.seed, epoch]).permutation(len(rows))
             size = config.train.batch_size
             batches = [[examples[i] for i in order[at : at + size]] for at in range(0, len(rows), size)]
             with clock.phase("update"):
-                state, packing, updates = train_on(checkpoint.model, recipe, state, batches, packing, config)
+                state, updates = train_on(checkpoint.model, recipe, state, batches, packing, config)
             history.append({"round": epoch, "loss": float(np.mean([u["forget_loss"] for u in updates])), "updates": len(updates)})
             with clock.phase("save"):
                 if rounds:
-                    rounds.save(epoch, state, {"packing": packing._asdict(), "history": history, "seconds": clock.seconds})
+                    rounds.save(epoch, state, {"history": history, "seconds": clock.seconds})
                 if on_epoch:
                     on_epoch(history[-1])
     return checkpoint.replace(params=state.params), history

@@ -44,7 +44,7 @@ def batch_losses(model: Decoder, params: Any, tokens_RT, positions_RT, segments_
     hidden_SAD = jnp.take_along_axis(hidden_RTD.reshape(S, -1, D), at_SA[:, :, None], axis=1)
     if S == 1:
         return label_losses(model, params, hidden_SAD[0], labels_SA[0])[None]
-    return jax.vmap(lambda h, l: label_losses(model, params, h, l))(hidden_SAD, labels_SA)
+    return jax.vmap(lambda hidden, labels: label_losses(model, params, hidden, labels))(hidden_SAD, labels_SA)
 
 
 def group_losses(losses_SA: jax.Array, group_SA: jax.Array, counts_2: jax.Array) -> jax.Array:

@@ -89,7 +89,8 @@ def find_end_tokens(raw: dict[str, Any], generation: dict[str, Any], tokenizer: 
 def load(path: str, dtype: str = "float32", mesh: Mesh | None = None) -> Checkpoint:
     """Load a checkpoint from a local folder or by hub id.
 
-    path: folder or "owner/name". dtype: of the parameters, "float32", "bfloat16" or "float16". mesh: a (data, model) mesh; all devices on `data` when None.
+    path: folder or "owner/name". dtype: of the parameters, "float32", "bfloat16" or "float16".
+    mesh: a (data, model) mesh; all devices on `data` when None.
     Raises UserError, in one line, for a missing folder, an unsupported architecture or setting, and tensors that do not fit.
     """
     if dtype not in DTYPES:

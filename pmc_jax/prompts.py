@@ -10,13 +10,18 @@ import numpy as np
 
 from pmc_jax.errors import UserError
 
+LENGTH_MULTIPLE = 32  # positions of a packed row
+LABEL_MULTIPLE = 32
+LENGTH_OF_EQUAL_COST = 1500  # positions at which a row's attention costs about as much as all else; only weighs row lengths against each other
+
 
 @dataclasses.dataclass(frozen=True)
 class Template:
     """How a question and its answer become text.
 
-    style: "chat" (the tokenizer's chat template), "plain" (question_tag + question, newline, answer_tag + answer), or "auto": chat where there is one.
-    tag_in: for plain, whether the answer tag belongs to the "answer" (labelled, generated, stripped: the published PMC) or to the "prompt" (open-unlearning).
+    style: "chat" (the tokenizer's chat template), "plain" (question_tag + question, newline, answer_tag + answer), or "auto": chat where
+    there is a template. tag_in: for plain, whether the answer tag belongs to the "answer" (labelled, generated, stripped: the published PMC)
+    or to the "prompt" (open-unlearning).
     """
 
     style: str = "auto"
@@ -127,12 +132,49 @@ class Batch(NamedTuple):
     counts_2: np.ndarray
 
 
-class Shape(NamedTuple):
-    """Compiled sizes of a batch: rows a shard, positions a row, labels a shard."""
+class Size(NamedTuple):
+    """Packed rows and labels a shard."""
 
     rows: int
-    length: int
     labels: int
+
+
+class Packing(NamedTuple):
+    """How batches are packed: tokens that all examples share, positions a row, and the sizes to compile for, small to large."""
+
+    prefix: int
+    length: int
+    sizes: tuple[Size, ...]
+
+    def size_for(self, rows: int, labels: int) -> Size:
+        """The smallest size that holds so many; beyond the largest, one that fits, rounded up."""
+        for size in self.sizes:
+            if rows <= size.rows and labels <= size.labels:
+                return size
+        return Size(rows, _round_up(labels))
+
+
+def plan_packing(draw_batch: Any, longest: int, prefix: int, shards: int, micro_batches: int) -> Packing:
+    """Choose the row length and sizes that pack typical batches with the least padding.
+
+    draw_batch: (number) -> rows of one typical batch. The small size holds nine batches of ten; the large one all that were drawn, with a margin.
+    """
+    batches = [draw_batch(number) for number in range(40)]
+    best = None
+    for length in range(-(-longest // LENGTH_MULTIPLE) * LENGTH_MULTIPLE, 2 * longest + LENGTH_MULTIPLE, LENGTH_MULTIPLE):
+        trial = Packing(prefix, length, ())
+        rows, labels = np.array([needed(b, trial, shards, micro_batches)[2:] for b in batches]).T
+        typical = int(np.quantile(rows, 0.9, method="higher"))
+        cost = typical * length * (1 + length / LENGTH_OF_EQUAL_COST)
+        if best is None or cost < best[0]:
+            small = Size(typical, _round_up(int(np.quantile(labels, 0.9))))
+            large = Size(int(rows.max()) + 1, _round_up(int(labels.max() * 1.25)))
+            best = cost, Packing(prefix, length, (small, large))
+    return best[1]
+
+
+def _round_up(labels: int) -> int:
+    return -(-labels // LABEL_MULTIPLE) * LABEL_MULTIPLE
 
 
 def common_prefix(rows: list[Row]) -> int:
@@ -168,27 +210,32 @@ def deal(rows: list[Row], parts: int) -> list[list[Row]]:
     return dealt
 
 
-def pack(rows: list[Row], prefix: int, least: Shape, shards: int = 1, micro_batches: int = 1) -> tuple[Batch, Shape]:
-    """Pack examples into rows of `least.length` positions; returns the batch and the shape it needed, never smaller than `least`.
+def needed(rows: list[Row], packing: Packing, shards: int, micro_batches: int) -> tuple[list[list[Row]], list[list[list[int]]], int, int]:
+    """Rows dealt to (micro-batch, shard), their bins, and how many packed rows and labels a shard needs."""
+    parts = [shard for part in deal(rows, micro_batches) for shard in deal(part, shards)]
+    bins = [fill_bins([len(r.tokens) - packing.prefix for r in part], packing.length - packing.prefix) for part in parts]
+    return parts, bins, max(map(len, bins)), max(sum(len(r.tokens) - r.start for r in part) for part in parts)
 
-    prefix: leading tokens that all examples share (`common_prefix`); they are put once at the head of each packed row, and every example in it looks at them.
-    The loss over a packed batch equals the loss over the same examples one a row.
+
+def pack(rows: list[Row], packing: Packing, shards: int = 1, micro_batches: int = 1) -> Batch:
+    """Pack examples into rows of `packing.length` positions.
+
+    Leading tokens that all examples share (`packing.prefix` of them) are put once at the head of each packed row, and every example in it
+    looks at them. The loss over a packed batch equals the loss over the same examples one a row. The arrays have the smallest of the
+    packing's sizes that holds them.
     """
-    parts = [deal(part, shards) for part in deal(rows, micro_batches)]
-    bins = [[fill_bins([len(r.tokens) - prefix for r in shard], least.length - prefix) for shard in part] for part in parts]
-    most_rows = max(len(b) for part in bins for b in part)
-    most_labels = max(sum(len(r.tokens) - r.start for r in shard) for part in parts for shard in part)
-    shape = Shape(max(least.rows, most_rows), least.length, least.labels if most_labels <= least.labels else -(-most_labels // 64) * 64)
-    packed = [_pack_shard(shard, b, prefix, shape) for part, part_bins in zip(parts, bins) for shard, b in zip(part, part_bins)]
+    parts, bins, most_rows, most_labels = needed(rows, packing, shards, micro_batches)
+    size = packing.size_for(most_rows, most_labels)
+    packed = [_pack_shard(part, b, packing.prefix, packing.length, size) for part, b in zip(parts, bins)]
     tokens, positions, segments, at, labels, group = (np.stack(x).reshape(micro_batches, -1, x[0].shape[-1]) for x in zip(*packed))
     counts = np.array([max(1, np.sum(group == g)) for g in (1, 2)], np.float32)
-    return Batch(tokens, positions, segments, at, labels, group, counts), shape
+    return Batch(tokens, positions, segments, at, labels, group, counts)
 
 
-def _pack_shard(rows: list[Row], bins: list[list[int]], prefix: int, shape: Shape) -> tuple[np.ndarray, ...]:
+def _pack_shard(rows: list[Row], bins: list[list[int]], prefix: int, length: int, size: Size) -> tuple[np.ndarray, ...]:
     """One shard's arrays: tokens, positions, segments [R, T]; at, labels, group [A]."""
-    tokens, positions, segments = (np.zeros((shape.rows, shape.length), np.int32) for _ in range(3))
-    at, labels, group = (np.zeros(shape.labels, np.int32) for _ in range(3))
+    tokens, positions, segments = (np.zeros((size.rows, length), np.int32) for _ in range(3))
+    at, labels, group = (np.zeros(size.labels, np.int32) for _ in range(3))
     filled = 0
     for r, members in enumerate(bins):
         end = prefix
@@ -198,7 +245,7 @@ def _pack_shard(rows: list[Row], bins: list[list[int]], prefix: int, shape: Shap
             here = slice(end, end + len(own))
             tokens[r, here], positions[r, here], segments[r, here] = own, prefix + np.arange(len(own)), 2 + number
             n = len(own) - start
-            at[filled : filled + n] = r * shape.length + end + start - 1 + np.arange(n)
+            at[filled : filled + n] = r * length + end + start - 1 + np.arange(n)
             labels[filled : filled + n], group[filled : filled + n] = own[start:], rows[i].group
             filled, end = filled + n, end + len(own)
     return tokens, positions, segments, at, labels, group

@@ -120,8 +120,8 @@ def pick(rows: Rows, count: int, seed: int) -> Rows:
 def load_evaluation(data: Any, forget: Rows, retain: Rows, retain_rows: int, seed: int) -> dict[str, Rows]:
     """{set: rows} of the five sets of UQ and utility; a set that the data does not have is left out.
 
-    A paraphrased question is held against the paraphrased answer. Paraphrases come from the forget rows' own `paraphrased_question`, or from the split FORGET_perturbed. World facts and real authors come
-    from data.path, unless both files are the user's own.
+    A paraphrased question is held against the paraphrased answer. Paraphrases come from the forget rows' own `paraphrased_question`, or from
+    the split FORGET_perturbed. World facts and real authors come from data.path, unless both files are the user's own.
     """
     sets = {"forget": forget}
     paraphrased = forget

@@ -120,9 +120,7 @@ def decode_chunk(model: Decoder, params: Any, state: State, last_step: Any, *, w
         mask_BS = jnp.concatenate([mask_BP, jnp.broadcast_to(jnp.arange(C) <= at, (B, C))], axis=1)
         cache = list(zip(s.prefix, s.own))
         with jax.named_scope("decode"):
-            hidden_B1D, own = model.apply(
-                {"params": params}, token_B[:, None], (length_B + at)[:, None], mask_BS[:, None], cache=cache, slot=at
-            )
+            hidden_B1D, own = model.apply({"params": params}, token_B[:, None], (length_B + at)[:, None], mask_BS[:, None], cache=cache, slot=at)
             logits_BV = model.apply({"params": params}, hidden_B1D[:, 0], method="unembed")
         with jax.named_scope("draw"):
             next_B = draw(logits_BV, jax.vmap(jax.random.fold_in, (0, None))(s.keys_B, s.step), warp)
@@ -237,9 +235,7 @@ def sample_tokens(
         padded = Prompts(*(np.concatenate([x, np.repeat(x[:1], size - count, axis=0)]) for x in part))
         inputs = parallel.put((padded, np.arange(size) < count), parallel.rows(mesh))
         how = dict(warp=warp, end_tokens=end_tokens)
-        state = prefill(
-            model, params, *inputs, seed, round_index, num_samples=num_samples, first_slots=min(FIRST_SLOTS, max_new_tokens), **how
-        )
+        state = prefill(model, params, *inputs, seed, round_index, num_samples=num_samples, first_slots=min(FIRST_SLOTS, max_new_tokens), **how)
         tokens_BC = decode_rows(model, params, state, max_new_tokens, row_sizes, **how)
         tokens_QSC = tokens_BC.reshape(size, num_samples, -1)[:count]
         answers += [[cut(row, end_tokens) for row in samples] for samples in tokens_QSC]

@@ -1,7 +1,5 @@
 """Training rows in, updated state out: packing sizes, the recipe, and the loop over batches that unlearning and fine-tuning share."""
 
-from typing import Any, NamedTuple
-
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -9,19 +7,8 @@ from ml_collections import ConfigDict
 
 from pmc_jax import parallel
 from pmc_jax.models import Decoder
-from pmc_jax.prompts import Batch, Row, Shape, common_prefix, pack
+from pmc_jax.prompts import Packing, Row, common_prefix, pack, plan_packing
 from pmc_jax.update import Recipe, TrainState, put_batch, update
-
-ROW_MULTIPLE = 64
-
-
-class Packing(NamedTuple):
-    """How batches are packed: the shared prefix, and the shape compiled for, which grows when a batch does not fit."""
-
-    prefix: int
-    rows: int
-    length: int
-    labels: int
 
 
 def make_recipe(config: ConfigDict, num_rows: int) -> Recipe:
@@ -42,32 +29,25 @@ def make_recipe(config: ConfigDict, num_rows: int) -> Recipe:
 
 
 def start_packing(config: ConfigDict, forget: list[Row], retain: list[Row], mesh: Mesh) -> Packing:
-    """A first guess at the batch shape: what a typical batch needs, with a margin, so that one compiled shape serves most batches."""
+    """The packing for batches of `train.batch_size` of each kind of row, planned on drawn ones. The same rows give the same packing."""
     every = forget + retain
-    prefix = common_prefix(every)
     longest = max(len(r.tokens) for r in every)
-    length = -(-max(longest, min(config.train.max_length, 4 * ROW_MULTIPLE)) // ROW_MULTIPLE) * ROW_MULTIPLE
-    rng = np.random.default_rng(0)
-    shapes = []
-    for _ in range(16):
-        groups = [[rows[i] for i in rng.integers(len(rows), size=config.train.batch_size)] for rows in (forget, retain) if rows]
-        least = Shape(1, length, ROW_MULTIPLE)
-        shapes.append(pack([row for g in groups for row in g], prefix, least, mesh.shape["data"], config.train.accumulate)[1])
-    return Packing(prefix, max(s.rows for s in shapes), length, max(s.labels for s in shapes))
+
+    def draw_batch(number: int) -> list[Row]:
+        rng = np.random.default_rng([config.seed, number])
+        return [rows[i] for rows in (forget, retain) if rows for i in rng.integers(len(rows), size=config.train.batch_size)]
+
+    return plan_packing(draw_batch, longest, common_prefix(every), mesh.shape["data"], config.train.accumulate)
 
 
 def train_on(
-    model: Decoder, recipe: Recipe, state: TrainState, batches: list[list[Row]], packing: Packing, config: ConfigDict, on_update: Any = None
-) -> tuple[TrainState, Packing, list[dict[str, float]]]:
-    """One update per batch. Returns the state, the packing (grown if need be) and each update's metrics, read only after the last was sent off."""
+    model: Decoder, recipe: Recipe, state: TrainState, batches: list[list[Row]], packing: Packing, config: ConfigDict
+) -> tuple[TrainState, list[dict[str, float]]]:
+    """One update per batch. Returns the state and each update's metrics, read only after the last update was sent off."""
     mesh = parallel.mesh_of(state.params)
-    shape = Shape(packing.rows, packing.length, packing.labels)
     pending: list[dict[str, jax.Array]] = []
     for rows in batches:
-        batch, shape = pack(rows, packing.prefix, shape, mesh.shape["data"], config.train.accumulate)
-        state, metrics = update(model, recipe, state, put_batch(Batch(*batch), mesh))
+        batch = pack(rows, packing, mesh.shape["data"], config.train.accumulate)
+        state, metrics = update(model, recipe, state, put_batch(batch, mesh))
         pending.append(metrics)
-        if on_update:
-            on_update()
-    found = [{k: float(v) for k, v in m.items()} for m in jax.device_get(pending)]
-    return state, packing._replace(rows=shape.rows, labels=shape.labels), found
+    return state, [{k: float(v) for k, v in m.items()} for m in jax.device_get(pending)]

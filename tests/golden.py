@@ -179,7 +179,9 @@ def package_mesh() -> Any:
     return Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("data", "model"), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
-def package_gradients(checkpoint: Any, rows: list[Any], retain_weight: float, length: int = 64, micro_batches: int = 1) -> tuple[Any, dict[str, np.ndarray]]:
+def package_gradients(
+    checkpoint: Any, rows: list[Any], retain_weight: float, length: int = 64, micro_batches: int = 1
+) -> tuple[Any, dict[str, np.ndarray]]:
     """(metrics, {name in the checkpoint: gradient in its layout}) of one update of the package on packed rows.
 
     After a first AdamW step without clipping the first moment is 0.1 times the gradient: what is tested is the training step itself, packing included.

@@ -57,7 +57,9 @@ class Phi(Decoder):
 
 
 # Queries, keys, values, embedding and head are named as in Llama; the rest is Phi's own.
-WEIGHTS = tuple(row for row in LLAMA_WEIGHTS if any(f".{part}_proj." in row[0] for part in "qkv") or row[1] in ("embed", "head")) + (
+SHARED = tuple(row for row in LLAMA_WEIGHTS if any(f".{part}_proj." in row[0] for part in "qkv") or row[1] in ("embed", "head"))
+WEIGHTS = (
+    *SHARED,
     ("model.layers.{}.input_layernorm.weight", "layer_{}/norm/scale", "D -> D"),
     ("model.layers.{}.input_layernorm.bias", "layer_{}/norm/bias", "D -> D"),
     ("model.layers.{}.self_attn.q_layernorm.weight", "layer_{}/attention/query_norm/scale", "H -> H"),

@@ -68,7 +68,10 @@ def test_the_drawn_configs_meet_every_switch():
     for family in drawn:
         styles = [style(s) for f, s in DRAWN if f == family]
         assert {s["storage"] for s in styles} == set(STORAGE) and {s["sharded"] for s in styles} == {True, False}
-        assert {(s["v4"], c.rope_parameters["rope_type"] == "default") for s, c in zip(styles, drawn[family])} >= {("type", False), ("rope_type", False)}
+        assert {(s["v4"], c.rope_parameters["rope_type"] == "default") for s, c in zip(styles, drawn[family])} >= {
+            ("type", False),
+            ("rope_type", False),
+        }
 
 
 def real_rows(name: str, count: int = 24) -> tuple[np.ndarray, np.ndarray]:

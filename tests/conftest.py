@@ -1,0 +1,220 @@
+"""What the tests share: one CPU device, no network, a compile cache of their own, and two tiny checkpoints that know a few authors by heart.
+
+Programs for several devices run in a process of their own (`eight_devices` in test_sampler.py): with 8 virtual devices every other test would be slower.
+"""
+
+import importlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import NamedTuple
+
+# Read when jax and the hub's clients are imported; subprocesses inherit them.
+CACHE = tempfile.mkdtemp(prefix="pmc_jax_tests_")
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", CACHE)
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
+
+import pytest  # noqa: E402
+from absl import flags  # noqa: E402
+
+from pmc_jax import config as settings  # noqa: E402
+from pmc_jax.authors import make_authors, write_authors  # noqa: E402
+
+ROOT = Path(__file__).parents[1]
+AUTHORS = dict(num_authors=10, questions_per_author=4, forget_percent=20, seed=0)
+LLAMA = dict(
+    architectures=["LlamaForCausalLM"],
+    model_type="llama",
+    vocab_size=512,
+    hidden_size=64,
+    intermediate_size=128,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=256,
+    rms_norm_eps=1e-6,
+    rope_theta=10000.0,
+    tie_word_embeddings=True,
+)
+PHI = dict(
+    architectures=["PhiForCausalLM"],
+    model_type="phi",
+    vocab_size=540,  # wider than the tokenizer, as Phi-1.5's is
+    hidden_size=48,
+    intermediate_size=128,
+    num_hidden_layers=2,
+    num_attention_heads=2,
+    max_position_embeddings=256,
+    layer_norm_eps=1e-5,
+    partial_rotary_factor=0.5,
+    rope_theta=10000.0,
+    tie_word_embeddings=False,
+)
+SMALL = {
+    "data.forget": "forget20",
+    "data.retain": "retain80",
+    "sample.num_samples": 4,
+    "sample.temperature": 1.3,
+    "sample.max_new_tokens": 48,
+    "evaluate.max_new_tokens": 64,
+    "train.epochs": 4,
+    "train.batch_size": 4,
+    "train.learning_rate": 2e-3,
+}
+
+
+def pytest_unconfigure(config):
+    shutil.rmtree(CACHE, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def splits():
+    """{split: rows} of ten authors with four questions each; forget20 has 8 rows, retain80 has 32."""
+    return make_authors(**AUTHORS)
+
+
+@pytest.fixture(scope="session")
+def forget_questions(splits):
+    return [row["question"] for row in splits["forget20"]]
+
+
+@pytest.fixture(scope="session")
+def data_folder(tmp_path_factory):
+    return write_authors(tmp_path_factory.mktemp("authors"), **AUTHORS)
+
+
+@pytest.fixture(scope="session")
+def small():
+    """small(**{"train.epochs": 2}) -> a config for the tiny checkpoints."""
+
+    def make(changes: dict | None = None):
+        config = settings.default()
+        config.update_from_flattened_dict(SMALL | (changes or {}))
+        return config
+
+    return make
+
+
+def learn_by_heart(raw, tokenizer, rows, prompt=None):
+    from pmc_jax import pretrained
+    from pmc_jax.finetune import finetune
+
+    ids = {key: getattr(tokenizer, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+    config = settings.default()
+    config.update_from_flattened_dict({"train.epochs": 50, "train.batch_size": 8, "train.learning_rate": 4e-3, "train.warmup_epochs": 2.0})
+    checkpoint = pretrained.create(raw | {k: v for k, v in ids.items() if v is not None}, tokenizer, seed=0)
+    return finetune(checkpoint, rows, config)[0]
+
+
+@pytest.fixture(scope="session")
+def tokenizer(splits):
+    from pmc_jax.tokenizer import train_tokenizer
+
+    return train_tokenizer(splits["full"], 512)
+
+
+@pytest.fixture(scope="session")
+def plain_tokenizer(splits):
+    """Without a chat template and without a padding token."""
+    from pmc_jax.tokenizer import train_tokenizer
+
+    found = train_tokenizer(splits["full"], 512)
+    found.chat_template = found.pad_token = None
+    return found
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(splits, tokenizer):
+    """A Llama with grouped heads, a tied head and a chat template; answers all questions of `full` word for word."""
+    return learn_by_heart(LLAMA, tokenizer, splits["full"])
+
+
+@pytest.fixture(scope="session")
+def tiny_phi(splits, plain_tokenizer):
+    """A Phi with the plain template; vocabulary wider than the tokenizer."""
+    return learn_by_heart(PHI, plain_tokenizer, splits["full"])
+
+
+@pytest.fixture(scope="session")
+def fresh_checkpoint(tokenizer):
+    """Untrained: every next token is about as likely as any other."""
+    from pmc_jax import pretrained
+
+    return pretrained.create(LLAMA | {"eos_token_id": tokenizer.eos_token_id}, tokenizer, seed=1)
+
+
+@pytest.fixture(scope="session")
+def tiny_folder(tiny_checkpoint, tmp_path_factory):
+    """`tiny_checkpoint` as a Hugging Face folder. Tests that damage it work on a copy."""
+    from pmc_jax import pretrained
+
+    return pretrained.export(tiny_checkpoint, tmp_path_factory.mktemp("tiny") / "hf")
+
+
+@pytest.fixture
+def damaged(tiny_folder, tmp_path):
+    """A copy of the tiny folder to be damaged."""
+    return Path(shutil.copytree(tiny_folder, tmp_path / "checkpoint"))
+
+
+@pytest.fixture(scope="session")
+def shared():
+    """shared("tofu") -> that folder of the data beside the project; the test is skipped where it is absent."""
+
+    def find(name: str) -> Path:
+        for base in (ROOT.parent / "shared", ROOT / "shared"):
+            if (base / name).exists():
+                return base / name
+        pytest.skip(f"shared/{name} is not beside the project")
+
+    return find
+
+
+class Said(NamedTuple):
+    """What the command line did."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """cli("unlearn", "--workdir=...") -> Said: the command line in this process, its flags defined anew as in a fresh one."""
+
+    def call(*arguments) -> Said:
+        monkeypatch.setattr(sys, "argv", ["pmc-jax", *map(str, arguments)])
+        for name in [n for n in flags.FLAGS if n in ("config", "workdir", "output", "round") or n.startswith("config.")]:
+            delattr(flags.FLAGS, name)
+        sys.modules.pop("pmc_jax.main", None)
+        main = importlib.import_module("pmc_jax.main")
+        capsys.readouterr()
+        code = 0
+        try:
+            main.main()
+        except SystemExit as stop:
+            code = stop.code
+        return Said(code, *capsys.readouterr())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def command():
+    """command("unlearn", ...) -> arguments that start the command line in a process of its own."""
+    return lambda *arguments: [sys.executable, "-m", "pmc_jax.main", *map(str, arguments)]
+
+
+@pytest.fixture(scope="session")
+def python(tmp_path_factory):
+    """python(code, *arguments) -> CompletedProcess of a fresh interpreter."""
+
+    def run(code: str, *arguments) -> subprocess.CompletedProcess:
+        return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, timeout=300)
+
+    return run

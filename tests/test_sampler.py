@@ -1,0 +1,253 @@
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from test_draw import chi_square, warped
+
+import pmc_jax
+from pmc_jax import generate
+from pmc_jax.draw import GREEDY, Warp
+from pmc_jax.errors import UserError
+from pmc_jax.sampler import left_pad
+
+HOT = dict(num_samples=6, temperature=1.3, top_p=0.95, top_k=50, max_new_tokens=48, seed=3)
+
+
+def make(checkpoint, config, warp=None, num_samples=6, **changes):
+    """A Generator as the rounds use it."""
+    generator = generate.make_generator(checkpoint, config, warp or Warp(1.3, 50, 0.95), num_samples)
+    return generator._replace(**changes)
+
+
+def tokens(generator, questions, round_index=0):
+    return generator.tokens(left_pad([generator.text.prompt(q) for q in questions], questions), round_index)
+
+
+@pytest.fixture(scope="module")
+def many(tiny_checkpoint, forget_questions):
+    """The answers that all the ways of batching are compared with: 8 questions x 6 samples in one batch, which is compacted."""
+    return pmc_jax.sample(tiny_checkpoint, forget_questions, **HOT)
+
+
+def test_shape_and_variety(many):
+    assert [len(samples) for samples in many] == [6] * 8
+    assert len({answer for samples in many for answer in samples}) > 30
+    lengths = [len(answer) for samples in many for answer in samples]
+    assert max(lengths) > 2 * min(lengths), "answers of one length would compact nothing"
+
+
+def test_a_question_alone_gets_the_same_answers(tiny_checkpoint, forget_questions, many):
+    for i in (0, 5):
+        assert pmc_jax.sample(tiny_checkpoint, [forget_questions[i]], **HOT) == [many[i]]
+
+
+def test_order_and_neighbours_do_not_matter(tiny_checkpoint, forget_questions, many):
+    order = [3, 7, 1, 3]
+    assert pmc_jax.sample(tiny_checkpoint, [forget_questions[i] for i in order], **HOT) == [many[i] for i in order]
+
+
+@pytest.mark.parametrize("max_rows", [1, 18, 24, 4096])
+def test_batches_of_any_size(tiny_checkpoint, forget_questions, many, small, max_rows):
+    """1: less than one question's samples; 18: three questions a batch, the last batch not full; 4096: all at once."""
+    config = small({"sample.max_rows": max_rows})
+    assert pmc_jax.sample(tiny_checkpoint, forget_questions, **HOT, config=config) == many
+
+
+@pytest.mark.parametrize("capacity", [8, 20])
+def test_spare_capacity(tiny_checkpoint, forget_questions, many, small, capacity):
+    generator = make(tiny_checkpoint, small(), max_new_tokens=48, seed=3, capacity=capacity)
+    assert generator.answers(forget_questions[:3]) == many[:3]
+    assert generator.answers(forget_questions) == many
+
+
+def test_fewer_samples_are_the_first_of_many(tiny_checkpoint, forget_questions, many):
+    assert pmc_jax.sample(tiny_checkpoint, forget_questions, **(HOT | {"num_samples": 1})) == [samples[:1] for samples in many]
+
+
+def test_a_shorter_limit_is_a_prefix(tiny_checkpoint, forget_questions, small):
+    long = tokens(make(tiny_checkpoint, small(), max_new_tokens=48), forget_questions)
+    for limit in (1, 2, 17):
+        short = tokens(make(tiny_checkpoint, small(), max_new_tokens=limit), forget_questions)
+        assert short == [[answer[:limit] for answer in samples] for samples in long]
+
+
+def test_several_end_tokens_cut_the_same_draws(tiny_checkpoint, forget_questions, small):
+    ends = tiny_checkpoint.end_tokens
+    plain = tokens(make(tiny_checkpoint, small()), forget_questions)
+    common = np.bincount([t for samples in plain for answer in samples for t in answer if t not in ends]).argsort()[-3:]
+    more = (*ends, *map(int, common))
+    found = tokens(make(tiny_checkpoint.replace(end_tokens=more), small()), forget_questions)
+    for samples, cut_samples in zip(plain, found):
+        for answer, cut in zip(samples, cut_samples):
+            first = next((i for i, t in enumerate(answer) if t in more), len(answer) - 1)
+            assert cut == answer[: first + 1]
+            assert not set(cut[:-1]) & set(more)
+
+
+def test_every_row_ends_at_once(tiny_checkpoint, forget_questions, small):
+    everything = tuple(range(tiny_checkpoint.config.vocab_size))
+    found = tokens(make(tiny_checkpoint.replace(end_tokens=everything), small()), forget_questions)
+    assert {len(answer) for samples in found for answer in samples} == {1}
+
+
+def test_no_row_ends(tiny_checkpoint, forget_questions, small):
+    never = (tiny_checkpoint.tokenizer.convert_tokens_to_ids("<|role|>"),)
+    found = tokens(make(tiny_checkpoint.replace(end_tokens=never), small(), max_new_tokens=20), forget_questions)
+    assert {len(answer) for samples in found for answer in samples} == {20}
+
+
+def test_greedy_is_the_argmax_of_the_logits_without_a_cache(tiny_checkpoint, tiny_phi, small, forget_questions):
+    questions = [forget_questions[0], "Who?", forget_questions[5] + " " + " ".join(forget_questions[:2])]
+    for checkpoint in (tiny_checkpoint, tiny_phi):
+        generator = make(checkpoint, small(), GREEDY, 1, max_new_tokens=12)
+        found = tokens(generator, questions)
+        for question, (answer,) in zip(questions, found):
+            prompt = generator.text.prompt(question)
+            ids = np.zeros((1, 160), np.int32)
+            ids[0, : len(prompt) + len(answer)] = prompt + answer
+            logits_TV = pmc_jax.logits(checkpoint, ids, np.arange(160)[None] < len(prompt) + len(answer))[0]
+            assert np.argmax(logits_TV, axis=-1)[len(prompt) - 1 :][: len(answer)].tolist() == answer
+            assert len(answer) == 12 or answer[-1] in checkpoint.end_tokens
+
+
+def test_greedy_knows_what_was_learnt_and_does_not_depend_on_the_seed(tiny_checkpoint, tiny_phi, splits):
+    rows = splits["full"]
+    for checkpoint in (tiny_checkpoint, tiny_phi):
+        found = pmc_jax.sample(checkpoint, [r["question"] for r in rows], temperature=0.0, max_new_tokens=64)
+        assert np.mean([answers == [row["answer"]] for answers, row in zip(found, rows)]) > 0.9
+        again = pmc_jax.sample(checkpoint, [r["question"] for r in rows], temperature=0.0, max_new_tokens=64, seed=9)
+        assert found == again
+
+
+def test_prompts_of_very_different_length(tiny_checkpoint, forget_questions, many):
+    long = " ".join(forget_questions[1:6])
+    found = pmc_jax.sample(tiny_checkpoint, ["Who?", forget_questions[0], long], **HOT)
+    assert found[1] == many[0]
+    assert found[0] == pmc_jax.sample(tiny_checkpoint, ["Who?"], **HOT)[0]
+    assert found[2] == pmc_jax.sample(tiny_checkpoint, [long], **HOT)[0]
+
+
+def test_first_and_second_token_follow_the_models_own_distribution(tiny_checkpoint, forget_questions, small):
+    generator = make(tiny_checkpoint, small(), Warp(2.5, 50, 0.95), 4000, max_new_tokens=2, max_rows=4000)
+    (answers,) = tokens(generator, forget_questions[:1])
+    prompt = generator.text.prompt(forget_questions[0])
+    first = np.array([a[0] for a in answers])
+    likeliest = int(np.bincount(first).argmax())
+    second = np.array([a[1] for a in answers if a[0] == likeliest])
+    assert len(second) > 300
+    logits_TV = np.asarray(pmc_jax.logits(tiny_checkpoint, [[*prompt, likeliest]])[0])
+    assert chi_square(first, warped(logits_TV[-2], 2.5, 50, 0.95)) > 1e-3
+    assert chi_square(second, warped(logits_TV[-1], 2.5, 50, 0.95)) > 1e-3
+
+
+def test_draws_differ_by_seed_round_question_sample_and_position(fresh_checkpoint, small):
+    """An untrained model's distribution is about the same everywhere, so that the same key would give the same token again and again."""
+    never = (fresh_checkpoint.tokenizer.convert_tokens_to_ids("<|role|>"),)
+    checkpoint = fresh_checkpoint.replace(end_tokens=never)
+    questions = ["Who is it?", "Who was it?", "Where?"]
+
+    def drawn(seed=0, round_index=0):
+        generator = make(checkpoint, small(), Warp(1.0, 0, 1.0), 5, max_new_tokens=24, seed=seed)
+        return np.array(tokens(generator, questions, round_index))
+
+    base_QSC = drawn()
+    assert (drawn() == base_QSC).all()
+    for name, other in {"seed": drawn(1), "round": drawn(0, 1), "seed and round": drawn(1, 1)}.items():
+        assert np.mean(other == base_QSC) < 0.05, name
+    assert np.mean(drawn(1) == drawn(0, 1)) < 0.05, "seed and round must not be interchangeable"
+    for axis, name in enumerate(("question", "sample", "position")):
+        assert np.mean(base_QSC == np.roll(base_QSC, 1, axis)) < 0.05, name
+    diagonal = np.stack([base_QSC[i, i] for i in range(3)])
+    assert np.mean(diagonal[0] == diagonal[1]) < 0.2
+    assert np.mean(base_QSC[0, 1] == base_QSC[1, 0]) < 0.2, "question and sample must not be interchangeable"
+    assert np.mean(base_QSC[0, 0, 1:] == base_QSC[0, 1, :-1]) < 0.2, "sample and position must not be interchangeable"
+
+
+def test_duplicate_questions_get_the_same_answers(tiny_checkpoint, forget_questions, many):
+    found = pmc_jax.sample(tiny_checkpoint, [forget_questions[2]] * 3, **HOT)
+    assert found == [many[2]] * 3
+
+
+def test_phi_in_any_batch(tiny_phi, forget_questions, small):
+    found = pmc_jax.sample(tiny_phi, forget_questions, **HOT)
+    assert pmc_jax.sample(tiny_phi, forget_questions[4:5], **HOT) == found[4:5]
+    assert pmc_jax.sample(tiny_phi, forget_questions, **HOT, config=small({"sample.max_rows": 18})) == found
+    assert not any("Answer:" in answer[:8] for samples in found for answer in samples)
+
+
+def test_no_questions_and_values_out_of_bounds(tiny_checkpoint):
+    assert pmc_jax.sample(tiny_checkpoint, []) == []
+    for bad in (dict(num_samples=0), dict(max_new_tokens=0), dict(temperature=-1.0), dict(top_p=0.0), dict(top_k=-1)):
+        with pytest.raises(UserError, match=next(iter(bad))):
+            pmc_jax.sample(tiny_checkpoint, ["Who?"], **bad)
+
+
+def test_progress_counts_questions(tiny_checkpoint, forget_questions, small):
+    seen = []
+    generator = make(tiny_checkpoint, small({"sample.max_rows": 18}))
+    generator.answers(forget_questions, on_progress=seen.append)
+    assert seen[-1] == 8 and seen == sorted(seen)
+
+
+EIGHT = """
+import json, sys
+import jax
+jax.config.update("jax_num_cpu_devices", 8)
+import pmc_jax
+from pmc_jax import config as settings, parallel
+folder, task, out = sys.argv[1:]
+task = json.loads(task)
+found = {}
+for name, shape in {"8x1": (8, 1), "4x2": (4, 2)}.items():
+    checkpoint = pmc_jax.load(folder, mesh=parallel.make_mesh(*shape))
+    found[name] = {"answers": pmc_jax.sample(checkpoint, task["questions"], **task["sample"])}
+    found[name]["greedy"] = pmc_jax.sample(checkpoint, task["questions"][:3], temperature=0.0, max_new_tokens=64)
+    config = settings.default()
+    config.update_from_flattened_dict(task["settings"])
+    unlearned, history = pmc_jax.unlearn(checkpoint, task["forget"], task["retain"], config)
+    found[name]["history"] = history
+    pmc_jax.export(unlearned, f"{out}/{name}")
+    pmc_jax.export(checkpoint, f"{out}/{name}-same")
+print(json.dumps(found))
+"""
+ONE_EPOCH = {"train.epochs": 1, "train.warmup_epochs": 0.0}
+
+
+@pytest.fixture(scope="module")
+def eight_devices(python, tiny_folder, splits, forget_questions, small, tmp_path_factory):
+    """Sampling, unlearning and export on 8 virtual devices, as 8 x 1 and 4 x 2: {mesh: results}, and the folder of the exports."""
+    from pmc_jax import config as settings
+
+    out = tmp_path_factory.mktemp("eight")
+    flat = {k: v for k, v in settings.to_flat(small(ONE_EPOCH)).items() if k != "model.scratch"}
+    task = dict(questions=forget_questions, sample=HOT, forget=splits["forget20"], retain=splits["retain80"], settings=flat)
+    done = python(EIGHT, tiny_folder, json.dumps(task), out)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1]), out
+
+
+@pytest.mark.parametrize("mesh", ["8x1", "4x2"])
+def test_the_same_answers_on_eight_devices(eight_devices, many, tiny_checkpoint, forget_questions, mesh):
+    assert jax.device_count() == 1, "the comparison is against one device"
+    assert eight_devices[0][mesh]["answers"] == many
+    assert eight_devices[0][mesh]["greedy"] == pmc_jax.sample(tiny_checkpoint, forget_questions[:3], temperature=0.0, max_new_tokens=64)
+
+
+@pytest.mark.parametrize("mesh", ["8x1", "4x2"])
+def test_the_same_unlearning_on_eight_devices(eight_devices, tiny_checkpoint, splits, small, mesh):
+    found, out = eight_devices
+    unlearned, history = pmc_jax.unlearn(tiny_checkpoint, splits["forget20"], splits["retain80"], small(ONE_EPOCH))
+    for ours, theirs in zip(history, found[mesh]["history"], strict=True):
+        assert {k: v for k, v in theirs.items() if k != "seconds"} == pytest.approx({k: v for k, v in ours.items() if k != "seconds"}, rel=2e-4)
+    there = pmc_jax.load(str(out / mesh))
+    change = max(float(jnp.max(jnp.abs(a - b))) for a, b in zip(jax.tree.leaves(unlearned.params), jax.tree.leaves(tiny_checkpoint.params)))
+    apart = max(float(jnp.mean(jnp.abs(a - b))) for a, b in zip(jax.tree.leaves(unlearned.params), jax.tree.leaves(there.params)))
+    assert change > 1e-3 and apart < 1e-5
+
+
+def test_an_export_from_eight_devices_is_the_same_file(eight_devices, tiny_folder):
+    wanted = (tiny_folder / "model.safetensors").read_bytes()
+    for mesh in ("8x1", "4x2"):
+        assert (eight_devices[1] / f"{mesh}-same" / "model.safetensors").read_bytes() == wanted
