@@ -1,9 +1,10 @@
 """Partial model collapse: the algorithm.
 
-Round by round, the model answers the forget questions itself, the answer least like its original one is kept, and it is fine-tuned
-on the kept answers together with retain data (Scholten et al., "Model Collapse Is Not a Bug but a Feature in Machine Unlearning for LLMs", ICLR 2026).
+Round by round, the model answers the forget questions itself, the answer least like its original one is kept, and it is fine-tuned on
+the kept answers together with retain data (Scholten et al., "Model Collapse Is Not a Bug but a Feature in Machine Unlearning for LLMs", ICLR 2026).
 """
 
+import contextlib
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -134,7 +135,7 @@ def unlearn(
     questions.check_rows(rows, "forget", ("question",))
     questions.check_rows(retain, "retain", ("question", "answer"))
     check_sizes(config, rows, retain)
-    with clock or Clock() as clock:
+    with contextlib.nullcontext(clock) if clock else Clock() as clock:
         warp = Warp(config.sample.temperature, config.sample.top_k, config.sample.top_p)
         generator = make_generator(checkpoint, config, warp, config.sample.num_samples, capacity=config.pmc.questions_per_round or len(rows))
         texts = [row["question"] for row in rows]

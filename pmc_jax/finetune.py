@@ -1,5 +1,6 @@
 """Fine-tune a checkpoint on question-answer rows, or train one from scratch: the step that comes before unlearning."""
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -37,7 +38,7 @@ def finetune(
     check_rows(rows, "fine-tuning data", ("question", "answer"))
     if config.train.batch_size > len(rows):
         raise UserError(f"train.batch_size={config.train.batch_size}: there are only {len(rows)} rows")
-    with clock or Clock() as clock:
+    with contextlib.nullcontext(clock) if clock else Clock() as clock:
         text = generate.make_generator(checkpoint, config, GREEDY, 1).text
         examples = [training_row(text, r["question"], r["answer"], config.train.max_length, group=1) for r in rows]
         recipe = make_recipe(config, len(rows))._replace(retain_weight=0.0)

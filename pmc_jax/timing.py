@@ -14,7 +14,7 @@ class Clock:
 
     def __init__(self, seconds: dict[str, float] | None = None):
         self.seconds = dict.fromkeys(PHASES, 0.0) | (seconds or {})
-        self._compiled = 0.0
+        self._compiled: list[tuple[float, float]] = []  # disjoint (start, seconds) of compile events, in order
 
     def __enter__(self) -> "Clock":
         jax.monitoring.register_event_duration_secs_listener(self._on_event)
@@ -25,16 +25,21 @@ class Clock:
 
     def _on_event(self, event: str, seconds: float, **_) -> None:
         if event.startswith("/jax/core/compile/"):
-            self._compiled += seconds
+            start = time.perf_counter() - seconds
+            # Events nest (a trace within a trace) and are told inner first: the outer one replaces those that began within it.
+            while self._compiled and self._compiled[-1][0] >= start:
+                self._compiled.pop()
+            self._compiled.append((start, seconds))
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Time spent inside is booked to `name`, compilation inside to "compile". Phases do not nest."""
-        start, compiled = time.perf_counter(), self._compiled
+        start = time.perf_counter()
         try:
             yield
         finally:
-            compile_seconds = self._compiled - compiled
+            compile_seconds = sum(seconds for begun, seconds in self._compiled if begun >= start)
+            self._compiled.clear()
             self.seconds["compile"] += compile_seconds
             self.seconds[name] += time.perf_counter() - start - compile_seconds
 

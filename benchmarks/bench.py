@@ -1,0 +1,102 @@
+"""`make bench`: PMC by pmc_jax against the same algorithm written plainly on torch + transformers, in one run, as ratios.
+
+The two sides run one after the other in processes of their own, each with the whole machine. Machines are shared and noisy: quote the ratios.
+
+    python benchmarks/bench.py [--presets=llama,phi] [--shared=../shared] [--out=bench.json]
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+HERE = Path(__file__).parent
+CHECKPOINTS = {"llama": "tofu-tiny-llama-instruct", "phi": "tofu-tiny-phi"}
+
+
+def run_side(script: str, checkpoint: Path, data: Path, preset: str, *more: str) -> dict:
+    """Run one side to the end and return its JSON."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "result.json"
+        command = [sys.executable, HERE / script, f"--checkpoint={checkpoint}", f"--data={data}", f"--preset={preset}", f"--out={out}", *more]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        return json.loads(out.read_text())
+
+
+def figures(result: dict) -> dict[str, float]:
+    """The figures that are compared. Sampling seconds count the original answers too; compilation is in the whole, not in the rates."""
+    seconds, counts = result["seconds"], result["counts"]
+    sampling = seconds["sample"] + seconds.get("references", 0)
+    return {
+        "sampling, answer tokens/s": counts["answer_tokens"] / sampling,
+        "updates, rows/s": counts["update_rows"] / seconds["update"],
+        "evaluation, s": seconds["evaluate"],
+        "unlearning, s": seconds["unlearn"],
+        "  of which compile": seconds.get("compile", 0.0),
+        "  sample": sampling,
+        "  score": seconds["score"],
+        "  update": seconds["update"],
+        "  save": seconds.get("save", 0.0),
+        "answers sampled": counts["answers"],
+        "tokens per answer": counts["answer_tokens"] / counts["answers"],
+        "UQ before": result["before"]["unlearn_quality"],
+        "UQ after": result["after"]["unlearn_quality"],
+        "utility before": result["before"]["utility"],
+        "utility after": result["after"]["utility"],
+    }
+
+
+def differs(yardstick: dict, ours: dict) -> list[str]:
+    """What the two sides do not share beyond sampling noise: then a ratio of their times means nothing."""
+    a, b = figures(yardstick), figures(ours)
+    limits = {"tokens per answer": 0.2 * a["tokens per answer"], "UQ before": 1.0, "utility before": 1.0, "UQ after": 8.0, "utility after": 5.0}
+    return [f"{name}: {a[name]:.1f} and {b[name]:.1f}" for name, limit in limits.items() if abs(a[name] - b[name]) > limit]
+
+
+def show(preset: str, yardstick: dict, ours: dict[str, dict]) -> Table:
+    """A table of figures and ratios."""
+    table = Table(title=f"{preset}: the yardstick against pmc_jax")
+    for heading in ("", "yardstick", *[x for name in ours for x in (name, "ratio")]):
+        table.add_column(heading, justify="right" if heading else "left")
+    columns = {name: figures(result) for name, result in ours.items()}
+    for name, value in figures(yardstick).items():
+        cells = [f"{value:.1f}"]
+        for column in columns.values():
+            faster = column[name] / value if name.endswith("/s") else value / column[name] if name.endswith(", s") else None
+            cells += [f"{column[name]:.1f}", f"{faster:.1f}x" if faster else ""]
+        table.add_row(name, *cells)
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--presets", default="llama,phi")
+    parser.add_argument("--shared", type=Path, default=HERE.parent.parent / "shared", help="folder with checkpoints/ and tofu-mini/")
+    parser.add_argument("--out", help="JSON file for all results")
+    given = parser.parse_args()
+    data, results, trouble = given.shared / "tofu-mini", {}, []
+    if not data.is_dir():
+        parser.error(f"{data}: no such folder; --shared names the folder that holds checkpoints/ and tofu-mini/")
+    for preset in given.presets.split(","):
+        checkpoint = given.shared / "checkpoints" / CHECKPOINTS[preset]
+        yardstick = run_side("yardstick.py", checkpoint, data, preset)
+        ours = {
+            "round = batch": run_side("ours.py", checkpoint, data, preset, "--questions_per_round=8"),
+            "round = all": run_side("ours.py", checkpoint, data, preset, "--questions_per_round=0"),
+        }
+        Console().print(show(preset, yardstick, ours))
+        trouble += [f"{preset}, {name}: {line}" for name, result in ours.items() for line in differs(yardstick, result)]
+        results[preset] = {"yardstick": yardstick, **ours}
+        if given.out:
+            Path(given.out).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    if trouble:
+        sys.exit("the two sides do not do the same thing:\n" + "\n".join(trouble))
+
+
+if __name__ == "__main__":
+    main()

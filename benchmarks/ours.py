@@ -1,0 +1,89 @@
+"""The yardstick's job done by pmc_jax, with the same presets and the same keys in the result. Nothing is taken from a compilation cache.
+
+python benchmarks/ours.py --checkpoint=DIR --data=DIR --preset=llama --questions_per_round=0 --out=ours.json
+"""
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+PRESETS = {
+    "llama": dict(retain_weight=1.25, temperature=1.4, num_samples=10, epochs=15),
+    "phi": dict(retain_weight=1.5, temperature=1.25, num_samples=5, epochs=20),
+}
+
+
+def make_config(checkpoint: str, data: str, preset: str, questions_per_round: int, seed: int):
+    """The preset as a pmc_jax config: batch 8, learning rate 3e-4, top-p .95, top-k 50, warm-up of one epoch, float32."""
+    from pmc_jax import config as settings
+
+    config, chosen = settings.default(), PRESETS[preset]
+    config.model.path, config.data.path, config.seed = checkpoint, data, seed
+    config.pmc.retain_weight, config.pmc.questions_per_round = chosen["retain_weight"], questions_per_round
+    config.sample.temperature, config.sample.num_samples = chosen["temperature"], chosen["num_samples"]
+    config.train.epochs, config.train.batch_size, config.train.learning_rate = chosen["epochs"], 8, 3e-4
+    return config
+
+
+def run(checkpoint: str, data: str, preset: str, questions_per_round: int = 0, seed: int = 0, evaluate: bool = True) -> dict:
+    """Unlearn in memory, each round saved to a scratch folder as a real run does. Returns quality, seconds by phase, counts and the history."""
+    import pmc_jax
+    from pmc_jax import questions, runs
+    from pmc_jax.checkpoint import Rounds
+    from pmc_jax.timing import Clock
+
+    config = make_config(checkpoint, data, preset, questions_per_round, seed)
+    forget, retain = questions.load_forget(config.data), questions.load_retain(config.data)
+    sets = questions.load_evaluation(config.data, forget, retain, 0, seed)
+    model = pmc_jax.load(checkpoint)
+    with tempfile.TemporaryDirectory() as folder, Clock() as clock:
+        rounds = Rounds(folder, keep=2)
+        unlearned, history = pmc_jax.unlearn(model, forget, retain, config, rounds=rounds, clock=clock, on_round=show)
+        with clock.phase("save"):
+            rounds.close()
+    seconds = dict(clock.seconds)
+    seconds["unlearn"] = sum(seconds[phase] for phase in ("compile", "sample", "score", "update", "save"))
+    before = after = None
+    if evaluate:
+        before = runs.evaluate_on(model, config, sets, None, "before", show=False).summary()
+        start = time.perf_counter()
+        after = runs.evaluate_on(unlearned, config, sets, None, "after", show=False).summary()
+        seconds["evaluate"] = 2 * (time.perf_counter() - start)
+    updates = config.train.epochs * -(-len(forget) // config.train.batch_size)
+    counts = {
+        "updates": updates,
+        "update_rows": 2 * config.train.epochs * len(forget),
+        "answers": sum(h["sampled_questions"] for h in history) * config.sample.num_samples,
+        "answer_tokens": sum(h["sampled_tokens"] for h in history),
+    }
+    return {"before": before, "after": after, "seconds": seconds, "counts": counts, "history": history}
+
+
+def show(summary: dict, *_) -> None:
+    """One line a round on stderr."""
+    words = "round {round}  score {stored_score:.3f}  solved {solved:.2f}  forget {forget_loss:.3f}  retain {retain_loss:.3f}"
+    print(words.format(**summary), file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", required=True, help="folder of a Hugging Face checkpoint")
+    parser.add_argument("--data", required=True, help="TOFU-shaped folder of JSONL files")
+    parser.add_argument("--preset", required=True, choices=PRESETS)
+    parser.add_argument("--questions_per_round", type=int, default=0, help="8 = the published algorithm, 0 = all")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--no_evaluate", dest="evaluate", action="store_false")
+    parser.add_argument("--out", help="JSON file for the result, which is also printed")
+    given = vars(parser.parse_args())
+    out = given.pop("out")
+    result = json.dumps(run(**given), indent=1)
+    print(result)
+    if out:
+        Path(out).write_text(result + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

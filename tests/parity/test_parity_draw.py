@@ -1,0 +1,79 @@
+"""The distribution that answers are drawn from against transformers' temperature, top-k and top-p warpers, in this order."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pmc_jax.draw import Warp, candidates, draw
+
+pytest.importorskip("torch")
+
+import golden
+import reference
+import torch
+from reference import SHARED, every_checkpoint, load_ours, load_torch, needs_shared
+from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
+
+pytestmark = pytest.mark.parity
+
+# temperature, top_k (0 = off, some beyond the vocabulary), top_p (1 = off)
+WARPS = [(1.0, 0, 1.0), (0.9, 50, 0.95), (1.25, 50, 0.95), (0.7, 0, 0.9), (1.4, 0, 0.95), (2.0, 5, 1.0), (1.0, 1, 1.0), (1.0, 0, 0.01)]
+WARPS += [(0.3, 7, 0.5), (1.0, 5000, 0.8), (1.3, 5000, 1.0), (5.0, 37, 0.99), (0.05, 50, 0.95)]
+
+
+def warped_by_torch(logits_BV: np.ndarray, temperature: float, top_k: int, top_p: float) -> np.ndarray:
+    """Probabilities [B, V]; 0 where a warper cut."""
+    scores = TemperatureLogitsWarper(temperature)(None, torch.tensor(logits_BV))
+    if top_k:
+        scores = TopKLogitsWarper(top_k)(None, scores)
+    if top_p < 1:
+        scores = TopPLogitsWarper(top_p)(None, scores)
+    return scores.softmax(-1).numpy()
+
+
+def warped_by_us(logits_BV: np.ndarray, warp: Warp) -> np.ndarray:
+    """The same from `candidates`, put back in vocabulary order."""
+    values_BC, ids_BC = candidates(jnp.asarray(logits_BV), warp)
+    probs_BV = np.zeros(logits_BV.shape, np.float32)
+    for row, probs, ids in zip(probs_BV, np.asarray(jax.nn.softmax(values_BC, axis=-1)), np.asarray(ids_BC)):
+        assert len(set(ids.tolist())) == len(ids)
+        row[ids] = probs
+    return probs_BV
+
+
+def assert_same_distribution(logits_BV: np.ndarray, settings: tuple[float, int, float]) -> None:
+    expected, found = warped_by_torch(logits_BV, *settings), warped_by_us(logits_BV, Warp(*settings))
+    np.testing.assert_array_equal(found > 0, expected > 0)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize("settings", WARPS, ids=str)
+@pytest.mark.parametrize("vocab_size", [5, 37, 1000, 4096])
+def test_drawn_logits_are_warped_alike(vocab_size, settings):
+    rng = np.random.default_rng(vocab_size)
+    spread = rng.choice([0.5, 2.0, 6.0], (24, 1))  # flat and peaked rows
+    assert_same_distribution((spread * rng.normal(size=(24, vocab_size))).astype(np.float32), settings)
+
+
+@needs_shared
+@every_checkpoint
+def test_a_models_logits_are_warped_alike(name):
+    tokens, mask = reference.draw_inputs(4096, 2, 16)
+    logits = golden.torch_logits(load_torch(SHARED / "checkpoints" / name), tokens, mask)[mask]
+    assert load_ours(SHARED / "checkpoints" / name).config.vocab_size == logits.shape[1]
+    for settings in WARPS:
+        assert_same_distribution(logits, settings)
+
+
+@pytest.mark.parametrize("settings", [(1.0, 0, 1.0), (1.4, 0, 0.95), (0.9, 8, 0.9)], ids=str)
+def test_draws_follow_that_distribution(settings):
+    """200 000 draws of one row: nothing outside the support, and frequencies within 5 standard errors."""
+    count = 200_000
+    logits = 2 * np.random.default_rng(3).normal(size=(1, 37)).astype(np.float32)
+    expected = warped_by_torch(logits, *settings)[0]
+    keys = jax.random.split(jax.random.key(0), count)
+    drawn = np.asarray(draw(jnp.broadcast_to(logits, (count, 37)), keys, Warp(*settings)))
+    found = np.bincount(drawn, minlength=37) / count
+    assert not found[expected == 0].any()
+    assert (np.abs(found - expected) <= 5 * np.sqrt(expected * (1 - expected) / count) + 1e-9).all()

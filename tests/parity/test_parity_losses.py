@@ -1,0 +1,155 @@
+"""Per-token losses and gradients of packed rows against torch, which sees one example a forward pass, unpacked."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from pmc_jax import losses
+from pmc_jax.config import default
+from pmc_jax.draw import GREEDY
+from pmc_jax.generate import make_generator
+from pmc_jax.prompts import Row, Shape, common_prefix, pack, training_row
+from pmc_jax.update import put_batch
+
+pytest.importorskip("torch")
+
+import golden
+import reference
+import torch
+from reference import SHARED, every_checkpoint, load_ours, load_torch, needs_shared
+
+pytestmark = pytest.mark.parity
+
+DRAWN = [("llama", 0), ("llama", 1), ("llama", 3), ("llama", 5), ("phi", 0), ("phi", 1), ("phi", 4)]
+
+
+def save(folder, family: str, seed: int):
+    config = reference.draw_llama(seed) if family == "llama" else reference.draw_phi(seed)
+    return reference.save_drawn(folder, config, seed), config.vocab_size
+
+
+def drawn_rows(vocab_size: int, count: int = 9) -> list[Row]:
+    """Examples of 6 to 22 tokens that share their first two, in groups 1 and 2."""
+    rng = np.random.default_rng(5)
+    shared = rng.integers(2, vocab_size, 2).tolist()
+    rows = []
+    for i in range(count):
+        prompt, answer = int(rng.integers(4, 11)), int(rng.integers(2, 12))
+        rows.append(Row(shared + rng.integers(2, vocab_size, prompt + answer - 2).tolist(), prompt, 1 + i % 2))
+    return rows
+
+
+def real_rows(checkpoint, count: int = 6) -> list[Row]:
+    """Forget questions with answers the model does not expect, and retain rows that it knows by heart: large and tiny losses."""
+    text = make_generator(checkpoint, default(), GREEDY, 1).text
+    forget, retain = reference.read_rows("forget10_perturbed")[:count], reference.read_rows("retain90")[:count]
+    rows = [training_row(text, r["question"], r["perturbed_answer"][0], 200, group=1) for r in forget]
+    return rows + [training_row(text, r["question"], r["answer"], 200, group=2) for r in retain]
+
+
+def torch_token_losses(model, rows: list[Row]) -> dict[tuple[int, ...], float]:
+    """{tokens up to and with the label: -log p of the label}, by torch's cross entropy."""
+    found = {}
+    with torch.no_grad():
+        for row in rows:
+            logits = model(torch.tensor([row.tokens])).logits[0]
+            values = torch.nn.functional.cross_entropy(logits[row.start - 1 : -1], torch.tensor(row.tokens[row.start :]), reduction="none")
+            found |= {tuple(row.tokens[: row.start + i + 1]): value for i, value in enumerate(values.tolist())}
+    return found
+
+
+def packed_token_losses(checkpoint, rows: list[Row], length: int) -> dict[tuple[int, ...], float]:
+    """The same from a packed batch: a label's context is the shared prefix and its own segment, up to where it is predicted."""
+    batch, _ = pack(rows, common_prefix(rows), Shape(1, length, 64))
+    assert (np.max(batch.segments_MRT, axis=-1) > 2).any()  # something is packed
+    arrays = losses.micro_batch(put_batch(batch, golden.package_mesh()), 0)
+    values_A = np.asarray(losses.batch_losses(checkpoint.model, checkpoint.params, *arrays))[0]
+    found = {}
+    for value, at, label, group in zip(values_A, batch.at_MSA[0, 0], batch.labels_MSA[0, 0], batch.group_MSA[0, 0]):
+        if group:
+            tokens_T, segments_T = batch.tokens_MRT[0, at // length], batch.segments_MRT[0, at // length]
+            seen_T = (np.arange(length) <= at % length) & ((segments_T == 1) | (segments_T == segments_T[at % length]))
+            found[(*tokens_T[seen_T].tolist(), int(label))] = float(value)
+    return found
+
+
+def assert_same_losses(found: dict, expected: dict) -> None:
+    assert found.keys() == expected.keys()
+    np.testing.assert_allclose([found[k] for k in expected], list(expected.values()), rtol=1e-5, atol=1e-5)
+
+
+def assert_same_gradients(gradients: dict[str, np.ndarray], model) -> None:
+    """Per tensor, the norm of the difference is within 1e-4 of the gradient's norm."""
+    expected = {name: p.grad.numpy() for name, p in model.named_parameters()}
+    assert gradients.keys() == expected.keys()
+    off = {n: np.linalg.norm(gradients[n] - g) / np.linalg.norm(g) for n, g in expected.items()}
+    worst = max(off, key=off.get)
+    print(f"largest relative difference {off[worst]:.1e} of {len(off)} tensors: {worst}")
+    assert off[worst] < 1e-4, (worst, off[worst])
+
+
+@pytest.mark.parametrize(("family", "seed"), DRAWN[:2] + DRAWN[4:6])
+def test_losses_of_packed_rows_are_torchs_per_token(tmp_path, family, seed):
+    folder, vocab_size = save(tmp_path, family, seed)
+    rows = drawn_rows(vocab_size)
+    assert_same_losses(packed_token_losses(load_ours(folder), rows, 48), torch_token_losses(load_torch(folder), rows))
+
+
+@needs_shared
+@every_checkpoint
+def test_losses_of_a_shared_checkpoint_are_torchs_per_token(name):
+    folder = SHARED / "checkpoints" / name
+    ours = load_ours(folder)
+    rows = real_rows(ours)
+    expected = torch_token_losses(load_torch(folder), rows)
+    assert_same_losses(packed_token_losses(ours, rows, 256), expected)
+    assert min(expected.values()) < 0.01 and max(expected.values()) > 3  # both ends of the scale
+
+
+def test_losses_in_chunks_are_torchs_per_token(tmp_path, monkeypatch):
+    """A vocabulary too large to unembed all labels at once."""
+    folder, vocab_size = save(tmp_path, "phi", 1)
+    monkeypatch.setattr(losses, "LOGITS_AT_ONCE", 7 * vocab_size)
+    rows = drawn_rows(vocab_size)
+    assert_same_losses(packed_token_losses(load_ours(folder), rows, 48), torch_token_losses(load_torch(folder), rows))
+
+
+@pytest.mark.parametrize(("family", "seed"), DRAWN)
+def test_gradients_of_packed_rows_are_autograds(tmp_path, family, seed):
+    """Both groups, a retain weight that is not 1; with several micro-batches for every other draw, whose sizes differ."""
+    folder, vocab_size = save(tmp_path, family, seed)
+    rows, model = drawn_rows(vocab_size), load_torch(folder)
+    loss = golden.torch_loss(model, rows, 1.7)
+    loss.backward()
+    metrics, gradients = golden.package_gradients(load_ours(folder), rows, 1.7, length=48, micro_batches=1 + 2 * (seed % 2))
+    assert float(metrics["loss"]) == pytest.approx(loss.item(), rel=1e-5)
+    assert_same_gradients(gradients, model)
+
+
+@pytest.mark.parametrize("group", [1, 2])
+def test_gradients_of_one_group_alone_are_autograds(tmp_path, group):
+    """Only forget or only retain rows: the other group's mean is 0, not NaN."""
+    folder, vocab_size = save(tmp_path, "llama", 2)
+    rows, model = [r for r in drawn_rows(vocab_size) if r.group == group], load_torch(folder)
+    golden.torch_loss(model, rows, 0.6).backward()
+    metrics, gradients = golden.package_gradients(load_ours(folder), rows, 0.6, length=48)
+    assert float(metrics["retain_loss" if group == 1 else "forget_loss"]) == 0
+    assert_same_gradients(gradients, model)
+
+
+@needs_shared
+@every_checkpoint
+@pytest.mark.parametrize("how", ["whole", "micro-batches", "remat"])
+def test_gradients_of_a_shared_checkpoint_are_autograds(name, how):
+    """On TOFU rows; split into micro-batches, or with blocks recomputed, they stay the same."""
+    folder = SHARED / "checkpoints" / name
+    ours = load_ours(folder)
+    if how == "remat":
+        ours = ours.replace(model=dataclasses.replace(ours.model, remat=True))
+    rows, model = real_rows(ours), load_torch(folder)
+    golden.torch_loss(model, rows, 1.25).backward()
+    metrics, gradients = golden.package_gradients(ours, rows, 1.25, length=256, micro_batches=3 if how == "micro-batches" else 1)
+    assert_same_gradients(gradients, model)
+    norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])
+    assert float(metrics["grad_norm"]) == pytest.approx(norm.item(), rel=1e-4)

@@ -1,0 +1,99 @@
+"""A run of updates against torch: AdamW, clipping, warm-up and decay of the rate, and which parameters weight decay reaches."""
+
+import numpy as np
+import pytest
+from flax import traverse_util
+
+from pmc_jax import weights
+from pmc_jax.prompts import Row, Shape, pack
+from pmc_jax.update import Recipe, create_state, put_batch, update
+
+pytest.importorskip("torch")
+
+import golden
+import reference
+import torch
+import transformers
+from reference import load_ours, load_torch
+
+pytestmark = pytest.mark.parity
+
+STEPS = 6
+
+
+def draw_config(family: str):
+    """Tiny models in which every parameter has a real gradient: an unrotated key bias has none but rounding, and Adam would magnify that."""
+    shape = dict(vocab_size=40, hidden_size=24, intermediate_size=32, num_hidden_layers=2, num_attention_heads=4, num_key_value_heads=2)
+    shape |= dict(max_position_embeddings=64, bos_token_id=None, eos_token_id=golden.END)
+    rope = {"rope_type": "default", "rope_theta": 4.0}
+    if family == "llama":
+        return transformers.LlamaConfig(**shape, head_dim=8, attention_bias=True, mlp_bias=True, rope_parameters=rope)
+    return transformers.PhiConfig(**shape, rope_parameters=rope | {"partial_rotary_factor": 1.0}, tie_word_embeddings=True)
+
+
+def draw_batches() -> list[list[Row]]:
+    """One batch of ten rows, both groups, for each update."""
+    rng = np.random.default_rng(7)
+    return [[Row(rng.integers(2, 40, 14).tolist(), int(rng.integers(3, 9)), 1 + i % 2) for i in range(10)] for _ in range(STEPS)]
+
+
+def run_torch(model, recipe: Recipe, batches: list[list[Row]]) -> list[float]:
+    """The published optimiser: two parameter groups, clipping, linear schedule with warm-up. Returns the gradient norms before clipping."""
+    decayed = {n for n, p in model.named_parameters() if not (n.endswith("bias") or "norm" in n)}
+    groups = [
+        {"params": [p for n, p in model.named_parameters() if n in decayed], "weight_decay": recipe.weight_decay},
+        {"params": [p for n, p in model.named_parameters() if n not in decayed], "weight_decay": 0.0},
+    ]
+    optimiser = torch.optim.AdamW(groups, lr=recipe.learning_rate, betas=(0.9, 0.999), eps=1e-8)
+    schedule = transformers.get_linear_schedule_with_warmup(optimiser, recipe.warmup_steps, recipe.total_steps)
+    norms = []
+    for rows in batches:
+        optimiser.zero_grad()
+        golden.torch_loss(model, rows, recipe.retain_weight).backward()
+        limit = recipe.grad_clip or float("inf")
+        norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), limit).item())
+        optimiser.step()
+        schedule.step()
+    return norms
+
+
+@pytest.mark.parametrize("family", ["llama", "phi"])
+@pytest.mark.parametrize(
+    ("weight_decay", "warmup_steps", "total_steps", "grad_clip"),
+    [(0.1, 2, 8, 1.0), (5.0, 0, STEPS, 0.0)],
+    ids=["published", "strong decay, no warm-up, no clipping"],
+)
+def test_updates_are_those_of_torch(tmp_path, family, weight_decay, warmup_steps, total_steps, grad_clip):
+    recipe = Recipe(5e-3, weight_decay, warmup_steps, total_steps, grad_clip, 1.25, "float32")
+    folder = reference.save_drawn(tmp_path, draw_config(family), 3)
+    model, ours, batches = load_torch(folder), load_ours(folder), draw_batches()
+    before = {n: p.detach().numpy().copy() for n, p in model.named_parameters()}
+    norms = run_torch(model, recipe, batches)
+    assert not grad_clip or min(norms) > 1.5 * grad_clip  # clipping had something to do
+
+    state = create_state(ours.params, recipe)
+    for rows, norm in zip(batches, norms):
+        state, metrics = update(ours.model, recipe, state, put_batch(pack(rows, 0, Shape(3, 64, 128))[0], golden.package_mesh()))
+        assert float(metrics["grad_norm"]) == pytest.approx(norm, rel=1e-3)
+    assert int(state.step) == STEPS
+
+    table, params = weights.weight_map(ours.family, ours.model), traverse_util.flatten_dict(state.params, sep="/")
+    after = {w.name: w.to_source(np.asarray(params[path]), ours.config.axis_sizes) for path, w in table.items()}
+    expected = {n: p.detach().numpy() for n, p in model.named_parameters()}
+    assert after.keys() == expected.keys()
+    for name, value in expected.items():
+        moved = np.linalg.norm(value - before[name])
+        assert moved > 1e-3 * np.linalg.norm(before[name]), name
+        assert np.linalg.norm(after[name] - value) < 1e-3 * moved, name
+        np.testing.assert_allclose(after[name], value, rtol=0, atol=recipe.learning_rate * 0.02, err_msg=name)
+
+
+def test_first_update_of_a_warm_up_changes_nothing(tmp_path):
+    """As in torch, whose schedule starts at rate 0."""
+    ours = load_ours(reference.save_drawn(tmp_path, draw_config("llama"), 4))
+    recipe = Recipe(5e-3, 0.1, 2, 8, 1.0, 1.25, "float32")
+    batch = put_batch(pack(draw_batches()[0], 0, Shape(3, 64, 128))[0], golden.package_mesh())
+    state, _ = update(ours.model, recipe, create_state(ours.params, recipe), batch)
+    before, after = (traverse_util.flatten_dict(p, sep="/") for p in (ours.params, state.params))
+    for path in before:
+        np.testing.assert_array_equal(np.asarray(after[path]), np.asarray(before[path]))
