@@ -28,8 +28,8 @@ def make_config(checkpoint: str, data: str, preset: str, questions_per_round: in
     return config
 
 
-def run(checkpoint: str, data: str, preset: str, questions_per_round: int = 0, seed: int = 0, evaluate: bool = True) -> dict:
-    """Unlearn in memory, each round saved to a scratch folder as a real run does. Returns quality, seconds by phase, counts and the history."""
+def run(checkpoint: str, data: str, preset: str, questions_per_round: int = 0, seed: int = 0) -> dict:
+    """Evaluate, unlearn (each round saved to a scratch folder, as a real run does), evaluate. Returns quality, seconds by phase, counts and the history."""
     import pmc_jax
     from pmc_jax import questions, runs
     from pmc_jax.checkpoint import Rounds
@@ -39,19 +39,20 @@ def run(checkpoint: str, data: str, preset: str, questions_per_round: int = 0, s
     forget, retain = questions.load_forget(config.data), questions.load_retain(config.data)
     sets = questions.load_evaluation(config.data, forget, retain, 0, seed)
     model = pmc_jax.load(checkpoint)
+    start = time.perf_counter()
+    before = runs.evaluate_on(model, config, sets, None, "before", show=False)
+    references = [a["answer"] for a in before.answers if a["set"] == "forget"]
+    evaluated = time.perf_counter() - start
     with tempfile.TemporaryDirectory() as folder, Clock() as clock:
         rounds = Rounds(folder, keep=2)
-        unlearned, history = pmc_jax.unlearn(model, forget, retain, config, rounds=rounds, clock=clock, on_round=show)
+        unlearned, history = pmc_jax.unlearn(model, forget, retain, config, references=references, rounds=rounds, clock=clock, on_round=show)
         with clock.phase("save"):
             rounds.close()
     seconds = dict(clock.seconds)
     seconds["unlearn"] = sum(seconds[phase] for phase in ("compile", "sample", "score", "update", "save"))
-    before = after = None
-    if evaluate:
-        before = runs.evaluate_on(model, config, sets, None, "before", show=False).summary()
-        start = time.perf_counter()
-        after = runs.evaluate_on(unlearned, config, sets, None, "after", show=False).summary()
-        seconds["evaluate"] = 2 * (time.perf_counter() - start)
+    start = time.perf_counter()
+    after = runs.evaluate_on(unlearned, config, sets, None, "after", show=False)
+    seconds["evaluate"] = evaluated + time.perf_counter() - start
     updates = config.train.epochs * -(-len(forget) // config.train.batch_size)
     counts = {
         "updates": updates,
@@ -59,7 +60,7 @@ def run(checkpoint: str, data: str, preset: str, questions_per_round: int = 0, s
         "answers": sum(h["sampled_questions"] for h in history) * config.sample.num_samples,
         "answer_tokens": sum(h["sampled_tokens"] for h in history),
     }
-    return {"before": before, "after": after, "seconds": seconds, "counts": counts, "history": history}
+    return {"before": before.summary(), "after": after.summary(), "seconds": seconds, "counts": counts, "history": history}
 
 
 def show(summary: dict, *_) -> None:
@@ -75,7 +76,6 @@ def main() -> None:
     parser.add_argument("--preset", required=True, choices=PRESETS)
     parser.add_argument("--questions_per_round", type=int, default=0, help="8 = the published algorithm, 0 = all")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--no_evaluate", dest="evaluate", action="store_false")
     parser.add_argument("--out", help="JSON file for the result, which is also printed")
     given = vars(parser.parse_args())
     out = given.pop("out")

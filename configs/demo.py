@@ -25,8 +25,8 @@ def get_config():
         )
     )
     config.sample.num_samples, config.sample.temperature = 10, 1.4
-    config.train.epochs, config.train.batch_size, config.train.learning_rate = 15, 4, 3e-4
+    config.train.epochs, config.train.batch_size, config.train.learning_rate = 15, 4, 5e-4
     # What the demo first trains the model with; the settings above are for the unlearning.
     with config.unlocked():
-        config.demo = ConfigDict(dict(train=dict(epochs=60, batch_size=16, learning_rate=2e-3)))
+        config.demo = ConfigDict(dict(train=dict(epochs=24, batch_size=16, learning_rate=2e-3)))
     return config

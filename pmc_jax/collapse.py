@@ -4,7 +4,6 @@ Round by round, the model answers the forget questions itself, the answer least 
 the kept answers together with retain data (Scholten et al., "Model Collapse Is Not a Bug but a Feature in Machine Unlearning for LLMs", ICLR 2026).
 """
 
-import contextlib
 import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -18,12 +17,13 @@ from pmc_jax.checkpoint import Rounds
 from pmc_jax.draw import GREEDY, Warp
 from pmc_jax.errors import UserError
 from pmc_jax.generate import Generator, make_generator
+from pmc_jax.packing import Row
 from pmc_jax.pretrained import Checkpoint
-from pmc_jax.prompts import Row, training_row
+from pmc_jax.prompts import training_row
 from pmc_jax.reward import Memory, keep_best, score, select, unsolved
 from pmc_jax.timing import Clock
 from pmc_jax.train import make_recipe, start_packing, train_on
-from pmc_jax.update import TrainState, create_state
+from pmc_jax.update import create_state
 
 
 class Forget(NamedTuple):
@@ -118,6 +118,7 @@ def unlearn(
     retain: list[dict[str, str]],
     config: ConfigDict | None = None,
     *,
+    references: list[str] | None = None,
     rounds: Rounds | None = None,
     clock: Clock | None = None,
     on_round: Callable[[dict[str, Any], list[dict[str, Any]], list[dict[str, float]]], None] | None = None,
@@ -126,7 +127,7 @@ def unlearn(
 
     checkpoint: from `load`. forget: questions, as texts or as dicts with "question"; answers are not looked at.
     retain: dicts with "question" and "answer".
-    config: from `pmc_jax.config.default()`. rounds: where each round is saved, and from where a run is resumed. clock: adds up seconds by phase.
+    config: from `pmc_jax.config.default()`. references: the untouched model's greedy answers, where they are known already. rounds: where each round is saved, and from where a run is resumed. clock: adds up seconds by phase.
     on_round: called after each round with its summary, what was sampled, and its updates' losses.
     Returns the checkpoint with new parameters, and the history: one summary a round, that of earlier rounds included when resumed.
     """
@@ -135,14 +136,14 @@ def unlearn(
     questions.check_rows(rows, "forget", ("question",))
     questions.check_rows(retain, "retain", ("question", "answer"))
     check_sizes(config, rows, retain)
-    with contextlib.nullcontext(clock) if clock else Clock() as clock:
+    with clock or Clock() as clock:
         warp = Warp(config.sample.temperature, config.sample.top_k, config.sample.top_p)
         generator = make_generator(checkpoint, config, warp, config.sample.num_samples, capacity=config.pmc.questions_per_round or len(rows))
         texts = [row["question"] for row in rows]
         forget = Forget(texts, sampler.left_pad([generator.text.prompt(q) for q in texts], texts))
         retain_rows = [training_row(generator.text, r["question"], r["answer"], config.train.max_length, group=2) for r in retain]
         total = config.train.epochs * rounds_per_epoch(config, len(texts))
-        state, memory, packing, history = begin(checkpoint, config, generator, forget, retain_rows, rounds, clock)
+        state, memory, packing, history = begin(checkpoint, config, generator, forget, retain_rows, references, rounds, clock)
         for number in range(len(history), total):
             start = time.perf_counter()
             epoch, which = round_questions(config, len(texts), number)
@@ -160,19 +161,21 @@ def unlearn(
     return checkpoint.replace(params=state.params), history
 
 
-def begin(checkpoint, config, generator: Generator, forget: Forget, retain_rows: list[Row], rounds: Rounds | None, clock: Clock):
+def begin(checkpoint, config, generator: Generator, forget: Forget, retain_rows: list[Row], references, rounds: Rounds | None, clock: Clock):
     """State, memory, packing and history before the next round: those of the last saved round, or fresh ones with the model's own answers."""
     with clock.phase("load"):
         state, history = create_state(checkpoint.params, make_recipe(config, len(forget.texts))), []
         if rounds and rounds.latest() is not None:
             state, notes = rounds.restore(rounds.latest(), like=state)
-            state, memory, history = TrainState(*state), Memory(**notes["memory"]), notes["history"]
+            memory, history = Memory(**notes["memory"]), notes["history"]
             clock.seconds.update({k: v for k, v in notes["seconds"].items() if k != "load"})
     if not history:
-        with clock.phase("sample"):
-            greedy = generator._replace(warp=GREEDY, num_samples=1, capacity=None).at(state.params)
-            tokens = [samples[0] for samples in greedy.tokens(forget.prompts)]
-        size = len(tokens)
-        memory = Memory([generator.text.read(t) for t in tokens], [""] * size, [None] * size, [float(len(t)) for t in tokens])
+        if references is None:
+            with clock.phase("sample"):
+                greedy = generator._replace(warp=GREEDY, num_samples=1, capacity=None).at(state.params)
+                references = [generator.text.read(samples[0]) for samples in greedy.tokens(forget.prompts)]
+        lengths = [float(len(generator.text.answer(r))) for r in references]
+        memory = Memory(list(references), [""] * len(lengths), [None] * len(lengths), lengths)
     likely = [training_row(generator.text, q, a, config.train.max_length, group=1) for q, a in zip(forget.texts, memory.references)]
-    return state, memory, start_packing(config, likely, retain_rows, parallel.mesh_of(state.params)), history
+    longest = min(config.train.max_length, forget.prompts.tokens_QP.shape[1] + config.sample.max_new_tokens)
+    return state, memory, start_packing(config, likely, retain_rows, longest, parallel.mesh_of(state.params)), history

@@ -78,6 +78,7 @@ SETTINGS = (
     Setting("method", "pmc", "unlearning method", *one_of("pmc")),
     Setting("seed", 0, "all randomness: draws, order of questions, retain rows", *AT_LEAST_0),
 )
+NAMES = [s.name for s in SETTINGS]
 
 
 def default() -> ConfigDict:
@@ -135,7 +136,7 @@ def describe() -> str:
 
 def suggest(name: str) -> str:
     """The closest known setting names, for an error message."""
-    close = difflib.get_close_matches(name, [s.name for s in SETTINGS], n=3)
+    close = difflib.get_close_matches(name, NAMES, n=3)
     return f"; did you mean {' or '.join(close)}?" if close else ""
 
 

@@ -1,6 +1,5 @@
 """Fine-tune a checkpoint on question-answer rows, or train one from scratch: the step that comes before unlearning."""
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +16,7 @@ from pmc_jax.prompts import training_row
 from pmc_jax.questions import Rows, check_rows
 from pmc_jax.timing import Clock
 from pmc_jax.train import make_recipe, start_packing, train_on
-from pmc_jax.update import TrainState, create_state
+from pmc_jax.update import create_state
 
 
 def finetune(
@@ -38,16 +37,16 @@ def finetune(
     check_rows(rows, "fine-tuning data", ("question", "answer"))
     if config.train.batch_size > len(rows):
         raise UserError(f"train.batch_size={config.train.batch_size}: there are only {len(rows)} rows")
-    with contextlib.nullcontext(clock) if clock else Clock() as clock:
+    with clock or Clock() as clock:
         text = generate.make_generator(checkpoint, config, GREEDY, 1).text
         examples = [training_row(text, r["question"], r["answer"], config.train.max_length, group=1) for r in rows]
         recipe = make_recipe(config, len(rows))._replace(retain_weight=0.0)
         with clock.phase("load"):
             state, history = create_state(checkpoint.params, recipe), []
-            packing = start_packing(config, examples, [], parallel.mesh_of(state.params))
+            packing = start_packing(config, examples, [], 1, parallel.mesh_of(state.params))
             if rounds and rounds.latest() is not None:
                 state, notes = rounds.restore(rounds.latest(), like=state)
-                state, history = TrainState(*state), notes["history"]
+                history = notes["history"]
                 clock.seconds.update({k: v for k, v in notes["seconds"].items() if k != "load"})
         for epoch in range(len(history), config.train.epochs):
             order = np.random.default_rng([config.seed, epoch]).permutation(len(rows))

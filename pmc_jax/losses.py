@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 
 from pmc_jax.models import Decoder
-from pmc_jax.prompts import Batch
+from pmc_jax.packing import Batch
 
 LOGITS_AT_ONCE = 2**24  # float32 logits alive at a time in the loss: 64 MiB; beyond it labels are worked off in chunks
 

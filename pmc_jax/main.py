@@ -10,7 +10,7 @@ from pmc_jax import config as settings
 from pmc_jax.errors import UserError
 
 FLAGS = flags.FLAGS
-config_flags.DEFINE_config_file("config", settings.__file__, "Preset to start from, as configs/tofu.py; defaults when not given.")
+config_flags.DEFINE_config_file("config", None, "Preset to start from, as configs/tofu.py; defaults when not given.")
 flags.DEFINE_string("workdir", None, "Folder of the run: made when absent; a stopped run in it goes on.")
 flags.DEFINE_string("output", None, "export: folder to write; WORKDIR/hf when not given.")
 flags.DEFINE_integer("round", None, "export: which saved round; the last one when not given.")
@@ -36,20 +36,27 @@ def usage() -> str:
     )
 
 
-def parse(argv: list[str]) -> tuple[str, list[str]]:
+def parse(argv: list[str]) -> str:
     """The verb, after absl has read the flags. UserError for anything it cannot read."""
     if not argv or argv[0] not in VERBS:
         got = f"{argv[0]!r} is no verb" if argv else "no verb given"
         raise UserError(f"{got}; choose one of {', '.join(VERBS)} (pmc-jax --help explains them)")
+    given = [a for a in argv[1:] if a.startswith("--config=")] or [f"--config={settings.__file__}"]
+    if not os.path.exists(given[-1].removeprefix("--config=")):
+        raise UserError(f"{given[-1]}: no such file; presets lie in configs/")
+    for flag in argv[1:]:
+        name = flag.split("=")[0].removeprefix("--config.")
+        if flag.startswith("--config.") and name not in settings.NAMES and not name.startswith(("model.scratch.", "demo.")):
+            raise UserError(f"{flag}: there is no setting {name!r}{settings.suggest(name)}")
     try:
-        rest = FLAGS(["pmc-jax", *argv[1:]])[1:]
+        # The preset comes first, whatever the order on the command line: the settings change what it says.
+        rest = FLAGS(["pmc-jax", given[-1], *(a for a in argv[1:] if not a.startswith("--config="))])[1:]
+        _ = FLAGS.config.seed  # a preset that fails to load tells it at the first look
     except Exception as error:  # absl, ml_collections and the preset file itself raise many kinds here
-        text = " ".join(str(error).split()).replace("FATAL Flags parsing error: ", "")
-        name = next((a.split("=")[0].removeprefix("--config.") for a in argv[1:] if a.startswith("--config.") and a.split("=")[0][9:] in text), "")
-        raise UserError(text + (settings.suggest(name) if name else "")) from None
+        raise UserError(" ".join(str(error).split())) from None
     if rest:
         raise UserError(f"{rest[0]!r} is not a flag; settings are given as --config.section.key=value")
-    return argv[0], rest
+    return argv[0]
 
 
 def run(verb: str) -> None:
@@ -84,7 +91,7 @@ def main() -> None:
         print(usage())
         return
     try:
-        run(parse(argv)[0])
+        run(parse(argv))
     except UserError as error:
         print(f"pmc-jax: {error}", file=sys.stderr)
         sys.exit(2)

@@ -85,7 +85,7 @@ def unlearn(config: ConfigDict, workdir: str) -> dict[str, Any]:
             rounds = Rounds(work.file("rounds"), config.rounds.keep)
         with clock.phase("evaluate"):
             before, references = before_and_references(work, checkpoint, config, sets)
-        unlearned, history = run_rounds(work, checkpoint, config, forget, retain, rounds, clock)
+        unlearned, history = run_rounds(work, checkpoint, config, forget, retain, references, rounds, clock)
         with clock.phase("evaluate"):
             after = evaluate_on(unlearned, config, sets, references, "after")
             write_lines(work.file("answers/after.jsonl"), after.answers)
@@ -107,7 +107,7 @@ def unlearn(config: ConfigDict, workdir: str) -> dict[str, Any]:
     return result
 
 
-def run_rounds(work: Workdir, checkpoint, config, forget, retain, rounds: Rounds, clock: Clock):
+def run_rounds(work: Workdir, checkpoint, config, forget, retain, references: list[str], rounds: Rounds, clock: Clock):
     """The collapse rounds with progress, metrics.jsonl and samples/ kept up."""
     total = config.train.epochs * collapse.rounds_per_epoch(config, len(forget))
     first = 0 if rounds.latest() is None else rounds.latest() + 1
@@ -121,7 +121,7 @@ def run_rounds(work: Workdir, checkpoint, config, forget, retain, rounds: Rounds
             work.add_metrics([{"kind": "update", "round": summary["round"], **u} for u in updates] + [{"kind": "round", **summary}])
             advance(summary["round"] + 1, f"solved {summary['solved']:.0%}, score {summary['stored_score']:.2f}")
 
-        return collapse.unlearn(checkpoint, forget, retain, config, rounds=rounds, clock=clock, on_round=on_round)
+        return collapse.unlearn(checkpoint, forget, retain, config, references=references, rounds=rounds, clock=clock, on_round=on_round)
 
 
 def print_result(work: Workdir, result: dict[str, Any]) -> None:
@@ -230,10 +230,11 @@ def run_export(workdir: str, output: str, number: int | None) -> Path:
     rows = questions.load_forget(config.data) if unlearning else finetune_rows(config)
     checkpoint = load_checkpoint(config) if unlearning else start_checkpoint(config, rows)
     recipe = collapse.make_recipe(config, len(rows))
-    state, _ = rounds.restore(kept[-1] if number is None else number, like=create_state(checkpoint.params, recipe))
-    folder = pretrained.export(checkpoint.replace(params=state.params if hasattr(state, "params") else state[0]), output)
+    number = kept[-1] if number is None else number
+    state, _ = rounds.restore(number, like=create_state(checkpoint.params, recipe))
     rounds.close()
-    console.print(f"exported round {kept[-1] if number is None else number} to {folder}")
+    folder = pretrained.export(checkpoint.replace(params=state.params), output)
+    console.print(f"exported round {number} to {folder}")
     return folder
 
 

@@ -10,18 +10,23 @@ PHASES = ("load", "compile", "sample", "score", "update", "save", "evaluate")
 
 
 class Clock:
-    """Adds up seconds by phase. Used as a context for as long as it listens to JAX's compile events."""
+    """Adds up seconds by phase. Used as a context (that may nest) for as long as it listens to JAX's compile events."""
 
     def __init__(self, seconds: dict[str, float] | None = None):
         self.seconds = dict.fromkeys(PHASES, 0.0) | (seconds or {})
+        self._entered = 0
         self._compiled: list[tuple[float, float]] = []  # disjoint (start, seconds) of compile events, in order
 
     def __enter__(self) -> "Clock":
-        jax.monitoring.register_event_duration_secs_listener(self._on_event)
+        if not self._entered:
+            jax.monitoring.register_event_duration_secs_listener(self._on_event)
+        self._entered += 1
         return self
 
     def __exit__(self, *_) -> None:
-        jax.monitoring.unregister_event_duration_listener(self._on_event)
+        self._entered -= 1
+        if not self._entered:
+            jax.monitoring.unregister_event_duration_listener(self._on_event)
 
     def _on_event(self, event: str, seconds: float, **_) -> None:
         if event.startswith("/jax/core/compile/"):

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from pmc_jax import parallel
 from pmc_jax.models import Decoder
-from pmc_jax.prompts import Packing, Row, common_prefix, pack, plan_packing
+from pmc_jax.packing import Packing, Row, common_prefix, pack, plan_packing
 from pmc_jax.update import Recipe, TrainState, put_batch, update
 
 
@@ -24,20 +24,22 @@ def make_recipe(config: ConfigDict, num_rows: int) -> Recipe:
         total_steps=t.epochs * steps,
         grad_clip=t.grad_clip,
         retain_weight=config.pmc.retain_weight,
-        compute_dtype=config.model.compute_dtype or config.model.dtype,
+        compute_dtype=config.model.compute_dtype,
     )
 
 
-def start_packing(config: ConfigDict, forget: list[Row], retain: list[Row], mesh: Mesh) -> Packing:
-    """The packing for batches of `train.batch_size` of each kind of row, planned on drawn ones. The same rows give the same packing."""
-    every = forget + retain
-    longest = max(len(r.tokens) for r in every)
+def start_packing(config: ConfigDict, forget: list[Row], retain: list[Row], longest: int, mesh: Mesh) -> Packing:
+    """The packing for batches of `train.batch_size` of each kind of row, planned on drawn ones. The same rows give the same packing.
+
+    forget, retain: rows like those to come. longest: the most tokens that any row to come can have.
+    """
+    longest = max(longest, *(len(r.tokens) for r in forget + retain))
 
     def draw_batch(number: int) -> list[Row]:
         rng = np.random.default_rng([config.seed, number])
         return [rows[i] for rows in (forget, retain) if rows for i in rng.integers(len(rows), size=config.train.batch_size)]
 
-    return plan_packing(draw_batch, longest, common_prefix(every), mesh.shape["data"], config.train.accumulate)
+    return plan_packing(draw_batch, longest, common_prefix(forget + retain), mesh.shape["data"], config.train.accumulate)
 
 
 def train_on(

@@ -5,12 +5,11 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 
 from pmc_jax import losses, parallel
 from pmc_jax.models import Decoder
-from pmc_jax.prompts import Batch
+from pmc_jax.packing import Batch
 
 
 class TrainState(NamedTuple):
@@ -24,7 +23,7 @@ class TrainState(NamedTuple):
 class Recipe(NamedTuple):
     """What shapes an update beyond the batch; hashable, so that it is a static argument.
 
-    compute_dtype: parameters are cast to it for the forward and backward pass; gradients come back in the parameters' own dtype.
+    compute_dtype: parameters are cast to it for the forward and backward pass (empty: as they are); gradients come back in their own dtype.
     """
 
     learning_rate: float
@@ -80,27 +79,22 @@ def update(model: Decoder, recipe: Recipe, state: TrainState, batch: Batch) -> t
     """
 
     def loss_of(params, index):
-        cast = jax.tree.map(lambda x: x.astype(recipe.compute_dtype), params)
+        cast = jax.tree.map(lambda x: x.astype(recipe.compute_dtype or x.dtype), params)
         values_SA = losses.batch_losses(model, cast, *losses.micro_batch(batch, index))
         groups_2 = losses.group_losses(values_SA, batch.group_MSA[index], batch.counts_2)
         return losses.collapse_loss(groups_2, recipe.retain_weight), groups_2
 
     value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
-    M = batch.tokens_MRT.shape[0]
-    if M == 1:
-        (loss, groups_2), grads = value_and_grad(state.params, 0)
-    else:
-        zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(value_and_grad, state.params, 0))
-        add = functools.partial(jax.tree.map, jnp.add)
-        (loss, groups_2), grads = jax.lax.fori_loop(0, M, lambda i, total: add(total, value_and_grad(state.params, i)), zero)
+    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(value_and_grad, state.params, 0))
+    add = functools.partial(jax.tree.map, jnp.add)
+    (loss, groups_2), grads = jax.lax.fori_loop(0, batch.used, lambda i, total: add(total, value_and_grad(state.params, i)), zero)
     updates, opt_state = optimiser(recipe).update(grads, state.opt_state, state.params)
     metrics = {"loss": loss, "forget_loss": groups_2[0], "retain_loss": groups_2[1], "grad_norm": optax.global_norm(grads)}
     return TrainState(optax.apply_updates(state.params, updates), opt_state, state.step + 1), metrics
 
 
 def put_batch(batch: Batch, mesh: Any) -> Batch:
-    """Host arrays -> global arrays: rows and shards over `data`."""
-    spec = jax.sharding.PartitionSpec(None, "data")
-    by_rows = jax.sharding.NamedSharding(mesh, spec)
-    arrays = parallel.put(batch[:-1], by_rows)
-    return Batch(*arrays, parallel.put(np.asarray(batch.counts_2), parallel.replicated(mesh)))
+    """Host arrays -> global arrays: rows and shards over `data`, scalars and counts everywhere."""
+    by_rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "data"))
+    everywhere = parallel.replicated(mesh)
+    return Batch(*(parallel.put(x, everywhere if x.ndim < 2 else by_rows) for x in batch))

@@ -179,27 +179,40 @@ def package_mesh() -> Any:
     return Mesh(np.array(jax.devices()[:1]).reshape(1, 1), ("data", "model"), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
-def package_gradients(
-    checkpoint: Any, rows: list[Any], retain_weight: float, length: int = 64, micro_batches: int = 1
-) -> tuple[Any, dict[str, np.ndarray]]:
-    """(metrics, {name in the checkpoint: gradient in its layout}) of one update of the package on packed rows.
+def package_batch(rows: list[Any], length: int, packed_rows: int, labels: int, micro_batches: int = 1) -> Any:
+    """The package's packed batch of (tokens, start, group) rows; a micro-batch has `packed_rows` rows of `length` positions, and `labels` labels."""
+    from pmc_jax.packing import Packing, Row, common_prefix, pack
 
-    After a first AdamW step without clipping the first moment is 0.1 times the gradient: what is tested is the training step itself, packing included.
+    rows = [Row(*r) for r in rows]
+    batch = pack(rows, Packing(common_prefix(rows), length, packed_rows, labels), micro_batches=micro_batches)
+    assert batch.used == micro_batches
+    return batch
+
+
+def package_gradients(checkpoint: Any, batch: Any, retain_weight: float) -> tuple[Any, dict[str, np.ndarray]]:
+    """(metrics, {name in the checkpoint: gradient in its layout}) of one update of the package on a packed batch.
+
+    After a first AdamW step without clipping the first moment is 0.1 times the gradient: what is tested is the training step itself.
     """
     import optax
-    from flax import traverse_util
 
-    from pmc_jax import weights
-    from pmc_jax.prompts import Row, Shape, common_prefix, pack
     from pmc_jax.update import Recipe, create_state, put_batch, update
 
     recipe = Recipe(1e-3, 0.0, 0, 10, 0.0, retain_weight, "float32")
-    rows = [Row(*r) for r in rows]
-    batch, _ = pack(rows, common_prefix(rows), Shape(1, length, 64), micro_batches=micro_batches)
     state, metrics = update(checkpoint.model, recipe, create_state(checkpoint.params, recipe), put_batch(batch, package_mesh()))
-    moments = traverse_util.flatten_dict(optax.tree_utils.tree_get(state.opt_state, "mu"), sep="/")
+    moments = source_tensors(checkpoint, optax.tree_utils.tree_get(state.opt_state, "mu"))
+    return metrics, {name: 10 * m for name, m in moments.items()}
+
+
+def source_tensors(checkpoint: Any, tree: Any) -> dict[str, np.ndarray]:
+    """A tree like the package's parameters as {name in the checkpoint: array in its layout}."""
+    from flax import traverse_util
+
+    from pmc_jax import weights
+
+    flat = traverse_util.flatten_dict(tree, sep="/")
     table = weights.weight_map(checkpoint.family, checkpoint.model)
-    return metrics, {w.name: w.to_source(10 * np.asarray(moments[path]), checkpoint.config.axis_sizes) for path, w in table.items()}
+    return {w.name: w.to_source(np.asarray(flat[path]), checkpoint.config.axis_sizes) for path, w in table.items()}
 
 
 def compute(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -26,8 +26,9 @@ def warped(logits_V, temperature, k, p):
 def draws(logits_V, warp, count=DRAWS, seed=0, at_once=AT_ONCE):
     """`count` independent draws from the same logits."""
     logits_BV = jnp.broadcast_to(jnp.asarray(logits_V, jnp.float32), (at_once, len(logits_V)))
-    one = jax.jit(lambda key: draw(logits_BV, jax.random.split(key, at_once), warp))
-    return np.concatenate([np.asarray(one(key)) for key in jax.random.split(jax.random.key(seed), -(-count // at_once))])
+    one = jax.jit(draw, static_argnames="warp")  # logits as an argument: XLA would sort a constant at compile time, for minutes
+    keys = jax.random.split(jax.random.key(seed), -(-count // at_once))
+    return np.concatenate([np.asarray(one(logits_BV, jax.random.split(key, at_once), warp=warp)) for key in keys])
 
 
 def chi_square(found, probs):
@@ -39,7 +40,7 @@ def chi_square(found, probs):
     observed, wanted = [*counts[~rare], counts[rare].sum()], [*expected[~rare], expected[rare].sum()]
     if wanted[-1] < 8:  # too few even together: they join the last of the others
         observed[-2:], wanted[-2:] = [sum(observed[-2:])], [sum(wanted[-2:])]
-    return stats.chisquare(observed, wanted).pvalue
+    return stats.chisquare(observed, wanted).pvalue if len(wanted) > 1 else 1.0
 
 
 LOGITS = np.random.default_rng(0).normal(size=200) * 2
@@ -60,24 +61,23 @@ def test_the_chi_square_test_notices_another_distribution(other):
         assert "the warp cuts" in str(error)
 
 
-@pytest.mark.parametrize("vocabulary", [50257, 128256])
-@pytest.mark.parametrize("k, p", [(50, 0.95), (0, 1.0), (0, 0.95)])
+@pytest.mark.parametrize("vocabulary, k, p", [(50257, 50, 0.95), (50257, 0, 1.0), (50257, 0, 0.95), (128256, 50, 0.95), (128256, 0, 1.0)])
 def test_draws_of_a_large_vocabulary(vocabulary, k, p):
     logits = np.random.default_rng(vocabulary).normal(size=vocabulary) - 3
     logits[np.random.default_rng(1).choice(vocabulary, 60, replace=False)] += np.linspace(6, 12, 60)
-    found = draws(logits, Warp(1.0, k, p), count=3000 if k else 256, at_once=64)
+    found = draws(logits, Warp(1.0, k, p), count=2048 if k else 256, at_once=64)
     assert chi_square(found, warped(logits, 1.0, k, p)) > 1e-3
 
 
-@pytest.mark.parametrize("vocabulary, k", [(300, 40), (5003, 50), (32000, 50), (32000, 1000), (128256, 20)])
+@pytest.mark.parametrize("vocabulary, k", [(300, 40), (5003, 50), (32000, 300), (128256, 20)])
 def test_top_k_is_exact_also_among_equal_logits(vocabulary, k):
     """Most logits are equal at the k-th place: those with the lowest ids are kept, as by a plain top-k."""
     rng = np.random.default_rng(k)
     logits = np.zeros(vocabulary)
     logits[rng.choice(vocabulary, k // 2, replace=False)] = 0.5
-    logits[-k // 4 :] = 0.5 if k < 1000 else 0.0
+    logits[-k // 4 :] = 0.5
     kept = np.argsort(-logits, kind="stable")[:k]
-    found = draws(logits, Warp(5.0, k, 1.0), count=40 * k, at_once=min(400, 2**23 // vocabulary))
+    found = draws(logits, Warp(5.0, k, 1.0), count=15 * k, at_once=min(400, 2**23 // vocabulary))
     assert set(found.tolist()) <= set(kept.tolist())
     assert len(set(found.tolist())) == k
 

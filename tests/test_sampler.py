@@ -55,7 +55,7 @@ def test_batches_of_any_size(tiny_checkpoint, forget_questions, many, small, max
     assert pmc_jax.sample(tiny_checkpoint, forget_questions, **HOT, config=config) == many
 
 
-@pytest.mark.parametrize("capacity", [8, 20])
+@pytest.mark.parametrize("capacity", [8, 12])
 def test_spare_capacity(tiny_checkpoint, forget_questions, many, small, capacity):
     generator = make(tiny_checkpoint, small(), max_new_tokens=48, seed=3, capacity=capacity)
     assert generator.answers(forget_questions[:3]) == many[:3]
@@ -68,7 +68,7 @@ def test_fewer_samples_are_the_first_of_many(tiny_checkpoint, forget_questions, 
 
 def test_a_shorter_limit_is_a_prefix(tiny_checkpoint, forget_questions, small):
     long = tokens(make(tiny_checkpoint, small(), max_new_tokens=48), forget_questions)
-    for limit in (1, 2, 17):
+    for limit in (1, 17):
         short = tokens(make(tiny_checkpoint, small(), max_new_tokens=limit), forget_questions)
         assert short == [[answer[:limit] for answer in samples] for samples in long]
 
@@ -93,7 +93,7 @@ def test_every_row_ends_at_once(tiny_checkpoint, forget_questions, small):
 
 
 def test_no_row_ends(tiny_checkpoint, forget_questions, small):
-    never = (tiny_checkpoint.tokenizer.convert_tokens_to_ids("<|role|>"),)
+    never = (10**6,)
     found = tokens(make(tiny_checkpoint.replace(end_tokens=never), small(), max_new_tokens=20), forget_questions)
     assert {len(answer) for samples in found for answer in samples} == {20}
 
@@ -144,7 +144,7 @@ def test_first_and_second_token_follow_the_models_own_distribution(tiny_checkpoi
 
 def test_draws_differ_by_seed_round_question_sample_and_position(fresh_checkpoint, small):
     """An untrained model's distribution is about the same everywhere, so that the same key would give the same token again and again."""
-    never = (fresh_checkpoint.tokenizer.convert_tokens_to_ids("<|role|>"),)
+    never = (10**6,)
     checkpoint = fresh_checkpoint.replace(end_tokens=never)
     questions = ["Who is it?", "Who was it?", "Where?"]
 

@@ -15,6 +15,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 transformers.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
+torch.set_num_threads(1)  # its spinning threads and XLA's would otherwise fight for the cores; models this small gain nothing from two
 
 SHARED = Path(os.environ.get("PMC_SHARED") or Path(__file__).parents[2].parent / "shared")
 CHECKPOINTS = ("tofu-tiny-llama-instruct", "tofu-tiny-phi")

@@ -22,6 +22,12 @@ WARPS = [(1.0, 0, 1.0), (0.9, 50, 0.95), (1.25, 50, 0.95), (0.7, 0, 0.9), (1.4, 
 WARPS += [(0.3, 7, 0.5), (1.0, 5000, 0.8), (1.3, 5000, 1.0), (5.0, 37, 0.99), (0.05, 50, 0.95)]
 
 
+def softmax(scores: np.ndarray) -> np.ndarray:
+    """In float64: a float32 sum over thousands of entries is off by more than 1e-6, and neither side draws from it."""
+    shifted = np.exp(scores.astype(np.float64) - scores.max(-1, keepdims=True))
+    return shifted / shifted.sum(-1, keepdims=True)
+
+
 def warped_by_torch(logits_BV: np.ndarray, temperature: float, top_k: int, top_p: float) -> np.ndarray:
     """Probabilities [B, V]; 0 where a warper cut."""
     scores = TemperatureLogitsWarper(temperature)(None, torch.tensor(logits_BV))
@@ -29,21 +35,30 @@ def warped_by_torch(logits_BV: np.ndarray, temperature: float, top_k: int, top_p
         scores = TopKLogitsWarper(top_k)(None, scores)
     if top_p < 1:
         scores = TopPLogitsWarper(top_p)(None, scores)
-    return scores.softmax(-1).numpy()
+    return softmax(scores.numpy())
 
 
 def warped_by_us(logits_BV: np.ndarray, warp: Warp) -> np.ndarray:
     """The same from `candidates`, put back in vocabulary order."""
     values_BC, ids_BC = candidates(jnp.asarray(logits_BV), warp)
-    probs_BV = np.zeros(logits_BV.shape, np.float32)
-    for row, probs, ids in zip(probs_BV, np.asarray(jax.nn.softmax(values_BC, axis=-1)), np.asarray(ids_BC)):
+    probs_BV = np.zeros(logits_BV.shape)
+    for row, probs, ids in zip(probs_BV, softmax(np.asarray(values_BC)), np.asarray(ids_BC)):
         assert len(set(ids.tolist())) == len(ids)
         row[ids] = probs
     return probs_BV
 
 
+def decided(logits_BV: np.ndarray, temperature: float, top_k: int, top_p: float) -> np.ndarray:
+    """Rows [B] whose top-p cut lies further from any token's edge than float32 sums are exact, so that the support is one set and not another."""
+    probs_BV = warped_by_torch(logits_BV, temperature, top_k, 1.0)
+    heads_BV = np.cumsum(-np.sort(-probs_BV, axis=-1), axis=-1)
+    return np.abs(heads_BV - top_p).min(-1) > 2e-5 if top_p < 1 else np.ones(len(logits_BV), bool)
+
+
 def assert_same_distribution(logits_BV: np.ndarray, settings: tuple[float, int, float]) -> None:
-    expected, found = warped_by_torch(logits_BV, *settings), warped_by_us(logits_BV, Warp(*settings))
+    rows = decided(logits_BV, *settings)
+    assert rows.mean() > 0.6
+    expected, found = warped_by_torch(logits_BV[rows], *settings), warped_by_us(logits_BV[rows], Warp(*settings))
     np.testing.assert_array_equal(found > 0, expected > 0)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-6)
 

@@ -42,7 +42,9 @@ def test_export_of_a_drawn_checkpoint_is_the_checkpoint(tmp_path, family, seed, 
     tokens, mask = reference.draw_inputs(config.vocab_size, seed)
     np.testing.assert_array_equal(golden.torch_logits(exported, tokens, mask), golden.torch_logits(original, tokens, mask))
     if dtype == "float32":
-        np.testing.assert_allclose(np.asarray(pmc_jax.logits(ours, tokens, mask))[mask], golden.torch_logits(exported, tokens, mask)[mask], rtol=0, atol=1e-4)
+        np.testing.assert_allclose(
+            np.asarray(pmc_jax.logits(ours, tokens, mask))[mask], golden.torch_logits(exported, tokens, mask)[mask], rtol=0, atol=1e-4
+        )
     assert transformers.AutoConfig.from_pretrained(tmp_path / "out").dtype == getattr(torch, dtype)
 
 

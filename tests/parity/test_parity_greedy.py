@@ -71,9 +71,11 @@ def test_greedy_answers_are_those_of_generate(name):
     for rows in np.array_split(order, 8):
         for i, answer in zip(rows, generate(model, [prompts[i] for i in rows], end, settings.evaluate.max_new_tokens)):
             theirs[i] = answer
-    print(f"{name}: {len(questions)} questions, {sum(map(len, ours))} tokens; ours {middle - start:.1f} s, torch {time.perf_counter() - middle:.1f} s")
-
     different = [i for i in range(len(questions)) if ours[i] != theirs[i]]
+    seconds = f"ours {middle - start:.1f} s, torch {time.perf_counter() - middle:.1f} s"
+    print(
+        f"{name}: {len(questions)} questions, {sum(map(len, ours))} tokens, {len(different)} answers differ; {seconds}, {sum(len(o) > 100 for o in ours)}, {max(map(len, ours))}"
+    )
     gaps = {questions[i]: gap_at(model, prompts[i], ours[i], theirs[i]) for i in different}
     assert all(gap < TIE for gap in gaps.values()), gaps
     assert len(different) <= 3, gaps

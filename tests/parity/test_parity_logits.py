@@ -131,4 +131,3 @@ def test_stored_golden_values_are_what_transformers_computes(tmp_path):
         np.testing.assert_allclose(logits[name], stored_logits[name], rtol=0, atol=1e-5)
         assert values[name]["gradient_norms"] == pytest.approx(stored[name]["gradient_norms"], rel=1e-5)
         assert values[name]["loss"] == pytest.approx(stored[name]["loss"], rel=1e-5) and values[name]["greedy"] == stored[name]["greedy"]
-

@@ -2,6 +2,7 @@
 
 import dataclasses
 
+import jax
 import numpy as np
 import pytest
 
@@ -9,7 +10,8 @@ from pmc_jax import losses
 from pmc_jax.config import default
 from pmc_jax.draw import GREEDY
 from pmc_jax.generate import make_generator
-from pmc_jax.prompts import Row, Shape, common_prefix, pack, training_row
+from pmc_jax.packing import Row
+from pmc_jax.prompts import training_row
 from pmc_jax.update import put_batch
 
 pytest.importorskip("torch")
@@ -21,7 +23,7 @@ from reference import SHARED, every_checkpoint, load_ours, load_torch, needs_sha
 
 pytestmark = pytest.mark.parity
 
-DRAWN = [("llama", 0), ("llama", 1), ("llama", 3), ("llama", 5), ("phi", 0), ("phi", 1), ("phi", 4)]
+DRAWN = [("llama", 0), ("llama", 3), ("llama", 5), ("phi", 0), ("phi", 1)]  # default, llama3 and linear RoPE; tied, untied; biases; qk-norm
 
 
 def save(folder, family: str, seed: int):
@@ -59,12 +61,12 @@ def torch_token_losses(model, rows: list[Row]) -> dict[tuple[int, ...], float]:
     return found
 
 
-def packed_token_losses(checkpoint, rows: list[Row], length: int) -> dict[tuple[int, ...], float]:
+def packed_token_losses(checkpoint, rows: list[Row], length: int, packed_rows: int, labels: int) -> dict[tuple[int, ...], float]:
     """The same from a packed batch: a label's context is the shared prefix and its own segment, up to where it is predicted."""
-    batch, _ = pack(rows, common_prefix(rows), Shape(1, length, 64))
+    batch = golden.package_batch(rows, length, packed_rows, labels)
     assert (np.max(batch.segments_MRT, axis=-1) > 2).any()  # something is packed
     arrays = losses.micro_batch(put_batch(batch, golden.package_mesh()), 0)
-    values_A = np.asarray(losses.batch_losses(checkpoint.model, checkpoint.params, *arrays))[0]
+    values_A = np.asarray(jax.jit(losses.batch_losses, static_argnums=0)(checkpoint.model, checkpoint.params, *arrays))[0]
     found = {}
     for value, at, label, group in zip(values_A, batch.at_MSA[0, 0], batch.labels_MSA[0, 0], batch.group_MSA[0, 0]):
         if group:
@@ -89,11 +91,11 @@ def assert_same_gradients(gradients: dict[str, np.ndarray], model) -> None:
     assert off[worst] < 1e-4, (worst, off[worst])
 
 
-@pytest.mark.parametrize(("family", "seed"), DRAWN[:2] + DRAWN[4:6])
+@pytest.mark.parametrize(("family", "seed"), [("llama", 1), ("phi", 1)])
 def test_losses_of_packed_rows_are_torchs_per_token(tmp_path, family, seed):
     folder, vocab_size = save(tmp_path, family, seed)
     rows = drawn_rows(vocab_size)
-    assert_same_losses(packed_token_losses(load_ours(folder), rows, 48), torch_token_losses(load_torch(folder), rows))
+    assert_same_losses(packed_token_losses(load_ours(folder), rows, 48, 4, 96), torch_token_losses(load_torch(folder), rows))
 
 
 @needs_shared
@@ -103,7 +105,7 @@ def test_losses_of_a_shared_checkpoint_are_torchs_per_token(name):
     ours = load_ours(folder)
     rows = real_rows(ours)
     expected = torch_token_losses(load_torch(folder), rows)
-    assert_same_losses(packed_token_losses(ours, rows, 256), expected)
+    assert_same_losses(packed_token_losses(ours, rows, 256, 6, 768), expected)
     assert min(expected.values()) < 0.01 and max(expected.values()) > 3  # both ends of the scale
 
 
@@ -112,7 +114,7 @@ def test_losses_in_chunks_are_torchs_per_token(tmp_path, monkeypatch):
     folder, vocab_size = save(tmp_path, "phi", 1)
     monkeypatch.setattr(losses, "LOGITS_AT_ONCE", 7 * vocab_size)
     rows = drawn_rows(vocab_size)
-    assert_same_losses(packed_token_losses(load_ours(folder), rows, 48), torch_token_losses(load_torch(folder), rows))
+    assert_same_losses(packed_token_losses(load_ours(folder), rows, 48, 4, 96), torch_token_losses(load_torch(folder), rows))
 
 
 @pytest.mark.parametrize(("family", "seed"), DRAWN)
@@ -122,34 +124,37 @@ def test_gradients_of_packed_rows_are_autograds(tmp_path, family, seed):
     rows, model = drawn_rows(vocab_size), load_torch(folder)
     loss = golden.torch_loss(model, rows, 1.7)
     loss.backward()
-    metrics, gradients = golden.package_gradients(load_ours(folder), rows, 1.7, length=48, micro_batches=1 + 2 * (seed % 2))
+    batch = golden.package_batch(rows, 48, 2, 64, 3) if seed % 2 else golden.package_batch(rows, 48, 4, 96)
+    metrics, gradients = golden.package_gradients(load_ours(folder), batch, 1.7)
     assert float(metrics["loss"]) == pytest.approx(loss.item(), rel=1e-5)
     assert_same_gradients(gradients, model)
 
 
-@pytest.mark.parametrize("group", [1, 2])
-def test_gradients_of_one_group_alone_are_autograds(tmp_path, group):
+def test_gradients_of_one_group_alone_are_autograds(tmp_path):
     """Only forget or only retain rows: the other group's mean is 0, not NaN."""
     folder, vocab_size = save(tmp_path, "llama", 2)
-    rows, model = [r for r in drawn_rows(vocab_size) if r.group == group], load_torch(folder)
-    golden.torch_loss(model, rows, 0.6).backward()
-    metrics, gradients = golden.package_gradients(load_ours(folder), rows, 0.6, length=48)
-    assert float(metrics["retain_loss" if group == 1 else "forget_loss"]) == 0
-    assert_same_gradients(gradients, model)
+    for group in (1, 2):
+        rows, model = [r for r in drawn_rows(vocab_size) if r.group == group], load_torch(folder)
+        golden.torch_loss(model, rows, 0.6).backward()
+        batch = golden.package_batch(rows, 48, 2, 64)
+        metrics, gradients = golden.package_gradients(load_ours(folder), batch, 0.6)
+        assert float(metrics["retain_loss" if group == 1 else "forget_loss"]) == 0
+        assert_same_gradients(gradients, model)
 
 
 @needs_shared
 @every_checkpoint
-@pytest.mark.parametrize("how", ["whole", "micro-batches", "remat"])
-def test_gradients_of_a_shared_checkpoint_are_autograds(name, how):
+@pytest.mark.parametrize(("micro_batches", "remat"), [(1, False), (3, True)])
+def test_gradients_of_a_shared_checkpoint_are_autograds(name, micro_batches, remat):
     """On TOFU rows; split into micro-batches, or with blocks recomputed, they stay the same."""
     folder = SHARED / "checkpoints" / name
     ours = load_ours(folder)
-    if how == "remat":
-        ours = ours.replace(model=dataclasses.replace(ours.model, remat=True))
+    ours = ours.replace(model=dataclasses.replace(ours.model, remat=remat))
     rows, model = real_rows(ours), load_torch(folder)
     golden.torch_loss(model, rows, 1.25).backward()
-    metrics, gradients = golden.package_gradients(ours, rows, 1.25, length=256, micro_batches=3 if how == "micro-batches" else 1)
+    metrics, gradients = golden.package_gradients(
+        ours, golden.package_batch(rows, 256, 6 // micro_batches, 768 // micro_batches, micro_batches), 1.25
+    )
     assert_same_gradients(gradients, model)
     norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])
     assert float(metrics["grad_norm"]) == pytest.approx(norm.item(), rel=1e-4)
