@@ -73,9 +73,7 @@ def test_greedy_answers_are_those_of_generate(name):
             theirs[i] = answer
     different = [i for i in range(len(questions)) if ours[i] != theirs[i]]
     seconds = f"ours {middle - start:.1f} s, torch {time.perf_counter() - middle:.1f} s"
-    print(
-        f"{name}: {len(questions)} questions, {sum(map(len, ours))} tokens, {len(different)} answers differ; {seconds}, {sum(len(o) > 100 for o in ours)}, {max(map(len, ours))}"
-    )
+    print(f"{name}: {len(questions)} questions, {sum(map(len, ours))} tokens, {len(different)} answers differ; {seconds}")
     gaps = {questions[i]: gap_at(model, prompts[i], ours[i], theirs[i]) for i in different}
     assert all(gap < TIE for gap in gaps.values()), gaps
     assert len(different) <= 3, gaps

@@ -1,0 +1,158 @@
+"""Packed rows say the same as rows one by one: losses, parameters after an update, labels."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as how
+from hypothesis import strategies as st
+
+import pmc_jax
+from pmc_jax import losses, update
+from pmc_jax.packing import Batch, Packing, Row, common_prefix, fill_bins, pack, plan_packing
+
+RECIPE = update.Recipe(learning_rate=1e-2, weight_decay=0.01, warmup_steps=0, total_steps=10, grad_clip=1.0, retain_weight=1.5, compute_dtype="")
+
+
+def make_rows(seed: int, count: int = 9, shared: int = 5, vocab: int = 500) -> list[Row]:
+    """Rows of both groups that share `shared` prompt tokens, with answers of 1 to 20 tokens."""
+    rng = np.random.default_rng(seed)
+    prefix = rng.integers(5, vocab, shared).tolist()
+    rows = []
+    for i in range(count):
+        prompt, answer = prefix + rng.integers(5, vocab, rng.integers(2, 12)).tolist(), rng.integers(5, vocab, rng.integers(1, 20)).tolist()
+        rows.append(Row(prompt + answer, len(prompt), 1 + i % 2))
+    return rows
+
+
+def one_by_one(checkpoint, rows: list[Row]) -> np.ndarray:
+    """[forget, retain] means of -log p over answer tokens, one row a line, without packing or shared prefix."""
+    tokens, mask = np.zeros((len(rows), 40), int), np.zeros((len(rows), 40), bool)
+    for i, row in enumerate(rows):
+        tokens[i, : len(row.tokens)], mask[i, : len(row.tokens)] = row.tokens, True
+    log_probs = np.asarray(jax.nn.log_softmax(pmc_jax.logits(checkpoint, tokens, mask)))
+    sums, counts = np.zeros(2), np.zeros(2)
+    for i, row in enumerate(rows):
+        at = np.arange(row.start, len(row.tokens))
+        sums[row.group - 1] -= log_probs[i, at - 1, tokens[i, at]].sum()
+        counts[row.group - 1] += len(at)
+    return sums / counts
+
+
+def packed_groups(model, params, batch: Batch) -> np.ndarray:
+    """[forget, retain] of a packed batch, summed over its micro-batches."""
+
+    @jax.jit
+    def groups(params, batch, m):
+        values_SA = losses.batch_losses(model, params, *losses.micro_batch(batch, m))
+        return losses.group_losses(values_SA, batch.group_MSA[m], batch.counts_2)
+
+    batch = jax.tree.map(jnp.asarray, batch)
+    return np.sum([groups(params, batch, m) for m in range(int(batch.used))], axis=0)
+
+
+@pytest.mark.parametrize("which", ["tiny_checkpoint", "tiny_phi"])
+@pytest.mark.parametrize(
+    ("length", "rows", "labels", "shards", "micro_batches"), [(64, 8, 160, 1, 1), (48, 4, 96, 2, 1), (96, 2, 64, 1, 2), (40, 2, 40, 1, 1)]
+)
+def test_losses_equal_those_of_single_rows(which, request, length, rows, labels, shards, micro_batches):
+    checkpoint, examples = request.getfixturevalue(which), make_rows(length)
+    batch = pack(examples, Packing(common_prefix(examples), length, rows, labels), shards, micro_batches)
+    assert batch.tokens_MRT.shape[1:] == (shards * rows, length) and batch.at_MSA.shape[1:] == (shards, labels)
+    wanted = one_by_one(checkpoint, examples)
+    assert packed_groups(checkpoint.model, checkpoint.params, batch) == pytest.approx(wanted, rel=1e-5)
+
+
+def test_chunked_losses_are_the_same(tiny_checkpoint, monkeypatch):
+    examples = make_rows(1)
+    batch = pack(examples, Packing(5, 64, 8, 160))
+    whole = packed_groups(tiny_checkpoint.model, tiny_checkpoint.params, batch)
+    monkeypatch.setattr(losses, "LOGITS_AT_ONCE", 7 * tiny_checkpoint.config.vocab_size)
+    assert packed_groups(tiny_checkpoint.model, tiny_checkpoint.params, batch) == pytest.approx(whole, rel=1e-6)
+
+
+def after_update(checkpoint, batch, model=None):
+    state = update.create_state(checkpoint.params, RECIPE)
+    state, metrics = update.update(model or checkpoint.model, RECIPE, state, update.put_batch(batch, update.parallel.mesh_of(state.params)))
+    return state.params, {k: float(v) for k, v in metrics.items()}
+
+
+def assert_same(one, other):
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        # Adam's first step is about the sign of the gradient: rounding shows where a gradient is almost zero, and only there.
+        np.testing.assert_allclose(a, b, atol=1e-3)
+        assert np.mean(np.abs(np.asarray(a) - np.asarray(b))) < 1e-6
+
+
+def test_micro_batches_remat_and_shape_change_nothing(tiny_checkpoint):
+    """An update of the whole batch, of it in 2 and in 4 parts, overflowing its shape, and with recomputation: the same parameters."""
+    examples = make_rows(2, count=12)
+    roomy = Packing(common_prefix(examples), 64, 12, 320)
+    params, metrics = after_update(tiny_checkpoint, pack(examples, roomy))
+    assert any(float(jnp.max(jnp.abs(a - b))) > 1e-3 for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(tiny_checkpoint.params)))
+    for batch in (pack(examples, roomy, micro_batches=2), pack(examples, roomy, micro_batches=4), pack(examples, roomy._replace(rows=2))):
+        assert batch.used > 1
+        found, others = after_update(tiny_checkpoint, batch)
+        assert_same(found, params)
+        assert others == pytest.approx(metrics, rel=1e-5)
+    found, others = after_update(tiny_checkpoint, pack(examples, roomy), tiny_checkpoint.model.clone(remat=True))
+    assert_same(found, params)
+    assert metrics["loss"] == pytest.approx(metrics["forget_loss"] + 1.5 * metrics["retain_loss"])
+
+
+def test_an_update_leaves_the_given_parameters_alone(tiny_checkpoint):
+    before = jax.tree.map(np.array, tiny_checkpoint.params)
+    after_update(tiny_checkpoint, pack(make_rows(3), Packing(0, 64, 8, 160)))
+    assert_same(before, tiny_checkpoint.params)
+
+
+@how(deadline=None, max_examples=60)
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=30), st.integers(30, 80))
+def test_bins_hold_every_example_once_and_no_more_than_their_room(lengths, room):
+    bins = fill_bins(lengths, room)
+    assert sorted(i for b in bins for i in b) == list(range(len(lengths)))
+    assert all(sum(lengths[i] for i in b) <= room for b in bins)
+    assert len(bins) < 2 * sum(lengths) / room + 1
+
+
+@how(deadline=None, max_examples=30)
+@given(st.integers(0, 10**6), st.integers(1, 3), st.integers(1, 3))
+def test_every_label_is_there_once(seed, shards, micro_batches):
+    rows = make_rows(seed, count=7)
+    batch = pack(rows, Packing(common_prefix(rows), 48, 2, 48), shards, micro_batches)
+    labels = batch.labels_MSA[batch.group_MSA > 0]
+    assert sorted(labels.tolist()) == sorted(t for r in rows for t in r.tokens[r.start :])
+    assert batch.counts_2.tolist() == [sum(len(r.tokens) - r.start for r in rows if r.group == g) for g in (1, 2)]
+    assert batch.used >= micro_batches and not batch.group_MSA[batch.used :].any()
+
+
+def test_an_example_that_fits_no_row_is_refused():
+    with pytest.raises(ValueError, match="30 tokens"):
+        pack([Row([7] * 30, 3, 1)], Packing(0, 16, 2, 64))
+
+
+def test_the_plan_holds_typical_batches_in_one_micro_batch():
+    plan = plan_packing(lambda number: make_rows(number), longest=40, prefix=5, shards=1, micro_batches=1)
+    assert plan.length >= 40 and plan.labels >= 40
+    assert np.mean([pack(make_rows(seed), plan).used == 1 for seed in range(100, 140)]) > 0.7
+
+
+def test_common_prefix_leaves_each_prompt_a_token():
+    assert common_prefix([Row([1, 2, 3, 9, 9], 3, 1), Row([1, 2, 4, 9], 3, 2)]) == 2
+    assert common_prefix([Row([1, 2, 3, 9], 3, 1)] * 2) == 2
+    assert common_prefix([Row([5, 9], 1, 1), Row([1, 2, 9], 2, 1)]) == 0
+
+
+def test_weight_decay_spares_biases_and_norms(tiny_phi):
+    flags = jax.tree_util.tree_leaves_with_path(update.decays(tiny_phi.params))
+    for path, decayed in flags:
+        name = path[-1].key
+        assert decayed == (not (name == "scale" or "bias" in name)), path
+    assert {decayed for _, decayed in flags} == {True, False}
+
+
+def test_the_schedule_warms_up_from_zero_and_ends_at_zero():
+    rate = update.schedule(RECIPE._replace(warmup_steps=4, total_steps=12))
+    wanted = [0, 0.25, 0.5, 0.75, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0]
+    assert [float(rate(i)) for i in range(13)] == pytest.approx([w * 1e-2 for w in wanted])
