@@ -153,11 +153,12 @@ def unlearn(
                 state, updates = train_on(checkpoint.model, make_recipe(config, len(texts)), state, batches, packing, config)
             history.append(summarise(number, epoch, memory, seen, updates) | {"seconds": time.perf_counter() - start})
             with clock.phase("save"):
+                # Lines of a round that a kill left unsaved are dropped on resume; the other way round they would be lost.
+                if on_round:
+                    on_round(history[-1], seen, updates)
                 if rounds:
                     notes = {"memory": memory._asdict(), "history": history, "seconds": clock.seconds}
                     rounds.save(number, state, notes)
-                if on_round:
-                    on_round(history[-1], seen, updates)
     return checkpoint.replace(params=state.params), history
 
 

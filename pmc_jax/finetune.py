@@ -56,8 +56,8 @@ def finetune(
                 state, updates = train_on(checkpoint.model, recipe, state, batches, packing, config)
             history.append({"round": epoch, "loss": float(np.mean([u["forget_loss"] for u in updates])), "updates": len(updates)})
             with clock.phase("save"):
-                if rounds:
-                    rounds.save(epoch, state, {"history": history, "seconds": clock.seconds})
                 if on_epoch:
                     on_epoch(history[-1])
+                if rounds:
+                    rounds.save(epoch, state, {"history": history, "seconds": clock.seconds})
     return checkpoint.replace(params=state.params), history

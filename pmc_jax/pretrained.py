@@ -61,9 +61,12 @@ def read_json(file: Path, required: bool = True) -> dict[str, Any]:
             raise UserError(f"{file}: missing; a checkpoint folder needs it")
         return {}
     try:
-        return json.loads(file.read_text())
-    except json.JSONDecodeError as error:
+        value = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # bad JSON, bad UTF-8
         raise UserError(f"{file}: not valid JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise UserError(f"{file}: must hold a JSON object, not a {type(value).__name__}")
+    return value
 
 
 def load_tokenizer(folder: Path) -> Any:

@@ -34,7 +34,7 @@ def read_file(path: str | Path) -> Rows:
             rows = pyarrow.parquet.read_table(path).to_pylist()
     except UserError:
         raise
-    except (ValueError, OSError) as error:  # json, csv, unicode and arrow errors are all ValueErrors or OSErrors
+    except (ValueError, OSError, csv.Error) as error:  # json, unicode and arrow errors are all ValueErrors or OSErrors
         raise UserError(f"{path}: cannot be read as {path.suffix[1:]}: {error}") from None
     if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
         raise UserError(f"{path}: must hold a list of objects with the key 'question'")
@@ -45,7 +45,7 @@ def read_file(path: str | Path) -> Rows:
 
 def _read_jsonl(path: Path) -> Rows:
     rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
         if line.strip():
             try:
                 rows.append(json.loads(line))

@@ -218,7 +218,7 @@ def run_evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
 
 def run_export(workdir: str, output: str, number: int | None) -> Path:
     """Export a saved round of an unlearning or fine-tuning run as a Hugging Face checkpoint; the last one when `number` is None."""
-    frozen = read_json(Path(workdir) / "config.json")
+    frozen = Workdir(workdir).frozen()
     if frozen is None or frozen["verb"] not in ("unlearn", "finetune"):
         raise UserError(f"--workdir={workdir}: holds no unlearning or fine-tuning run")
     config = settings.from_flat(frozen["settings"])

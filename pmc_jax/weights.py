@@ -108,7 +108,10 @@ def open_files(folder: Path) -> dict[str, Any]:
     """{tensor name: open safetensors file} over one or many files. UserError when a file is missing, cut short or not safetensors."""
     index = folder / "model.safetensors.index.json"
     if index.exists():
-        names = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            raise UserError(f"{index}: not an index of safetensors files: no valid JSON with a 'weight_map'") from None
     elif (folder / "model.safetensors").exists():
         names = ["model.safetensors"]
     else:

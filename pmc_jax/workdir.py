@@ -37,8 +37,8 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
     """The rows of a JSONL file; a last line cut by a kill is left out, [] when there is no file."""
     if not file.exists():
         return []
-    lines = file.read_text(encoding="utf-8").splitlines(keepends=True)
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n")
+    return [json.loads(line) for line in whole.split("\n") if line]  # not splitlines: answers may hold other line separators
 
 
 def data_hash(rows: Rows) -> str:
@@ -68,11 +68,22 @@ class Workdir:
     def __init__(self, path: str):
         self.path = Path(path)
 
+    def frozen(self) -> dict[str, Any] | None:
+        """The run's config.json, None when there is none. UserError for one of something else, as a checkpoint's."""
+        try:
+            found = read_json(self.path / "config.json")
+        except ValueError:
+            found = {}
+        if found is not None and not (isinstance(found, dict) and {"verb", "settings", "data"} <= found.keys()):
+            raise UserError(f"--workdir={self.path}: its config.json is not of a run of pmc-jax; choose another folder")
+        return found
+
     def check(self, verb: str, settings: dict[str, Any], data: dict[str, str]) -> None:
         """UserError when the folder holds something else than a run with these very settings and data. Writes nothing."""
-        old = read_json(self.path / "config.json")
+        old = self.frozen()
         if old is None:
-            if self.path.exists() and (not self.path.is_dir() or any(self.path.iterdir())):
+            # A run that was killed in its very first moment leaves only the partial config.json.
+            if self.path.exists() and (not self.path.is_dir() or any(p.name != "config.partial" for p in self.path.iterdir())):
                 raise UserError(f"--workdir={self.path}: not empty and not a run of pmc-jax; choose another folder")
             return
         differ = differences({"verb": old["verb"]} | old["settings"], {"verb": verb} | settings) + differences(old["data"], data)
@@ -81,7 +92,10 @@ class Workdir:
 
     def claim(self, verb: str, settings: dict[str, Any], data: dict[str, str]) -> None:
         """Make the folder and freeze the settings in config.json; those of a run that goes on are left as they are."""
-        self.path.mkdir(parents=True, exist_ok=True)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--workdir={self.path}: cannot be made: {error.strerror}") from None
         if not (self.path / "config.json").exists():
             write_json(self.path / "config.json", {"verb": verb, "settings": settings, "data": data, "versions": versions()})
 

@@ -48,7 +48,7 @@ def test_the_plain_prompt_and_where_its_answer_tag_belongs(plain_tokenizer):
     assert tags.read(tags.answer("Me.")) == "Me."
 
 
-@pytest.mark.parametrize("answer", ["Me.", "Oslo", "1971", "a", "Ünï cödé 東京", "Two words. And more, \"quoted\"", "Answer", "I, Answer: no"])
+@pytest.mark.parametrize("answer", ["Me.", "Oslo", "1971", "a", "Ünï cödé 東京", 'Two words. And more, "quoted"', "Answer", "I, Answer: no"])
 def test_labels_are_the_answer_and_its_end_by_construction(text, answer):
     row = training_row(text, "Who is it?", answer, 500, group=1)
     assert row.tokens[: row.start] == text.prompt("Who is it?")
@@ -135,7 +135,7 @@ def test_real_templates(shared):
     llama = AutoTokenizer.from_pretrained(shared("checkpoints") / "tofu-tiny-llama-instruct")
     text = text_of(llama)
     prompt = llama.decode(text.prompt("Who?"))
-    assert "10 Apr 2025" in prompt and "You are a helpful assistant." in prompt and prompt.count("<|begin_of_text|>") == 1
+    assert "You are a helpful assistant." in prompt and prompt.count("<|begin_of_text|>") == 1
     assert prompt.endswith("<|start_header_id|>assistant<|end_header_id|>\n\n") and llama.decode(text.answer("Me.")) == "Me.<|eot_id|>"
     phi = AutoTokenizer.from_pretrained(shared("checkpoints") / "tofu-tiny-phi")
     assert phi.decode(text_of(phi).prompt("Who?") + text_of(phi).answer("Me.")).startswith("Question: Who?\nAnswer: Me.")

@@ -14,8 +14,24 @@ from pmc_jax.errors import UserError
 from pmc_jax.reward import Memory, keep_best, score, select, unsolved
 
 SCORER = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
-ODD = ["", " ", "...", "?!", "Ünïcödé naïve café", "東京 は 首都", "don't stop", "a b a b a", "running runs ran", "3.14, 1,000", "A\u2028B", "İstanbul", "🙂 yes"]
-WORDS = st.sampled_from("the The author authors writing writes written born in on 1971 , . Konya naïve a b running hyphen-ated don't 24/05/1971".split())
+ODD = [
+    "",
+    " ",
+    "...",
+    "?!",
+    "Ünïcödé naïve café",
+    "東京 は 首都",
+    "don't stop",
+    "a b a b a",
+    "running runs ran",
+    "3.14, 1,000",
+    "A\u2028B",
+    "İstanbul",
+    "🙂 yes",
+]
+WORDS = st.sampled_from(
+    "the The author authors writing writes written born in on 1971 , . Konya naïve a b running hyphen-ated don't 24/05/1971".split()
+)
 TEXTS = st.lists(WORDS, max_size=25).map(" ".join) | st.text(max_size=40) | st.sampled_from(ODD)
 
 

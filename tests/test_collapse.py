@@ -1,0 +1,195 @@
+"""The algorithm on a tiny model that knows eight forget answers by heart."""
+
+import jax
+import numpy as np
+import pytest
+
+import pmc_jax
+from pmc_jax import collapse
+from pmc_jax.checkpoint import Rounds
+
+KEYS = "round epoch sampled_questions sampled_tokens reward_mean reward_std stored_score solved forget_loss retain_loss seconds".split()
+
+
+def run(checkpoint, splits, config, forget=None, **options):
+    """(checkpoint, history without seconds, what was sampled by round)."""
+    seen_by_round = []
+
+    def on_round(summary, seen, updates):
+        seen_by_round.append(seen)
+        assert len(updates) == -(-(config.pmc.questions_per_round or 8) // config.train.batch_size)
+
+    unlearned, history = pmc_jax.unlearn(checkpoint, forget or splits["forget20"], splits["retain80"], config, on_round=on_round, **options)
+    assert all(list(h) == KEYS for h in history)
+    return unlearned, [{k: v for k, v in h.items() if k != "seconds"} for h in history], seen_by_round
+
+
+def same_bits(one, other):
+    return all((np.asarray(a) == np.asarray(b)).all() for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(other.params)))
+
+
+@pytest.fixture(scope="module")
+def base(tiny_checkpoint, splits, small):
+    """Four epochs, all questions in each round."""
+    before = jax.tree.map(np.array, tiny_checkpoint.params)
+    found = run(tiny_checkpoint, splits, small())
+    assert all((a == b).all() for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(tiny_checkpoint.params))), "the given one is left alone"
+    return found
+
+
+def test_answers_collapse_away_and_the_rest_stays(base, tiny_checkpoint, splits):
+    unlearned, history, _ = base
+    assert [h["round"] for h in history] == [0, 1, 2, 3] == [h["epoch"] for h in history]
+    assert history[-1]["stored_score"] < history[0]["stored_score"] < 0.5
+    assert history[-1]["reward_mean"] > history[0]["reward_mean"]
+    recall = {}
+    for name, rows in {"forget": splits["forget20"], "retain": splits["retain80"]}.items():
+        questions, truths = [r["question"] for r in rows], [r["answer"] for r in rows]
+        for when, checkpoint in {"before": tiny_checkpoint, "after": unlearned}.items():
+            recall[name, when] = pmc_jax.score(truths, pmc_jax.sample(checkpoint, questions, temperature=0.0, max_new_tokens=64)).mean()
+    assert recall["forget", "before"] > 0.95 and recall["retain", "before"] > 0.95
+    assert recall["forget", "after"] < 0.5, recall
+    assert recall["retain", "after"] > recall["forget", "after"] + 0.2, recall
+
+
+def test_what_is_seen_of_a_round(base, tiny_checkpoint, splits, forget_questions):
+    _, history, seen_by_round = base
+    references = {q: a[0] for q, a in zip(forget_questions, pmc_jax.sample(tiny_checkpoint, forget_questions, temperature=0.0, max_new_tokens=64))}
+    stored, last = {}, {}
+    for summary, seen in zip(history, seen_by_round):
+        assert summary["sampled_questions"] == len(seen)
+        assert summary["sampled_tokens"] == sum(sum(s["tokens"]) for s in seen)
+        for s in seen:
+            assert len(s["samples"]) == len(s["scores"]) == len(s["tokens"]) == 4
+            assert s["scores"] == pmc_jax.score([references[s["question"]]], [s["samples"]])[0].tolist()
+            assert s["chosen"] == int(np.argmin(s["scores"]))
+            stored[s["question"]] = min(min(s["scores"]), stored.get(s["question"], 2.0))
+            assert s["stored_score"] == stored[s["question"]], "keep best"
+            assert last.get(s["question"]) != 0.0, "a solved question is not sampled again"
+        last = dict(stored)
+        rewards = 1 - np.array([s["scores"] for s in seen])
+        assert (summary["reward_mean"], summary["reward_std"]) == pytest.approx((rewards.mean(), rewards.std()))
+        assert summary["stored_score"] == pytest.approx(np.mean(list(stored.values())))
+        assert summary["solved"] == np.mean([s == 0 for s in stored.values()])
+    assert {s["question"] for s in seen_by_round[0]} == set(forget_questions)
+
+
+def test_two_runs_are_the_same_to_the_bit_and_another_seed_is_another_run(base, tiny_checkpoint, splits, small):
+    unlearned, history, seen = base
+    again = run(tiny_checkpoint, splits, small())
+    assert again[1] == history and again[2] == seen and same_bits(again[0], unlearned)
+    other = run(tiny_checkpoint, splits, small({"seed": 1}))
+    assert other[2][0] != seen[0] and not same_bits(other[0], unlearned)
+
+
+def test_forget_answers_are_never_looked_at(base, tiny_checkpoint, splits, small, forget_questions):
+    unlearned, history, seen = base
+    wrong = [{"question": q, "answer": "Something else altogether."} for q in forget_questions]
+    none = [{"question": q} for q in forget_questions]
+    for forget in (wrong, none, forget_questions):
+        again = run(tiny_checkpoint, splits, small(), forget)
+        assert again[1] == history and again[2] == seen and same_bits(again[0], unlearned)
+
+
+def test_references_that_are_known_already_change_nothing(base, tiny_checkpoint, splits, small, forget_questions):
+    references = [a[0] for a in pmc_jax.sample(tiny_checkpoint, forget_questions, temperature=0.0, max_new_tokens=64)]
+    again = run(tiny_checkpoint, splits, small(), references=references)
+    assert again[1] == base[1] and same_bits(again[0], base[0])
+
+
+def test_rounds_of_a_batch_are_the_published_algorithm(tiny_checkpoint, splits, small):
+    unlearned, history, seen_by_round = run(tiny_checkpoint, splits, small({"pmc.questions_per_round": 4}))
+    assert [h["round"] for h in history] == list(range(8)) and [h["epoch"] for h in history] == [0, 0, 1, 1, 2, 2, 3, 3]
+    assert history[-1]["stored_score"] < history[0]["stored_score"]
+    first = [{s["question"] for s in seen} for seen in seen_by_round[:2]]
+    assert len(first[0]) == len(first[1]) == 4 and not first[0] & first[1], "an epoch goes through every question once"
+
+
+def test_the_order_of_questions_is_drawn_anew_each_epoch(small):
+    config = small({"pmc.questions_per_round": 3, "train.batch_size": 3})
+    orders = []
+    for epoch in range(6):
+        found = [collapse.round_questions(config, 8, number) for number in range(3 * epoch, 3 * epoch + 3)]
+        assert {e for e, _ in found} == {epoch}
+        orders.append(tuple(int(q) for _, which in found for q in which))
+        assert sorted(orders[-1]) == list(range(8)) and [len(which) for _, which in found] == [3, 3, 2]
+    assert len(set(orders)) == 6
+
+
+def test_retain_rows_are_uniform_and_drawn_by_question_and_epoch(small):
+    config, retain = small(), list(range(10))
+    drawn = [collapse.retain_rows_for(config, epoch, np.arange(8), retain) for epoch in range(250)]
+    counts = np.bincount(np.ravel(drawn), minlength=10)
+    assert counts.min() > 150 and counts.max() < 250
+    assert len({tuple(d) for d in drawn}) > 240
+    assert collapse.retain_rows_for(config, 3, np.array([5, 2]), retain) == [drawn[3][5], drawn[3][2]]
+
+
+def test_without_keep_best_and_skip_solved(tiny_checkpoint, splits, small):
+    _, history, seen_by_round = run(tiny_checkpoint, splits, small({"pmc.keep_best": False, "pmc.skip_solved": False}))
+    assert [h["sampled_questions"] for h in history] == [8] * 4
+    assert all(s["stored_score"] == s["scores"][s["chosen"]] for seen in seen_by_round for s in seen)
+
+
+def test_bradley_terry(tiny_checkpoint, splits, small, base):
+    _, history, seen_by_round = run(tiny_checkpoint, splits, small({"pmc.selection": "bradley_terry", "pmc.selection_temperature": 1.0}))
+    chosen = [(s["chosen"], int(np.argmin(s["scores"]))) for seen in seen_by_round for s in seen]
+    assert any(a != b for a, b in chosen) and {a for a, _ in chosen} == {0, 1, 2, 3}
+    assert [s["samples"] for s in seen_by_round[0]] == [s["samples"] for s in base[2][0]], "the first round's samples do not depend on it"
+
+
+def test_short_answers_are_penalised(tiny_checkpoint, splits, small):
+    _, history, seen_by_round = run(tiny_checkpoint, splits, small({"pmc.min_words": 100, "pmc.skip_solved": False}))
+    for s in seen_by_round[0]:
+        words = [len(text.split()) for text in s["samples"]]
+        assert s["scores"] == pytest.approx(pmc_jax.score([self_answer(tiny_checkpoint, s["question"])], [s["samples"]], min_words=100)[0].tolist())
+        assert all(value >= min(1, np.exp(-w)) for value, w in zip(s["scores"], words))
+
+
+def self_answer(checkpoint, question):
+    return pmc_jax.sample(checkpoint, [question], temperature=0.0, max_new_tokens=64)[0][0]
+
+
+def test_a_plain_template_model_without_a_padding_token(tiny_phi, splits, small):
+    _, history, seen_by_round = run(tiny_phi, splits, small())
+    assert history[-1]["stored_score"] < history[0]["stored_score"] < 0.6
+    assert not any(text.startswith("Answer:") for s in seen_by_round[0] for text in s["samples"])
+
+
+class Stopped(Exception):
+    """Stands for a kill."""
+
+
+class StopsAfterSave(Rounds):
+    """Rounds whose process is killed the moment that a round is whole on disk."""
+
+    last = None
+
+    def save(self, number, state, notes):
+        super().save(number, state, notes)
+        if number == self.last:
+            self._manager.wait_until_finished()
+            raise Stopped
+
+
+def test_stopped_at_the_moment_of_a_save_and_resumed(base, tiny_checkpoint, splits, small, tmp_path):
+    """Every round is told to on_round exactly once or is run again; parameters and history are those of a run that went through."""
+    told = []
+
+    def tell(summary, *_):
+        told.append(summary["round"])
+
+    for last in (0, 2, None):
+        rounds = StopsAfterSave(tmp_path / "rounds", keep=2)
+        rounds.last = last
+        try:
+            found, history = pmc_jax.unlearn(tiny_checkpoint, splits["forget20"], splits["retain80"], small(), rounds=rounds, on_round=tell)
+        except Stopped:
+            assert rounds.latest() == last and told[-1] == last, "what is saved has been told"
+        finally:
+            rounds.close()
+    assert told == [0, 1, 2, 3]
+    assert [{k: v for k, v in h.items() if k != "seconds"} for h in history] == base[1] and same_bits(found, base[0])
+    kept = Rounds(tmp_path / "rounds", keep=2)
+    assert kept.all() == [2, 3]
+    kept.close()

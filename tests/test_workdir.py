@@ -1,0 +1,116 @@
+"""A run's folder: whose it is, and what a kill may leave in it."""
+
+import json
+
+import pytest
+
+from pmc_jax.errors import UserError
+from pmc_jax.workdir import Workdir, data_hash, read_lines, write_json, write_lines
+
+SETTINGS, DATA = {"seed": 0, "train.epochs": 3}, {"forget": "abc"}
+
+
+@pytest.fixture
+def work(tmp_path):
+    work = Workdir(str(tmp_path / "run"))
+    work.check("unlearn", SETTINGS, DATA)
+    assert not work.path.exists(), "checking writes nothing"
+    work.claim("unlearn", SETTINGS, DATA)
+    return work
+
+
+def test_the_same_run_goes_on_and_its_settings_stay(work):
+    before = (work.path / "config.json").read_bytes()
+    work.check("unlearn", SETTINGS, DATA)
+    work.claim("unlearn", SETTINGS, DATA)
+    assert (work.path / "config.json").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("verb", "settings", "data", "words"),
+    [
+        ("finetune", SETTINGS, DATA, ["verb: 'unlearn' there, 'finetune' now"]),
+        ("unlearn", SETTINGS | {"seed": 1}, DATA, ["seed: 0 there, 1 now"]),
+        ("unlearn", SETTINGS | {"seed": 1, "train.epochs": 9}, DATA, ["seed: 0 there, 1 now", "train.epochs: 3 there, 9 now"]),
+        ("unlearn", SETTINGS, {"forget": "xyz"}, ["forget: 'abc' there, 'xyz' now"]),
+        ("unlearn", {"seed": 0}, DATA, ["train.epochs: 3 there, None now"]),
+    ],
+)
+def test_another_run_is_refused_naming_what_differs(work, verb, settings, data, words):
+    with pytest.raises(UserError) as caught:
+        work.check(verb, settings, data)
+    assert all(word in str(caught.value) for word in words)
+
+
+@pytest.mark.parametrize("content", ['{"architectures": ["LlamaForCausalLM"]}', "[1, 2]", "{cut sho"])
+def test_a_config_json_of_something_else(tmp_path, content):
+    """As when --workdir is given the checkpoint's folder."""
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(UserError, match="not of a run"):
+        Workdir(str(tmp_path)).check("unlearn", SETTINGS, DATA)
+
+
+def test_a_checkpoint_folder_as_workdir_on_the_command_line(cli, tiny_folder, data_folder):
+    flags = [f"--config.model.path={tiny_folder}", f"--config.data.path={data_folder}", f"--workdir={tiny_folder}"]
+    flags += ["--config.data.forget=forget20", "--config.data.retain=retain80", "--config.train.batch_size=4"]
+    before = sorted(tiny_folder.iterdir())
+    for said in (cli("unlearn", *flags), cli("export", f"--workdir={tiny_folder}")):
+        assert said.code == 2 and "not of a run" in said.err and len(said.err.strip().splitlines()) == 1
+    assert sorted(tiny_folder.iterdir()) == before
+
+
+def test_killed_before_the_settings_were_written(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    (run / "config.partial").write_text("{")
+    work = Workdir(str(run))
+    work.check("unlearn", SETTINGS, DATA)
+    work.claim("unlearn", SETTINGS, DATA)
+    assert [p.name for p in run.iterdir()] == ["config.json"]
+
+
+def test_a_workdir_that_cannot_be_made(tmp_path):
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path / "file", tmp_path / "file" / "run"):
+        work = Workdir(str(path))
+        with pytest.raises(UserError, match=str(path)):
+            work.check("unlearn", SETTINGS, DATA)
+            work.claim("unlearn", SETTINGS, DATA)
+
+
+def test_a_line_cut_by_a_kill_is_left_out(tmp_path):
+    file = tmp_path / "lines.jsonl"
+    assert read_lines(file) == []
+    file.write_text('{"round": 0}\n{"round": 1}\n{"rou')
+    assert read_lines(file) == [{"round": 0}, {"round": 1}]
+    file.write_text('{"rou')
+    assert read_lines(file) == []
+
+
+def test_rounds_that_are_run_again_are_dropped(work):
+    work.add_metrics([{"kind": "update", "round": 0}, {"kind": "round", "round": 0}, {"kind": "update", "round": 1}])
+    with (work.path / "metrics.jsonl").open("a") as out:
+        out.write('{"kind": "rou')
+    work.drop_metrics_from(1)
+    work.add_metrics([{"kind": "round", "round": 1}])
+    assert [m["round"] for m in read_lines(work.path / "metrics.jsonl")] == [0, 0, 1]
+
+
+@pytest.mark.parametrize("mark", ["\u2028", "\u2029", "\x85", "\x0b", "\x1c", "\r"])
+def test_answers_with_odd_line_separators_come_back(tmp_path, mark):
+    rows = [{"answer": f"a{mark}b"}, {"answer": "c"}]
+    write_lines(tmp_path / "answers.jsonl", rows)
+    assert read_lines(tmp_path / "answers.jsonl") == rows
+
+
+def test_files_are_there_whole_or_not_at_all(tmp_path):
+    write_json(tmp_path / "result.json", {"a": 1})
+    with pytest.raises(TypeError):
+        write_json(tmp_path / "result.json", {"a": object()})
+    assert json.loads((tmp_path / "result.json").read_text()) == {"a": 1}
+
+
+def test_the_hash_of_data_is_of_its_content():
+    rows = [{"question": "Who?", "answer": "ü"}]
+    assert data_hash(rows) == data_hash([{"answer": "ü", "question": "Who?"}]) and len(data_hash(rows)) == 64
+    assert data_hash(rows) != data_hash([{"question": "Who?", "answer": "u"}]) != data_hash([])
