@@ -29,7 +29,9 @@ def make_config(checkpoint: str, data: str, preset: str, questions_per_round: in
 
 
 def run(checkpoint: str, data: str, preset: str, questions_per_round: int = 0, seed: int = 0) -> dict:
-    """Evaluate, unlearn (each round saved to a scratch folder, as a real run does), evaluate. Returns quality, seconds by phase, counts and the history."""
+    """Evaluate, unlearn (each round saved to a scratch folder, as a real run does), evaluate.
+
+    Returns quality, seconds by phase, counts and the history."""
     import pmc_jax
     from pmc_jax import questions, runs
     from pmc_jax.checkpoint import Rounds

@@ -127,7 +127,8 @@ def unlearn(
 
     checkpoint: from `load`. forget: questions, as texts or as dicts with "question"; answers are not looked at.
     retain: dicts with "question" and "answer".
-    config: from `pmc_jax.config.default()`. references: the untouched model's greedy answers, where they are known already. rounds: where each round is saved, and from where a run is resumed. clock: adds up seconds by phase.
+    config: from `pmc_jax.config.default()`. references: the untouched model's greedy answers, where they are known already.
+    rounds: where each round is saved, and from where a run is resumed. clock: adds up seconds by phase.
     on_round: called after each round with its summary, what was sampled, and its updates' losses.
     Returns the checkpoint with new parameters, and the history: one summary a round, that of earlier rounds included when resumed.
     """
@@ -173,7 +174,8 @@ def begin(checkpoint, config, generator: Generator, forget: Forget, retain_rows:
     if not history:
         if references is None:
             with clock.phase("sample"):
-                greedy = generator._replace(warp=GREEDY, num_samples=1, capacity=None).at(state.params)
+                longest = config.evaluate.max_new_tokens  # whole answers, as the command line's, also when samples are kept short
+                greedy = generator._replace(warp=GREEDY, num_samples=1, max_new_tokens=longest, capacity=None).at(state.params)
                 references = [generator.text.read(samples[0]) for samples in greedy.tokens(forget.prompts)]
         lengths = [float(len(generator.text.answer(r))) for r in references]
         memory = Memory(list(references), [""] * len(lengths), [None] * len(lengths), lengths)

@@ -1,6 +1,7 @@
 """What the tests share: one CPU device, no network, a compile cache of their own, and two tiny checkpoints that know a few authors by heart.
 
-Programs for several devices run in a process of their own (`eight_devices` in test_sampler.py): with 8 virtual devices every other test would be slower.
+Programs for several devices run in a process of their own (`eight_devices` in test_sampler.py): with 8 virtual devices every other test
+would be slower.
 """
 
 import importlib
