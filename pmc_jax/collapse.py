@@ -17,7 +17,7 @@ from pmc_jax.checkpoint import Rounds
 from pmc_jax.draw import GREEDY, Warp
 from pmc_jax.errors import UserError
 from pmc_jax.generate import Generator, make_generator
-from pmc_jax.packing import Row
+from pmc_jax.packing import Packing, Row
 from pmc_jax.pretrained import Checkpoint
 from pmc_jax.prompts import training_row
 from pmc_jax.reward import Memory, keep_best, score, select, unsolved
@@ -51,12 +51,15 @@ def retain_rows_for(config: ConfigDict, epoch: int, which: np.ndarray, retain: l
     return [retain[np.random.default_rng([config.seed, epoch, int(q)]).integers(len(retain))] for q in which]
 
 
-def round_batches(config: ConfigDict, text: Any, forget: Forget, memory: Memory, retain: list[Row], epoch: int, which: np.ndarray) -> list[list[Row]]:
-    """The training rows of a round's updates: stored answers and as many retain rows, `train.batch_size` of each an update."""
-    size = config.train.batch_size
+def round_batches(config, text: Any, forget: Forget, memory: Memory, retain: list[Row], packing: Packing, epoch: int, which: np.ndarray):
+    """The training rows of a round's updates: stored answers and as many retain rows, `train.batch_size` of each an update.
+
+    A drawn answer that never ended, or that takes more tokens as text than were drawn, is cut to what a packed row holds.
+    """
+    size, longest = config.train.batch_size, min(config.train.max_length, packing.length, packing.labels)
     batches = []
     for part in (which[i : i + size] for i in range(0, len(which), size)):
-        rows = [training_row(text, forget.texts[q], memory.answers[q], config.train.max_length, group=1) for q in part]
+        rows = [training_row(text, forget.texts[q], memory.answers[q], longest, group=1) for q in part]
         batches.append(rows + retain_rows_for(config, epoch, part, retain))
     return batches
 
@@ -150,7 +153,7 @@ def unlearn(
             epoch, which = round_questions(config, len(texts), number)
             memory, seen = collapse_round(config, generator.at(state.params), forget, memory, number, which, clock)
             with clock.phase("update"):
-                batches = round_batches(config, generator.text, forget, memory, retain_rows, epoch, which)
+                batches = round_batches(config, generator.text, forget, memory, retain_rows, packing, epoch, which)
                 state, updates = train_on(checkpoint.model, make_recipe(config, len(texts)), state, batches, packing, config)
             history.append(summarise(number, epoch, memory, seen, updates) | {"seconds": time.perf_counter() - start})
             with clock.phase("save"):

@@ -39,11 +39,10 @@ def test_shape_and_variety(many):
 
 
 def test_a_question_alone_gets_the_same_answers(tiny_checkpoint, forget_questions, many):
-    for i in (0, 5):
-        assert pmc_jax.sample(tiny_checkpoint, [forget_questions[i]], **HOT) == [many[i]]
+    assert pmc_jax.sample(tiny_checkpoint, forget_questions[:1], **HOT) == many[:1]
 
 
-def test_order_and_neighbours_do_not_matter(tiny_checkpoint, forget_questions, many):
+def test_order_neighbours_and_duplicates_do_not_matter(tiny_checkpoint, forget_questions, many):
     order = [3, 7, 1, 3]
     assert pmc_jax.sample(tiny_checkpoint, [forget_questions[i] for i in order], **HOT) == [many[i] for i in order]
 
@@ -55,9 +54,8 @@ def test_batches_of_any_size(tiny_checkpoint, forget_questions, many, small, max
     assert pmc_jax.sample(tiny_checkpoint, forget_questions, **HOT, config=config) == many
 
 
-@pytest.mark.parametrize("capacity", [8, 12])
-def test_spare_capacity(tiny_checkpoint, forget_questions, many, small, capacity):
-    generator = make(tiny_checkpoint, small(), max_new_tokens=48, seed=3, capacity=capacity)
+def test_spare_capacity(tiny_checkpoint, forget_questions, many, small):
+    generator = make(tiny_checkpoint, small(), max_new_tokens=48, seed=3, capacity=8)
     assert generator.answers(forget_questions[:3]) == many[:3]
     assert generator.answers(forget_questions) == many
 
@@ -68,7 +66,7 @@ def test_fewer_samples_are_the_first_of_many(tiny_checkpoint, forget_questions, 
 
 def test_a_shorter_limit_is_a_prefix(tiny_checkpoint, forget_questions, small):
     long = tokens(make(tiny_checkpoint, small(), max_new_tokens=48), forget_questions)
-    for limit in (1, 17):
+    for limit in (1, 32):
         short = tokens(make(tiny_checkpoint, small(), max_new_tokens=limit), forget_questions)
         assert short == [[answer[:limit] for answer in samples] for samples in long]
 
@@ -90,12 +88,6 @@ def test_every_row_ends_at_once(tiny_checkpoint, forget_questions, small):
     everything = tuple(range(tiny_checkpoint.config.vocab_size))
     found = tokens(make(tiny_checkpoint.replace(end_tokens=everything), small()), forget_questions)
     assert {len(answer) for samples in found for answer in samples} == {1}
-
-
-def test_no_row_ends(tiny_checkpoint, forget_questions, small):
-    never = (10**6,)
-    found = tokens(make(tiny_checkpoint.replace(end_tokens=never), small(), max_new_tokens=20), forget_questions)
-    assert {len(answer) for samples in found for answer in samples} == {20}
 
 
 def test_greedy_is_the_argmax_of_the_logits_without_a_cache(tiny_checkpoint, tiny_phi, small, forget_questions):
@@ -126,7 +118,6 @@ def test_prompts_of_very_different_length(tiny_checkpoint, forget_questions, man
     found = pmc_jax.sample(tiny_checkpoint, ["Who?", forget_questions[0], long], **HOT)
     assert found[1] == many[0]
     assert found[0] == pmc_jax.sample(tiny_checkpoint, ["Who?"], **HOT)[0]
-    assert found[2] == pmc_jax.sample(tiny_checkpoint, [long], **HOT)[0]
 
 
 def test_first_and_second_token_follow_the_models_own_distribution(tiny_checkpoint, forget_questions, small):
@@ -153,6 +144,7 @@ def test_draws_differ_by_seed_round_question_sample_and_position(fresh_checkpoin
         return np.array(tokens(generator, questions, round_index))
 
     base_QSC = drawn()
+    assert base_QSC.shape == (3, 5, 24), "no row ends"
     assert (drawn() == base_QSC).all()
     for name, other in {"seed": drawn(1), "round": drawn(0, 1), "seed and round": drawn(1, 1)}.items():
         assert np.mean(other == base_QSC) < 0.05, name
@@ -165,14 +157,8 @@ def test_draws_differ_by_seed_round_question_sample_and_position(fresh_checkpoin
     assert np.mean(base_QSC[0, 0, 1:] == base_QSC[0, 1, :-1]) < 0.2, "sample and position must not be interchangeable"
 
 
-def test_duplicate_questions_get_the_same_answers(tiny_checkpoint, forget_questions, many):
-    found = pmc_jax.sample(tiny_checkpoint, [forget_questions[2]] * 3, **HOT)
-    assert found == [many[2]] * 3
-
-
 def test_phi_in_any_batch(tiny_phi, forget_questions, small):
     found = pmc_jax.sample(tiny_phi, forget_questions, **HOT)
-    assert pmc_jax.sample(tiny_phi, forget_questions[4:5], **HOT) == found[4:5]
     assert pmc_jax.sample(tiny_phi, forget_questions, **HOT, config=small({"sample.max_rows": 18})) == found
     assert not any("Answer:" in answer[:8] for samples in found for answer in samples)
 
@@ -203,13 +189,11 @@ found = {}
 for name, shape in {"8x1": (8, 1), "4x2": (4, 2)}.items():
     checkpoint = pmc_jax.load(folder, mesh=parallel.make_mesh(*shape))
     found[name] = {"answers": pmc_jax.sample(checkpoint, task["questions"], **task["sample"])}
-    found[name]["greedy"] = pmc_jax.sample(checkpoint, task["questions"][:3], temperature=0.0, max_new_tokens=64)
-    config = settings.default()
-    config.update_from_flattened_dict(task["settings"])
-    unlearned, history = pmc_jax.unlearn(checkpoint, task["forget"], task["retain"], config)
-    found[name]["history"] = history
-    pmc_jax.export(unlearned, f"{out}/{name}")
     pmc_jax.export(checkpoint, f"{out}/{name}-same")
+config = settings.default()
+config.update_from_flattened_dict(task["settings"])
+unlearned, found["history"] = pmc_jax.unlearn(checkpoint, task["forget"], task["retain"], config)
+pmc_jax.export(unlearned, f"{out}/unlearned")
 print(json.dumps(found))
 """
 ONE_EPOCH = {"train.epochs": 1, "train.warmup_epochs": 0.0}
@@ -229,19 +213,18 @@ def eight_devices(python, tiny_folder, splits, forget_questions, small, tmp_path
 
 
 @pytest.mark.parametrize("mesh", ["8x1", "4x2"])
-def test_the_same_answers_on_eight_devices(eight_devices, many, tiny_checkpoint, forget_questions, mesh):
+def test_the_same_answers_on_eight_devices(eight_devices, many, mesh):
     assert jax.device_count() == 1, "the comparison is against one device"
     assert eight_devices[0][mesh]["answers"] == many
-    assert eight_devices[0][mesh]["greedy"] == pmc_jax.sample(tiny_checkpoint, forget_questions[:3], temperature=0.0, max_new_tokens=64)
 
 
-@pytest.mark.parametrize("mesh", ["8x1", "4x2"])
-def test_the_same_unlearning_on_eight_devices(eight_devices, tiny_checkpoint, splits, small, mesh):
+def test_the_same_unlearning_on_eight_devices(eight_devices, tiny_checkpoint, splits, small):
+    """On a 4 x 2 mesh: weights sharded over both axes."""
     found, out = eight_devices
     unlearned, history = pmc_jax.unlearn(tiny_checkpoint, splits["forget20"], splits["retain80"], small(ONE_EPOCH))
-    for ours, theirs in zip(history, found[mesh]["history"], strict=True):
+    for ours, theirs in zip(history, found["history"], strict=True):
         assert {k: v for k, v in theirs.items() if k != "seconds"} == pytest.approx({k: v for k, v in ours.items() if k != "seconds"}, rel=2e-4)
-    there = pmc_jax.load(str(out / mesh))
+    there = pmc_jax.load(str(out / "unlearned"))
     change = max(float(jnp.max(jnp.abs(a - b))) for a, b in zip(jax.tree.leaves(unlearned.params), jax.tree.leaves(tiny_checkpoint.params)))
     apart = max(float(jnp.mean(jnp.abs(a - b))) for a, b in zip(jax.tree.leaves(unlearned.params), jax.tree.leaves(there.params)))
     assert change > 1e-3 and apart < 1e-5
