@@ -196,7 +196,7 @@ def test_stopped_at_the_moment_of_a_save_and_resumed(base, tiny_checkpoint, spli
 
 
 def test_answers_that_grow_when_they_are_written_down(fresh_checkpoint, splits, small):
-    """An untrained model draws bytes that are no text: as text, and with the end token that they never drew, they take more tokens than were drawn."""
+    """An untrained model draws bytes that are no text: as text, and with an end token, they take more tokens than were drawn."""
     config = small({"train.epochs": 1, "sample.top_k": 0, "sample.top_p": 1.0, "evaluate.max_new_tokens": 16})
     _, history, seen_by_round = run(fresh_checkpoint, splits, config)
     assert any("\ufffd" in text for s in seen_by_round[0] for text in s["samples"])
