@@ -22,7 +22,7 @@ from pmc_jax.pretrained import Checkpoint
 from pmc_jax.prompts import training_row
 from pmc_jax.reward import Memory, keep_best, score, select, unsolved
 from pmc_jax.timing import Clock
-from pmc_jax.train import make_recipe, start_packing, train_on
+from pmc_jax.train import check_length, make_recipe, start_packing, train_on
 from pmc_jax.update import create_state
 
 
@@ -140,6 +140,7 @@ def unlearn(
     questions.check_rows(rows, "forget", ("question",))
     questions.check_rows(retain, "retain", ("question", "answer"))
     check_sizes(config, rows, retain)
+    check_length(config, checkpoint.config.rope)
     with clock or Clock() as clock:
         warp = Warp(config.sample.temperature, config.sample.top_k, config.sample.top_p)
         generator = make_generator(checkpoint, config, warp, config.sample.num_samples, capacity=config.pmc.questions_per_round or len(rows))

@@ -15,7 +15,7 @@ from pmc_jax.pretrained import Checkpoint
 from pmc_jax.prompts import training_row
 from pmc_jax.questions import Rows, check_rows
 from pmc_jax.timing import Clock
-from pmc_jax.train import make_recipe, start_packing, train_on
+from pmc_jax.train import check_length, make_recipe, start_packing, train_on
 from pmc_jax.update import create_state
 
 
@@ -34,6 +34,7 @@ def finetune(
     Returns the checkpoint with new parameters, and one dict an epoch: its number, mean loss, and learning steps.
     """
     config = settings.check(config)
+    check_length(config, checkpoint.config.rope)
     check_rows(rows, "fine-tuning data", ("question", "answer"))
     if config.train.batch_size > len(rows):
         raise UserError(f"train.batch_size={config.train.batch_size}: there are only {len(rows)} rows")

@@ -224,7 +224,8 @@ def sample_tokens(
     mesh = parallel.mesh_of(params)
     shards = mesh.shape["data"]
     Q = len(prompts.tokens_QP)
-    per_batch = max(1, min(capacity or Q, max_rows * shards // num_samples))
+    most = max(1, max_rows * shards // num_samples)
+    per_batch = -(-(capacity or Q) // -(-(capacity or Q) // most))  # the fewest batches, about equally full
     question_sizes = ladder(per_batch, shards, shards, factor=4)
     row_sizes = ladder(question_sizes[0] * num_samples, shards, max(MIN_ROWS, shards))
     answers: list[list[list[int]]] = []

@@ -6,7 +6,9 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from pmc_jax import parallel
+from pmc_jax.errors import UserError
 from pmc_jax.models import Decoder
+from pmc_jax.models.config import Rope
 from pmc_jax.packing import Packing, Row, common_prefix, pack, plan_packing
 from pmc_jax.update import Recipe, TrainState, put_batch, update
 
@@ -26,6 +28,12 @@ def make_recipe(config: ConfigDict, num_rows: int) -> Recipe:
         retain_weight=config.pmc.retain_weight,
         compute_dtype=config.model.compute_dtype,
     )
+
+
+def check_length(config: ConfigDict, rope: Rope) -> None:
+    """UserError where rows could outgrow what dynamic RoPE was trained for: packed examples would then change each other's angles."""
+    if rope.type == "dynamic" and config.train.max_length > rope.max_positions:
+        raise UserError(f"train.max_length={config.train.max_length}: with dynamic RoPE at most max_position_embeddings={rope.max_positions}")
 
 
 def start_packing(config: ConfigDict, forget: list[Row], retain: list[Row], longest: int, mesh: Mesh) -> Packing:

@@ -1,5 +1,7 @@
 """Packed rows say the same as rows one by one: losses, parameters after an update, labels."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,6 +12,7 @@ from hypothesis import strategies as st
 
 import pmc_jax
 from pmc_jax import losses, update
+from pmc_jax.errors import UserError
 from pmc_jax.packing import Batch, Packing, Row, common_prefix, fill_bins, pack, plan_packing
 
 RECIPE = update.Recipe(learning_rate=1e-2, weight_decay=0.01, warmup_steps=0, total_steps=10, grad_clip=1.0, retain_weight=1.5, compute_dtype="")
@@ -156,3 +159,11 @@ def test_the_schedule_warms_up_from_zero_and_ends_at_zero():
     rate = update.schedule(RECIPE._replace(warmup_steps=4, total_steps=12))
     wanted = [0, 0.25, 0.5, 0.75, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0]
     assert [float(rate(i)) for i in range(13)] == pytest.approx([w * 1e-2 for w in wanted])
+
+
+def test_dynamic_rope_refuses_rows_beyond_what_it_was_trained_for(tiny_checkpoint, small, splits):
+    """Beyond max_position_embeddings its angles depend on a row's length, and a packed row is longer than its examples."""
+    rope = dataclasses.replace(tiny_checkpoint.config.rope, type="dynamic", factor=2.0, max_positions=100)
+    checkpoint = tiny_checkpoint.replace(config=dataclasses.replace(tiny_checkpoint.config, rope=rope))
+    with pytest.raises(UserError, match="max_length=200.*max_position_embeddings=100"):
+        pmc_jax.unlearn(checkpoint, splits["forget20"], splits["retain80"], small())

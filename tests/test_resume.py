@@ -46,7 +46,7 @@ def kill_when(process, condition, limit=180):
     return alive
 
 
-@pytest.mark.parametrize("moment", ["before the first round", "within the rounds", "twice"])
+@pytest.mark.parametrize("moment", ["before the first round", "twice"])
 def test_killed_and_started_again(uninterrupted, command, tiny_folder, data_folder, tmp_path, moment):
     wanted = uninterrupted
     run = tmp_path / "run"
