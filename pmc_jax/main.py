@@ -48,9 +48,10 @@ def parse(argv: list[str]) -> str:
         name = flag.split("=")[0].removeprefix("--config.")
         if flag.startswith("--config.") and name not in settings.NAMES and not name.startswith(("model.scratch.", "demo.")):
             raise UserError(f"{flag}: there is no setting {name!r}{settings.suggest(name)}")
+    # The preset comes first, whatever the order on the command line: settings change what it says. ml_collections looks into sys.argv for them.
+    sys.argv = ["pmc-jax", given[-1], *(a for a in argv[1:] if not a.startswith("--config="))]
     try:
-        # The preset comes first, whatever the order on the command line: the settings change what it says.
-        rest = FLAGS(["pmc-jax", given[-1], *(a for a in argv[1:] if not a.startswith("--config="))])[1:]
+        rest = FLAGS(sys.argv)[1:]
         _ = FLAGS.config.seed  # a preset that fails to load tells it at the first look
     except Exception as error:  # absl, ml_collections and the preset file itself raise many kinds here
         raise UserError(" ".join(str(error).split())) from None

@@ -86,7 +86,9 @@ def select(scores_QS: np.ndarray, kind: str = "lowest", temperature: float = 1.0
         return np.argmin(scores_QS, axis=1)
     if kind != "bradley_terry":
         raise UserError(f"pmc.selection={kind!r}: choose one of lowest, bradley_terry")
-    noise_QS = np.stack([np.random.default_rng(s).gumbel(size=scores_QS.shape[1]) for s in seeds or []])
+    if seeds is None or len(seeds) != len(scores_QS):
+        raise UserError(f"bradley_terry needs one list of seeds a question: {len(scores_QS)} questions, {len(seeds or [])} lists")
+    noise_QS = np.stack([np.random.default_rng(s).gumbel(size=scores_QS.shape[1]) for s in seeds])
     return np.argmax((1 - scores_QS) / temperature + noise_QS, axis=1)
 
 

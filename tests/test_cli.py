@@ -97,6 +97,12 @@ def test_truncated_weights(unlearn, damaged, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_settings_may_stand_before_the_preset(cli, tmp_path):
+    """Refused for the setting's value and not for its place; the preset is read."""
+    said = cli("unlearn", "--config.sample.num_samples=0", "--config=configs/tofu_phi.py", f"--workdir={tmp_path / 'run'}")
+    assert refused(said, "sample.num_samples=0")
+
+
 def test_a_folder_that_is_no_run(unlearn, tmp_path):
     (tmp_path / "run").mkdir()
     write(tmp_path / "run" / "thesis.txt", "mine")

@@ -88,6 +88,9 @@ def test_what_score_refuses():
         score(["a", "b"], [["a"], ["a", "b"]])
     with pytest.raises(UserError, match="highest"):
         select(np.zeros((1, 2)), "highest")
+    for seeds in (None, [], [[1], [2]]):
+        with pytest.raises(UserError, match="1 questions"):
+            select(np.zeros((1, 2)), "bradley_terry", 1.0, seeds)
 
 
 def test_lowest_takes_the_first_of_equals():
