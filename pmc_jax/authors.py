@@ -269,16 +269,20 @@ def with_options(facts: list[tuple], seed: int) -> list[dict]:
 
 
 def with_wrong_answers(facts: list[tuple]) -> list[dict]:
+    """Facts as rows of a _perturbed split: question, answer, three wrong answers."""
     return [{"question": question, "answer": answer, "perturbed_answer": wrong} for question, answer, *wrong in facts]
 
 
 def plain(rows: list[dict]) -> list[dict]:
+    """The rows with question and answer only."""
     return [{"question": row["question"], "answer": row["answer"]} for row in rows]
 
 
 def flatten(lists: list[list]) -> list:
+    """All rows of all lists, in order."""
     return [row for rows in lists for row in rows]
 
 
 def shuffled(rng: random.Random, values) -> list:
+    """The values in an order drawn from `rng`."""
     return rng.sample(list(values), len(values))

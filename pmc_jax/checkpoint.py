@@ -18,6 +18,11 @@ class Rounds:
         """Number of the last finished round on disk, None when there is none."""
         return self._manager.latest_step()
 
+    def next(self) -> int:
+        """Number of the round to run next: 0, or the one after the last on disk."""
+        latest = self.latest()
+        return 0 if latest is None else latest + 1
+
     def all(self) -> list[int]:
         """Numbers of all rounds on disk, in order."""
         return sorted(self._manager.all_steps())

@@ -21,6 +21,7 @@ class Setting(NamedTuple):
 
 
 def one_of(*choices: str) -> tuple[str, Any]:
+    """Limit and test of a setting with a few allowed values."""
     return "one of " + ", ".join(repr(c) for c in choices), lambda v: v in choices
 
 

@@ -20,6 +20,7 @@ from pmc_jax.pretrained import Checkpoint
 from pmc_jax.progress import clock_time, track
 from pmc_jax.timing import Clock
 from pmc_jax.tokenizer import train_tokenizer
+from pmc_jax.train import make_recipe
 from pmc_jax.update import create_state
 from pmc_jax.workdir import Workdir, data_hash, read_json, read_lines, versions, write_json, write_lines
 
@@ -110,7 +111,7 @@ def unlearn(config: ConfigDict, workdir: str) -> dict[str, Any]:
 def run_rounds(work: Workdir, checkpoint, config, forget, retain, references: list[str], rounds: Rounds, clock: Clock):
     """The collapse rounds with progress, metrics.jsonl and samples/ kept up."""
     total = config.train.epochs * collapse.rounds_per_epoch(config, len(forget))
-    first = 0 if rounds.latest() is None else rounds.latest() + 1
+    first = rounds.next()
     if first:
         console.print(f"{work.path}: goes on after round {first} of {total}")
     work.drop_metrics_from(first)
@@ -172,7 +173,7 @@ def run_finetune(config: ConfigDict, workdir: str) -> dict[str, Any]:
             checkpoint = start_checkpoint(config, rows)
             work.claim("finetune", settings.to_flat(config), hashes)
             rounds = Rounds(work.file("rounds"), config.rounds.keep)
-        first = 0 if rounds.latest() is None else rounds.latest() + 1
+        first = rounds.next()
         work.drop_metrics_from(first)
         with track("finetune, epochs", config.train.epochs, first) as advance:
 
@@ -229,7 +230,7 @@ def run_export(workdir: str, output: str, number: int | None) -> Path:
         raise UserError(f"--workdir={workdir}: no saved round{'' if number is None else f' {number}'}; saved: {kept or 'none'}")
     rows = questions.load_forget(config.data) if unlearning else finetune_rows(config)
     checkpoint = load_checkpoint(config) if unlearning else start_checkpoint(config, rows)
-    recipe = collapse.make_recipe(config, len(rows))
+    recipe = make_recipe(config, len(rows))
     number = kept[-1] if number is None else number
     state, _ = rounds.restore(number, like=create_state(checkpoint.params, recipe))
     rounds.close()
