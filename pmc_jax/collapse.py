@@ -22,8 +22,10 @@ from pmc_jax.pretrained import Checkpoint
 from pmc_jax.prompts import training_row
 from pmc_jax.reward import Memory, keep_best, score, select, unsolved
 from pmc_jax.timing import Clock
-from pmc_jax.train import check_length, make_recipe, start_packing, train_on
+from pmc_jax.train import check_length, compile_update, even_batches, make_recipe, start_packing, train_on
 from pmc_jax.update import create_state
+
+ORDER, RETAIN, SELECTION = 1, 2, 3  # first word of a numpy seed: these streams never meet
 
 
 class Forget(NamedTuple):
@@ -41,27 +43,24 @@ def rounds_per_epoch(config: ConfigDict, num_questions: int) -> int:
 def round_questions(config: ConfigDict, num_questions: int, number: int) -> tuple[int, np.ndarray]:
     """(epoch, indices of this round's questions): each epoch goes through all of them in an order drawn from (seed, epoch)."""
     epoch, part = divmod(number, rounds_per_epoch(config, num_questions))
-    order = np.random.default_rng([config.seed, epoch]).permutation(num_questions)
+    order = np.random.default_rng([ORDER, config.seed, epoch]).permutation(num_questions)
     size = config.pmc.questions_per_round or num_questions
     return epoch, order[part * size : (part + 1) * size]
 
 
 def retain_rows_for(config: ConfigDict, epoch: int, which: np.ndarray, retain: list[Row]) -> list[Row]:
     """One retain row per forget question, uniform, drawn from (seed, epoch, question)."""
-    return [retain[np.random.default_rng([config.seed, epoch, int(q)]).integers(len(retain))] for q in which]
+    return [retain[np.random.default_rng([RETAIN, config.seed, epoch, int(q)]).integers(len(retain))] for q in which]
 
 
 def round_batches(config, text: Any, forget: Forget, memory: Memory, retain: list[Row], packing: Packing, epoch: int, which: np.ndarray):
-    """The training rows of a round's updates: stored answers and as many retain rows, `train.batch_size` of each an update.
+    """The training rows of a round's updates: stored answers and as many retain rows, at most `train.batch_size` of each an update.
 
     A drawn answer that never ended, or that takes more tokens as text than were drawn, is cut to what a packed row holds.
     """
-    size, longest = config.train.batch_size, min(config.train.max_length, packing.length, packing.labels)
-    batches = []
-    for part in (which[i : i + size] for i in range(0, len(which), size)):
-        rows = [training_row(text, forget.texts[q], memory.answers[q], longest, group=1) for q in part]
-        batches.append(rows + retain_rows_for(config, epoch, part, retain))
-    return batches
+    longest = min(config.train.max_length, packing.length, packing.labels)
+    rows = [training_row(text, forget.texts[q], memory.answers[q], longest, group=1) for q in which]
+    return even_batches(list(zip(rows, retain_rows_for(config, epoch, which, retain))), config.train.batch_size)
 
 
 def collapse_round(config, generator: Generator, forget: Forget, memory: Memory, number: int, which: np.ndarray, clock: Clock):
@@ -75,7 +74,7 @@ def collapse_round(config, generator: Generator, forget: Forget, memory: Memory,
         answers = [[generator.text.read(t) for t in samples] for samples in tokens]
     with clock.phase("score"):
         scores_QS = score([memory.references[q] for q in todo], answers, config.pmc.reward, config.pmc.min_words)
-        seeds = [[config.seed, number, int(forget.prompts.keys_Q[q])] for q in todo]
+        seeds = [[SELECTION, config.seed, number, int(forget.prompts.keys_Q[q])] for q in todo]
         chosen = select(scores_QS, config.pmc.selection, config.pmc.selection_temperature, seeds)
     picks = [samples[c] for samples, c in zip(answers, chosen)]
     picked = [float(row[c]) for row, c in zip(scores_QS, chosen)]
@@ -149,13 +148,16 @@ def unlearn(
         retain_rows = [training_row(generator.text, r["question"], r["answer"], config.train.max_length, group=2) for r in retain]
         total = config.train.epochs * rounds_per_epoch(config, len(texts))
         state, memory, packing, history = begin(checkpoint, config, generator, forget, retain_rows, references, rounds, clock)
+        compiled = compile_update(checkpoint.model, make_recipe(config, len(texts)), state, packing, config, retain_rows[0])
         for number in range(len(history), total):
             start = time.perf_counter()
             epoch, which = round_questions(config, len(texts), number)
             memory, seen = collapse_round(config, generator.at(state.params), forget, memory, number, which, clock)
+            with clock.phase("compile"):
+                step = compiled.result()
             with clock.phase("update"):
                 batches = round_batches(config, generator.text, forget, memory, retain_rows, packing, epoch, which)
-                state, updates = train_on(checkpoint.model, make_recipe(config, len(texts)), state, batches, packing, config)
+                state, updates = train_on(step, state, batches, packing, config)
             history.append(summarise(number, epoch, memory, seen, updates) | {"seconds": time.perf_counter() - start})
             with clock.phase("save"):
                 # Lines of a round that a kill left unsaved are dropped on resume; the other way round they would be lost.
@@ -185,4 +187,5 @@ def begin(checkpoint, config, generator: Generator, forget: Forget, retain_rows:
         memory = Memory(list(references), [""] * len(lengths), [None] * len(lengths), lengths)
     likely = [training_row(generator.text, q, a, config.train.max_length, group=1) for q, a in zip(forget.texts, memory.references)]
     longest = min(config.train.max_length, forget.prompts.tokens_QP.shape[1] + config.sample.max_new_tokens)
-    return state, memory, start_packing(config, likely, retain_rows, longest, parallel.mesh_of(state.params)), history
+    together = min(config.pmc.questions_per_round or len(likely), len(likely))
+    return state, memory, start_packing(config, likely, retain_rows, longest, parallel.mesh_of(state.params), together), history

@@ -31,6 +31,9 @@ class Warp:
 GREEDY = Warp(temperature=0.0)
 
 
+PLAIN_TOP_K = 2**14  # up to this vocabulary one stage is quicker
+
+
 def top_k(logits_BV: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     """The exact k largest logits and their ids, [B, k], largest first.
 
@@ -39,7 +42,7 @@ def top_k(logits_BV: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     B, V = logits_BV.shape
     group = max(1, int((V / k) ** 0.5))
     groups = -(-V // group)
-    if groups <= k:
+    if groups <= k or V < PLAIN_TOP_K:
         return jax.lax.top_k(logits_BV, min(k, V))
     padded_BV = jnp.pad(logits_BV, ((0, 0), (0, groups * group - V)), constant_values=-jnp.inf)
     grouped_BGW = padded_BV.reshape(B, groups, group)

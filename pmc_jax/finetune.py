@@ -1,5 +1,6 @@
 """Fine-tune a checkpoint on question-answer rows, or train one from scratch: the step that comes before unlearning."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from pmc_jax.prompts import training_row
 from pmc_jax.questions import Rows, check_rows
 from pmc_jax.timing import Clock
 from pmc_jax.train import check_length, make_recipe, start_packing, train_on
-from pmc_jax.update import create_state
+from pmc_jax.update import create_state, update
 
 
 def finetune(
@@ -44,17 +45,18 @@ def finetune(
         recipe = make_recipe(config, len(rows))._replace(retain_weight=0.0)
         with clock.phase("load"):
             state, history = create_state(checkpoint.params, recipe), []
-            packing = start_packing(config, examples, [], 1, parallel.mesh_of(state.params))
+            packing = start_packing(config, examples, [], 1, parallel.mesh_of(state.params), config.train.batch_size)
             if rounds and rounds.latest() is not None:
                 state, notes = rounds.restore(rounds.latest(), like=state)
                 history = notes["history"]
                 clock.seconds.update({k: v for k, v in notes["seconds"].items() if k != "load"})
+        step = functools.partial(update, checkpoint.model, recipe)
         for epoch in range(len(history), config.train.epochs):
             order = np.random.default_rng([config.seed, epoch]).permutation(len(rows))
             size = config.train.batch_size
             batches = [[examples[i] for i in order[at : at + size]] for at in range(0, len(rows), size)]
             with clock.phase("update"):
-                state, updates = train_on(checkpoint.model, recipe, state, batches, packing, config)
+                state, updates = train_on(step, state, batches, packing, config)
             history.append({"round": epoch, "loss": float(np.mean([u["forget_loss"] for u in updates])), "updates": len(updates)})
             with clock.phase("save"):
                 if on_epoch:

@@ -5,17 +5,18 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pmc_jax.models import Decoder
+from pmc_jax.models import Decoder, Shared
 from pmc_jax.packing import Batch
 
 LOGITS_AT_ONCE = 2**24  # float32 logits alive at a time in the loss: 64 MiB; beyond it labels are worked off in chunks
 
 
-def packed_mask(segments_RT: jax.Array) -> jax.Array:
-    """[R, T, T]: a position looks at the shared prefix (segment 1) and at its own example, up to itself."""
-    T = segments_RT.shape[1]
+def packed_mask(segments_RT: jax.Array, prefix: int) -> jax.Array:
+    """[R, T, prefix + T]: a position looks at the shared prefix (segment 1) and at its own segment, up to itself."""
+    R, T = segments_RT.shape
     query, key = segments_RT[:, :, None], segments_RT[:, None, :]
-    return jnp.tril(jnp.ones((T, T), bool)) & ((key == query) | (key == 1)) & (key > 0)
+    own_RTT = jnp.tril(jnp.ones((T, T), bool)) & (key == query) & (key > 0)
+    return jnp.concatenate([jnp.broadcast_to(query > 1, (R, T, prefix)), own_RTT], axis=-1)
 
 
 def label_losses(model: Decoder, params: Any, hidden_AD: jax.Array, labels_A: jax.Array) -> jax.Array:
@@ -37,10 +38,15 @@ def label_losses(model: Decoder, params: Any, hidden_AD: jax.Array, labels_A: ja
     return jax.lax.map(jax.checkpoint(lambda x: losses(*x)), (hidden_NCD, labels_NC)).reshape(-1)[:A]
 
 
-def batch_losses(model: Decoder, params: Any, tokens_RT, positions_RT, segments_RT, at_SA, labels_SA) -> jax.Array:
-    """-log p of every label of one micro-batch, float32 [S, A]; only label positions are unembedded."""
-    hidden_RTD, _ = model.apply({"params": params}, tokens_RT, positions_RT, packed_mask(segments_RT))
-    S, D = at_SA.shape[0], hidden_RTD.shape[-1]
+def batch_losses(model: Decoder, params: Any, batch: Batch, index: Any) -> jax.Array:
+    """-log p of every label of micro-batch number `index`, float32 [S, A]; only label positions are unembedded."""
+    tokens_RT, positions_RT, segments_RT, at_SA, labels_SA = (
+        x[index] for x in (batch.tokens_MRT, batch.positions_MRT, batch.segments_MRT, batch.at_MSA, batch.labels_MSA)
+    )
+    S, prefix = at_SA.shape[0], batch.prefix_P.shape[0]
+    shared = Shared(groups=S, slots=prefix) if prefix else None
+    hidden_RTD, _ = model.apply({"params": params}, tokens_RT, positions_RT, packed_mask(segments_RT, prefix), where=shared)
+    D = hidden_RTD.shape[-1]
     hidden_SAD = jnp.take_along_axis(hidden_RTD.reshape(S, -1, D), at_SA[:, :, None], axis=1)
     if S == 1:
         return label_losses(model, params, hidden_SAD[0], labels_SA[0])[None]
@@ -55,8 +61,3 @@ def group_losses(losses_SA: jax.Array, group_SA: jax.Array, counts_2: jax.Array)
 def collapse_loss(groups_2: jax.Array, retain_weight: float) -> jax.Array:
     """CE(stored answer | forget question) + retain_weight * CE(retain answer | retain question); pmc.md step 6."""
     return groups_2[0] + retain_weight * groups_2[1]
-
-
-def micro_batch(batch: Batch, index: Any) -> tuple:
-    """The arrays of one micro-batch, without the group and counts."""
-    return tuple(x[index] for x in (batch.tokens_MRT, batch.positions_MRT, batch.segments_MRT, batch.at_MSA, batch.labels_MSA))

@@ -1,19 +1,19 @@
 """Training rows -> packed arrays of one compiled shape.
 
-    one packed row:   prefix | example | example | example | padding        segments: 1 1 2 2 2 3 3 4 4 4 0 0
-    each example looks at the prefix that all share and at itself. Labels are answer tokens only.
+    first row:    prefix | example | example | padding        segments: 1 1 2 2 2 3 3 3 0 0
+    other rows:   example | example | example | padding                 2 2 2 3 3 4 4 4 4 0
+    each example looks at the prefix that all share, there once (on each data shard), and at itself. Labels are answer tokens only.
 
 A batch that needs more room than the shape has is cut into micro-batches of that shape: one program serves every batch.
 """
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 
 LENGTH_MULTIPLE = 32  # positions of a packed row
 LABEL_MULTIPLE = 32
-LENGTH_OF_EQUAL_COST = 1500  # positions at which a row's attention costs about as much as all else; only weighs row lengths against each other
+LENGTH_OF_EQUAL_COST = 800  # positions at which a row's attention costs about as much as all else; only weighs row lengths against each other
 
 
 class Row(NamedTuple):
@@ -27,11 +27,13 @@ class Row(NamedTuple):
 class Batch(NamedTuple):
     """Packed rows. M micro-batches, R rows of T positions, S data shards with A labels each.
 
-    segments_MRT: 0 padding, 1 the prefix that all examples share, 2.. one number an example.
+    prefix_P: the tokens that all examples begin with; they lie at the front of each shard's first row.
+    segments_MRT: 0 padding, 1 the prefix, 2.. one number an example.
     at_MSA: where each label is predicted, an index into a shard's R / S * T positions. group_MSA: 0 no label, 1 forget, 2 retain.
     counts_2: forget and retain labels in the whole global batch, float32; 1 where there are none. used: micro-batches that hold anything.
     """
 
+    prefix_P: np.ndarray
     tokens_MRT: np.ndarray
     positions_MRT: np.ndarray
     segments_MRT: np.ndarray
@@ -61,10 +63,10 @@ def common_prefix(rows: list[Row]) -> int:
     return max(shortest, 0)
 
 
-def fill_bins(lengths: list[int], room: int) -> list[list[int]]:
-    """First-fit decreasing: indices of examples, bin by bin; every bin holds at most `room` tokens."""
-    bins: list[list[int]] = []
-    left: list[int] = []
+def fill_bins(lengths: list[int], room: int, taken: int) -> list[list[int]]:
+    """First-fit decreasing: indices of examples, bin by bin; every bin holds at most `room` tokens, the first one `taken` fewer."""
+    bins: list[list[int]] = [[]]
+    left = [room - taken]
     for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
         at = next((b for b, free in enumerate(left) if free >= lengths[i]), None)
         if at is None:
@@ -86,16 +88,15 @@ def deal(rows: list[Row], parts: int) -> list[list[Row]]:
 
 def need(rows: list[Row], prefix: int, length: int) -> tuple[int, int]:
     """How many packed rows and labels one shard's examples take."""
-    bins = fill_bins([len(r.tokens) - prefix for r in rows], length - prefix)
+    bins = fill_bins([len(r.tokens) - prefix for r in rows], length, prefix)
     return len(bins), sum(len(r.tokens) - r.start for r in rows)
 
 
-def plan_packing(draw_batch: Callable[[int], list[Row]], longest: int, prefix: int, shards: int, micro_batches: int) -> Packing:
-    """The row length, rows and labels that hold nine of ten typical batches in `micro_batches` with the least padding.
+def plan_packing(batches: list[list[Row]], longest: int, prefix: int, shards: int, micro_batches: int) -> Packing:
+    """The row length, rows and labels that hold nine of ten of these typical batches in `micro_batches` with the least padding.
 
-    draw_batch: number -> the rows of one typical batch. longest: tokens of the longest example, which must fit in a row.
+    longest: tokens of the longest example, which must fit in a row.
     """
-    batches = [draw_batch(number) for number in range(40)]
     best = None
     for length in range(_round_up(longest, LENGTH_MULTIPLE), 2 * longest + LENGTH_MULTIPLE, LENGTH_MULTIPLE):
         needs = [np.max([need(part, prefix, length) for part in deal(b, micro_batches * shards)], axis=0) for b in batches]
@@ -120,9 +121,10 @@ def pack(rows: list[Row], packing: Packing, shards: int = 1, micro_batches: int 
     parts = deal(rows, used * shards)
     slots = max(used, 2 * micro_batches) * shards
     packed = [_pack_shard(part, packing) for part in parts + [[]] * (slots - len(parts))]
+    prefix_P = np.array(rows[0].tokens[: packing.prefix], np.int32)
     fields = [np.stack(x).reshape(slots // shards, -1, x[0].shape[-1]) for x in zip(*packed)]
     counts = np.array([max(1, np.sum(fields[-1] == g)) for g in (1, 2)], np.float32)
-    return Batch(*fields, counts, np.int32(used))
+    return Batch(prefix_P, *fields, counts, np.int32(used))
 
 
 def _pack_shard(rows: list[Row], packing: Packing) -> tuple[np.ndarray, ...]:
@@ -130,10 +132,11 @@ def _pack_shard(rows: list[Row], packing: Packing) -> tuple[np.ndarray, ...]:
     prefix = packing.prefix
     tokens, positions, segments = (np.zeros((packing.rows, packing.length), np.int32) for _ in range(3))
     at, labels, group = (np.zeros((1, packing.labels), np.int32) for _ in range(3))
+    if rows:
+        tokens[0, :prefix], positions[0, :prefix], segments[0, :prefix] = rows[0].tokens[:prefix], np.arange(prefix), 1
     filled = 0
-    for r, members in enumerate(fill_bins([len(x.tokens) - prefix for x in rows], packing.length - prefix)):
-        end = prefix
-        tokens[r, :prefix], positions[r, :prefix], segments[r, :prefix] = rows[members[0]].tokens[:prefix], np.arange(prefix), 1
+    for r, members in enumerate(fill_bins([len(x.tokens) - prefix for x in rows], packing.length, prefix)):
+        end = 0 if r else prefix
         for number, i in enumerate(members):
             own, start = rows[i].tokens[prefix:], rows[i].start - prefix
             here = slice(end, end + len(own))

@@ -24,8 +24,9 @@ from pmc_jax.models import Decoder, KeyValue
 from pmc_jax.pretrained import causal_mask, positions_from_mask
 
 PROMPT_MULTIPLE = 32  # prompts are padded to a multiple of this, so that few shapes are compiled
-CHUNK = 16  # decode steps between two looks of the host
-FIRST_SLOTS = 32  # answer slots at first
+READ_AT_ONCE = 1024  # prompt positions read at once on each shard
+CHUNK = 8  # decode steps between two looks of the host
+FIRST_SLOTS = 64  # answer slots at first
 MIN_ROWS = 16  # a smaller batch is not compacted further: the step's time no longer shrinks with it
 
 
@@ -84,11 +85,33 @@ def slots(kv: list[KeyValue], most: int) -> list[KeyValue]:
     return [(grow(k, 3), grow(v, 2)) for k, v in kv]
 
 
-@functools.partial(jax.jit, static_argnames=("model", "warp", "num_samples", "first_slots", "end_tokens"))
-def prefill(model, params, prompts: Prompts, alive_Q, seed, round_index, *, warp, num_samples, first_slots, end_tokens) -> State:
+def read_prompts(model: Decoder, params: Any, prompts: Prompts, alive_Q: jax.Array, shards: int, parts: int) -> tuple[jax.Array, list[KeyValue]]:
+    """Logits after each prompt [Q, V], and its keys and values. Part by part, on each shard; parts behind the last alive question are not read."""
+
+    def split(x):
+        return x.reshape(shards, parts, -1, *x.shape[1:])
+
+    tokens, mask, alive = split(prompts.tokens_QP), split(prompts.mask_QP), split(alive_Q)
+    used = jnp.max(jnp.where(jnp.any(alive, axis=(0, 2)), jnp.arange(parts) + 1, 0))
+
+    def read(part):
+        tokens_QP, mask_QP = (x[:, part].reshape(-1, x.shape[-1]) for x in (tokens, mask))
+        hidden_QPD, kv = model.apply({"params": params}, tokens_QP, positions_from_mask(mask_QP), causal_mask(mask_QP))
+        logits_QV = model.apply({"params": params}, hidden_QPD[:, -1], method="unembed")
+        return jax.tree.map(lambda x: x.reshape(shards, -1, *x.shape[1:]), (logits_QV, kv))
+
+    def read_into(part, whole):
+        return jax.tree.map(lambda x, new: x.at[:, part].set(new), whole, read(part))
+
+    nothing = jax.tree.map(lambda x: jnp.zeros((shards, parts, *x.shape[1:]), x.dtype), jax.eval_shape(read, 0))
+    whole = jax.lax.fori_loop(0, used, read_into, nothing)
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), whole)
+
+
+@functools.partial(jax.jit, static_argnames=("model", "warp", "num_samples", "first_slots", "shards", "parts", "end_tokens"))
+def prefill(model, params, prompts: Prompts, alive_Q, seed, round_index, *, warp, num_samples, first_slots, shards, parts, end_tokens) -> State:
     """Read each prompt once and draw the first token of its n rows. Rows of questions not alive are done from the start."""
-    hidden_QPD, prefix = model.apply({"params": params}, prompts.tokens_QP, positions_from_mask(prompts.mask_QP), causal_mask(prompts.mask_QP))
-    logits_QV = model.apply({"params": params}, hidden_QPD[:, -1], method="unembed")
+    logits_QV, prefix = read_prompts(model, params, prompts, alive_Q, shards, parts)
     keys_B = sample_keys(seed, round_index, prompts.keys_Q, num_samples)
     first_B = draw(jnp.repeat(logits_QV, num_samples, axis=0), jax.vmap(jax.random.fold_in, (0, None))(keys_B, 0), warp)
     B = first_B.shape[0]
@@ -120,7 +143,7 @@ def decode_chunk(model: Decoder, params: Any, state: State, last_step: Any, *, w
         mask_BS = jnp.concatenate([mask_BP, jnp.broadcast_to(jnp.arange(C) <= at, (B, C))], axis=1)
         cache = list(zip(s.prefix, s.own))
         with jax.named_scope("decode"):
-            hidden_B1D, own = model.apply({"params": params}, token_B[:, None], (length_B + at)[:, None], mask_BS[:, None], cache=cache, slot=at)
+            hidden_B1D, own = model.apply({"params": params}, token_B[:, None], (length_B + at)[:, None], mask_BS[:, None], cache=cache, where=at)
             logits_BV = model.apply({"params": params}, hidden_B1D[:, 0], method="unembed")
         with jax.named_scope("draw"):
             next_B = draw(logits_BV, jax.vmap(jax.random.fold_in, (0, None))(s.keys_B, s.step), warp)
@@ -154,11 +177,14 @@ def grow(state: State, own_slots: int) -> State:
     return state._replace(answers_BC=jnp.pad(state.answers_BC, ((0, 0), (0, more))), own=slots(state.own, own_slots))
 
 
-def ladder(most: int, multiple: int, least: int, factor: int = 2) -> list[int]:
-    """Batch sizes to compile for: `most`, then smaller by `factor` again and again down to about `least`, each a multiple of `multiple`."""
+def ladder(most: int, multiple: int, least: int) -> list[int]:
+    """Batch sizes to compile for: `most`, then a third again and again down to about `least`, each a multiple of `multiple`.
+
+    Thirds, not halves: a size more costs a second of compilation, which the rows it saves do not bring in.
+    """
     sizes = [-(-most // multiple) * multiple]
-    while sizes[-1] // factor >= max(least, multiple):
-        sizes.append(-(-(sizes[-1] // factor) // multiple) * multiple)
+    while sizes[-1] // 3 >= max(least, multiple):
+        sizes.append(-(-sizes[-1] // (3 * multiple)) * multiple)
     return sizes
 
 
@@ -226,17 +252,18 @@ def sample_tokens(
     Q = len(prompts.tokens_QP)
     most = max(1, max_rows * shards // num_samples)
     per_batch = -(-(capacity or Q) // -(-(capacity or Q) // most))  # the fewest batches, about equally full
-    question_sizes = ladder(per_batch, shards, shards, factor=4)
-    row_sizes = ladder(question_sizes[0] * num_samples, shards, max(MIN_ROWS, shards))
+    parts = -(-per_batch * prompts.tokens_QP.shape[1] // (shards * READ_AT_ONCE))
+    size = -(-per_batch // (shards * parts)) * shards * parts
+    row_sizes = ladder(size * num_samples, shards, MIN_ROWS)
     answers: list[list[list[int]]] = []
     for start in range(0, Q, per_batch):
         part = Prompts(*(x[start : start + per_batch] for x in prompts))
         count = len(part.tokens_QP)
-        size = fit(count, question_sizes)
         padded = Prompts(*(np.concatenate([x, np.repeat(x[:1], size - count, axis=0)]) for x in part))
         inputs = parallel.put((padded, np.arange(size) < count), parallel.rows(mesh))
         how = dict(warp=warp, end_tokens=end_tokens)
-        state = prefill(model, params, *inputs, seed, round_index, num_samples=num_samples, first_slots=min(FIRST_SLOTS, max_new_tokens), **how)
+        shape = dict(num_samples=num_samples, first_slots=min(FIRST_SLOTS, max_new_tokens), shards=shards, parts=parts)
+        state = prefill(model, params, *inputs, seed, round_index, **shape, **how)
         tokens_BC = decode_rows(model, params, state, max_new_tokens, row_sizes, **how)
         tokens_QSC = tokens_BC.reshape(size, num_samples, -1)[:count]
         answers += [[cut(row, end_tokens) for row in samples] for samples in tokens_QSC]

@@ -1,6 +1,7 @@
 """Seconds by phase, with XLA's compile time taken out of the phase it happened in."""
 
 import contextlib
+import threading
 import time
 from collections.abc import Iterator
 
@@ -16,6 +17,7 @@ class Clock:
         self.seconds = dict.fromkeys(PHASES, 0.0) | (seconds or {})
         self._entered = 0
         self._compiled: list[tuple[float, float]] = []  # disjoint (start, seconds) of compile events, in order
+        self._thread = threading.get_ident()  # what other threads compile meanwhile takes no time here
 
     def __enter__(self) -> "Clock":
         if not self._entered:
@@ -29,7 +31,7 @@ class Clock:
             jax.monitoring.unregister_event_duration_listener(self._on_event)
 
     def _on_event(self, event: str, seconds: float, **_) -> None:
-        if event.startswith("/jax/core/compile/"):
+        if event.startswith("/jax/core/compile/") and threading.get_ident() == self._thread:
             start = time.perf_counter() - seconds
             # Events nest (a trace within a trace) and are told inner first: the outer one replaces those that began within it.
             while self._compiled and self._compiled[-1][0] >= start:

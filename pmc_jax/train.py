@@ -1,5 +1,8 @@
 """Training rows in, updated state out: packing sizes, the recipe, and the loop over batches that unlearning and fine-tuning share."""
 
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
 import jax
 import numpy as np
 from jax.sharding import Mesh
@@ -9,8 +12,11 @@ from pmc_jax import parallel
 from pmc_jax.errors import UserError
 from pmc_jax.models import Decoder
 from pmc_jax.models.config import Rope
-from pmc_jax.packing import Packing, Row, common_prefix, pack, plan_packing
+from pmc_jax.packing import Batch, Packing, Row, common_prefix, pack, plan_packing
 from pmc_jax.update import Recipe, TrainState, put_batch, update
+
+Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
+DRAWN_BATCHES = 40  # typical batches that the packing is planned on
 
 
 def make_recipe(config: ConfigDict, num_rows: int) -> Recipe:
@@ -36,28 +42,65 @@ def check_length(config: ConfigDict, rope: Rope) -> None:
         raise UserError(f"train.max_length={config.train.max_length}: with dynamic RoPE at most max_position_embeddings={rope.max_positions}")
 
 
-def start_packing(config: ConfigDict, forget: list[Row], retain: list[Row], longest: int, mesh: Mesh) -> Packing:
-    """The packing for batches of `train.batch_size` of each kind of row, planned on drawn ones. The same rows give the same packing.
+def even_batches(examples: list[tuple[Row, ...]], size: int) -> list[list[Row]]:
+    """The rows of as few batches of at most `size` examples as hold them all, each batch with about equally many tokens: little padding then
+    makes them one shape. An example's rows (an answer to forget and its retain row) stay together."""
+    count = -(-len(examples) // size)
+    batches: list[list[tuple[Row, ...]]] = [[] for _ in range(count)]
+    tokens = [0] * count
+    for example in sorted(examples, key=lambda rows: -sum(len(r.tokens) for r in rows)):
+        at = min((b for b in range(count) if len(batches[b]) < size), key=lambda b: tokens[b])
+        batches[at].append(example)
+        tokens[at] += sum(len(r.tokens) for r in example)
+    return [[row for example in batch for row in example] for batch in batches]
 
-    forget, retain: rows like those to come. longest: the most tokens that any row to come can have.
+
+def start_packing(config: ConfigDict, forget: list[Row], retain: list[Row], longest: int, mesh: Mesh, together: int) -> Packing:
+    """The packing for batches of `train.batch_size` examples, planned on drawn ones. The same rows give the same packing.
+
+    forget, retain: rows like those to come, an example holds one of each. longest: the most tokens that any row to come can have.
+    together: how many examples are dealt to batches at a time.
     """
-    longest = max(longest, *(len(r.tokens) for r in forget + retain))
+    kinds = [rows for rows in (forget, retain) if rows]
+    longest = max(longest, *(len(r.tokens) for rows in kinds for r in rows))
+    rng = np.random.default_rng(config.seed)
+    batches: list[list[Row]] = []
+    while len(batches) < DRAWN_BATCHES:
+        columns = [[rows[i] for i in rng.integers(len(rows), size=together)] for rows in kinds]
+        batches += even_batches(list(zip(*columns)), config.train.batch_size)
+    return plan_packing(batches, longest, common_prefix(forget + retain), mesh.shape["data"], config.train.accumulate)
 
-    def draw_batch(number: int) -> list[Row]:
-        rng = np.random.default_rng([config.seed, number])
-        return [rows[i] for rows in (forget, retain) if rows for i in rng.integers(len(rows), size=config.train.batch_size)]
 
-    return plan_packing(draw_batch, longest, common_prefix(forget + retain), mesh.shape["data"], config.train.accumulate)
+def compile_update(model: Decoder, recipe: Recipe, state: TrainState, packing: Packing, config: ConfigDict, row: Row) -> Future:
+    """The update step, (state, batch) -> (state, metrics), compiled in a thread while the first answers are sampled. row: any example."""
+    mesh = parallel.mesh_of(state.params)
+    batch = put_batch(pack([row], packing, mesh.shape["data"], config.train.accumulate), mesh)
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), (state, batch))
+
+    def build() -> Step:
+        compiled = update.lower(model, recipe, *shapes).compile()
+
+        def step(state: TrainState, batch: Batch):
+            if batch.tokens_MRT.shape == shapes[1].tokens_MRT.shape:
+                return compiled(state, batch)
+            return update(model, recipe, state, batch)  # a batch of far longer answers than planned for has more micro-batches
+
+        return step
+
+    pool = ThreadPoolExecutor(1)
+    step = pool.submit(build)
+    pool.shutdown(wait=False)
+    return step
 
 
 def train_on(
-    model: Decoder, recipe: Recipe, state: TrainState, batches: list[list[Row]], packing: Packing, config: ConfigDict
+    step: Step, state: TrainState, batches: list[list[Row]], packing: Packing, config: ConfigDict
 ) -> tuple[TrainState, list[dict[str, float]]]:
-    """One update per batch. Returns the state and each update's metrics, read only after the last update was sent off."""
+    """One update, a call of `step`, per batch. Returns the state and each update's metrics, read only after the last update was sent off."""
     mesh = parallel.mesh_of(state.params)
     pending: list[dict[str, jax.Array]] = []
     for rows in batches:
         batch = pack(rows, packing, mesh.shape["data"], config.train.accumulate)
-        state, metrics = update(model, recipe, state, put_batch(batch, mesh))
+        state, metrics = step(state, put_batch(batch, mesh))
         pending.append(metrics)
     return state, [{k: float(v) for k, v in m.items()} for m in jax.device_get(pending)]

@@ -80,7 +80,7 @@ def update(model: Decoder, recipe: Recipe, state: TrainState, batch: Batch) -> t
 
     def loss_of(params, index):
         cast = jax.tree.map(lambda x: x.astype(recipe.compute_dtype or x.dtype), params)
-        values_SA = losses.batch_losses(model, cast, *losses.micro_batch(batch, index))
+        values_SA = losses.batch_losses(model, cast, batch, index)
         groups_2 = losses.group_losses(values_SA, batch.group_MSA[index], batch.counts_2)
         return losses.collapse_loss(groups_2, recipe.retain_weight), groups_2
 

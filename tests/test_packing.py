@@ -14,6 +14,7 @@ import pmc_jax
 from pmc_jax import losses, update
 from pmc_jax.errors import UserError
 from pmc_jax.packing import Batch, Packing, Row, common_prefix, fill_bins, pack, plan_packing
+from pmc_jax.train import even_batches
 
 RECIPE = update.Recipe(learning_rate=1e-2, weight_decay=0.01, warmup_steps=0, total_steps=10, grad_clip=1.0, retain_weight=1.5, compute_dtype="")
 
@@ -48,7 +49,7 @@ def packed_groups(model, params, batch: Batch) -> np.ndarray:
 
     @jax.jit
     def groups(params, batch, m):
-        values_SA = losses.batch_losses(model, params, *losses.micro_batch(batch, m))
+        values_SA = losses.batch_losses(model, params, batch, m)
         return losses.group_losses(values_SA, batch.group_MSA[m], batch.counts_2)
 
     batch = jax.tree.map(jnp.asarray, batch)
@@ -111,12 +112,25 @@ def test_an_update_leaves_the_given_parameters_alone(tiny_checkpoint):
 
 
 @how(deadline=None, max_examples=60)
-@given(st.lists(st.integers(1, 30), min_size=1, max_size=30), st.integers(30, 80))
-def test_bins_hold_every_example_once_and_no_more_than_their_room(lengths, room):
-    bins = fill_bins(lengths, room)
+@given(st.lists(st.integers(1, 30), min_size=1, max_size=30), st.integers(30, 80), st.integers(0, 30))
+def test_bins_hold_every_example_once_and_no_more_than_their_room(lengths, room, taken):
+    bins = fill_bins(lengths, room, taken)
     assert sorted(i for b in bins for i in b) == list(range(len(lengths)))
-    assert all(sum(lengths[i] for i in b) <= room for b in bins)
-    assert len(bins) < 2 * sum(lengths) / room + 1
+    assert all(sum(lengths[i] for i in b) <= room - (0 if n else taken) for n, b in enumerate(bins))
+    assert len(bins) < 2 * sum(lengths) / room + 2
+
+
+@how(deadline=None, max_examples=60)
+@given(st.integers(0, 10**6), st.integers(1, 30), st.integers(1, 9))
+def test_even_batches_hold_every_example_once_and_differ_little(seed, count, size):
+    rows = make_rows(seed, count=2 * count)
+    batches = even_batches(list(zip(rows[::2], rows[1::2])), size)
+    assert len(batches) == -(-count // size) and all(len(b) <= 2 * size for b in batches)
+    assert sorted(map(id, rows)) == sorted(id(r) for b in batches for r in b)
+    assert all(rows.index(b[at]) + 1 == rows.index(b[at + 1]) for b in batches for at in range(0, len(b), 2))
+    if count % size == 0:
+        tokens = [sum(len(r.tokens) for r in b) for b in batches]
+        assert max(tokens) - min(tokens) <= 2 * max(len(r.tokens) for r in rows)
 
 
 @how(deadline=None, max_examples=30)
@@ -136,7 +150,7 @@ def test_an_example_that_fits_no_row_is_refused():
 
 
 def test_the_plan_holds_typical_batches_in_one_micro_batch():
-    plan = plan_packing(lambda number: make_rows(number), longest=40, prefix=5, shards=1, micro_batches=1)
+    plan = plan_packing([make_rows(number) for number in range(40)], longest=40, prefix=5, shards=1, micro_batches=1)
     assert plan.length >= 40 and plan.labels >= 40
     assert np.mean([pack(make_rows(seed), plan).used == 1 for seed in range(100, 140)]) > 0.7
 

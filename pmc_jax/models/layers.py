@@ -4,7 +4,9 @@ Axes: B batch row, T position, S cache slot, D width, N query head, K key/value 
 Numbers that decide are float32: norm statistics, RoPE angles, attention scores and softmax, logits.
 """
 
+import dataclasses
 import functools
+import math
 
 import flax.linen as nn
 import jax
@@ -97,20 +99,23 @@ def attend(q_BTNH: jax.Array, parts: list[KeyValue], mask_BTS: jax.Array) -> jax
     """Grouped softmax attention, [B, T, N, H], over the slots of all parts side by side; `mask` True = may look.
 
     A part (k_GKHS, v_GKSH) with fewer groups than rows is shared: group g serves rows g * B/G .. (g+1) * B/G - 1, and is read once for all of them.
-    A query that may look nowhere gets an average, not NaN.
+    A query that may look nowhere gets an average, not NaN. The sum of weights is divided out at the end, over H entries a query instead of S:
+    fewer passes over the scores, forward and backward.
     """
     B, T, N, H = q_BTNH.shape
     K = parts[0][0].shape[1]
     M = N // K * T
     # Query group and position in one axis M, queries first: XLA's CPU backend is 5x slower on the same product in other orders.
     q_BKMH = q_BTNH.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4).reshape(B, K, M, H)
-    scores = [_grouped("gkmh,gkhs->gkms", q_BKMH, k, jnp.float32) for k, _ in parts]
-    scores_BKMS = scores[0] if len(scores) == 1 else jnp.concatenate(scores, axis=-1)
-    mask_BMS = jnp.tile(mask_BTS, (1, N // K, 1))
-    weights_BKMS = jax.nn.softmax(jnp.where(mask_BMS[:, None], scores_BKMS * H**-0.5, -1e30), axis=-1).astype(q_BTNH.dtype)
     ends = np.cumsum([k.shape[-1] for k, _ in parts])[:-1]
-    weights = jnp.split(weights_BKMS, ends, axis=-1)
-    out_BKMH = sum(_grouped("gkms,gksh->gkmh", w, v, q_BTNH.dtype) for w, (_, v) in zip(weights, parts))
+    masks = jnp.split(jnp.tile(mask_BTS, (1, N // K, 1))[:, None], ends, axis=-1)
+    scores = [_grouped("gkmh,gkhs->gkms", q_BKMH, k, jnp.float32) for k, _ in parts]
+    scores = [jnp.where(mask, s * H**-0.5, -1e30) for s, mask in zip(scores, masks)]
+    top_BKM1 = jax.lax.stop_gradient(functools.reduce(jnp.maximum, [jnp.max(s, axis=-1, keepdims=True) for s in scores]))
+    weights = [jnp.exp(s - top_BKM1) for s in scores]
+    total_BKM1 = sum(jnp.sum(w, axis=-1, keepdims=True) for w in weights)
+    sums = [_grouped("gkms,gksh->gkmh", w.astype(q_BTNH.dtype), v, jnp.float32) for w, (_, v) in zip(weights, parts)]
+    out_BKMH = (sum(sums) / total_BKM1).astype(q_BTNH.dtype)
     return out_BKMH.reshape(B, K, N // K, T, H).transpose(0, 3, 1, 2, 4).reshape(B, T, N, H)
 
 
@@ -125,42 +130,61 @@ def _grouped(equation: str, x_BKMX: jax.Array, shared_GKXY: jax.Array, dtype) ->
     return y_GKRY.reshape(G, K, B // G, M, -1).transpose(0, 2, 1, 3, 4).reshape(B, K, M, -1)
 
 
-def project(module: nn.Module, name: str, x: jax.Array, equation: str, shape: tuple[int, ...], bias_shape: tuple[int, ...] | None) -> jax.Array:
-    """x times the parameter `name` by an einsum equation, plus `name`_bias where a bias shape is given."""
-    y = jnp.einsum(equation, x, module.param(name, init_weight, shape))
-    return y if bias_shape is None else y + module.param(f"{name}_bias", nn.initializers.zeros, bias_shape)
+def project(module: nn.Module, name: str, x: jax.Array, into: tuple[int, ...], bias: bool) -> jax.Array:
+    """x [B, T, ...] times the parameter `name` [..., *into] over all of x's trailing axes, plus `name`_bias where there is one: [B, T, *into].
+
+    As a product of two matrices: XLA's CPU backend copies more-dimensional operands around in the backward pass (a tenth of an update).
+    """
+    B, T, *width = x.shape
+    weight = module.param(name, init_weight, (*width, *into))
+    y = (x.reshape(B * T, -1) @ weight.reshape(math.prod(width), -1)).reshape(B, T, *into)
+    return y + module.param(f"{name}_bias", nn.initializers.zeros, into) if bias else y
+
+
+@jax.tree_util.register_static
+@dataclasses.dataclass(frozen=True)
+class Shared:
+    """A prefix among the rows of a batch: the first `slots` positions of each group's first row, B / groups rows a group."""
+
+    groups: int
+    slots: int
+
+
+def shared_prefix(own: KeyValue, shared: Shared) -> KeyValue:
+    """The shared prefix's keys and values, k_GKHP and v_GKPH, out of those of the rows."""
+    k_GKHS, v_GKSH = (x.reshape(shared.groups, -1, *x.shape[1:])[:, 0] for x in own)
+    return k_GKHS[..., : shared.slots], v_GKSH[:, :, : shared.slots]
 
 
 class Attention(nn.Module):
-    """Self-attention; with a cache, the rows' own keys and values are written from `slot` on, and prefix and own slots are looked at."""
+    """Self-attention over the rows' own slots, and over a prefix that groups of rows share: from the cache, or out of the rows themselves."""
 
     config: ModelConfig
     output_bias: bool
 
     @nn.compact
-    def __call__(self, x_BTD, tables, mask_BTS, cache, slot):
+    def __call__(self, x_BTD, tables, mask_BTS, cache, where):
         c = self.config
         D, N, K, H = c.width, c.num_heads, c.num_kv_heads, c.head_dim
-        bias = (lambda *shape: shape) if c.attention_bias else (lambda *shape: None)
-        q_BTNH = project(self, "query", x_BTD, "btd,dnh->btnh", (D, N, H), bias(N, H))
-        k_BTKH = project(self, "key", x_BTD, "btd,dkh->btkh", (D, K, H), bias(K, H))
-        v_BTKH = project(self, "value", x_BTD, "btd,dkh->btkh", (D, K, H), bias(K, H))
+        q_BTNH = project(self, "query", x_BTD, (N, H), c.attention_bias)
+        k_BTKH = project(self, "key", x_BTD, (K, H), c.attention_bias)
+        v_BTKH = project(self, "value", x_BTD, (K, H), c.attention_bias)
         if c.qk_norm:
             q_BTNH = LayerNorm(c.norm_eps, name="query_norm")(q_BTNH)
             k_BTKH = LayerNorm(c.norm_eps, name="key_norm")(k_BTKH)
         q_BTNH, k_BTKH = rotate(q_BTNH, *tables), rotate(k_BTKH, *tables)
         own = k_BTKH.transpose(0, 2, 3, 1), v_BTKH.transpose(0, 2, 1, 3)
         if cache is None:
-            parts = [own]
+            parts = [own] if where is None else [shared_prefix(own, where), own]
         else:
             prefix, (k_BKHC, v_BKCH) = cache
             own = (
-                jax.lax.dynamic_update_slice_in_dim(k_BKHC, own[0].astype(k_BKHC.dtype), slot, axis=3),
-                jax.lax.dynamic_update_slice_in_dim(v_BKCH, own[1].astype(v_BKCH.dtype), slot, axis=2),
+                jax.lax.dynamic_update_slice_in_dim(k_BKHC, own[0].astype(k_BKHC.dtype), where, axis=3),
+                jax.lax.dynamic_update_slice_in_dim(v_BKCH, own[1].astype(v_BKCH.dtype), where, axis=2),
             )
             parts = [prefix, own]
         out_BTNH = attend(q_BTNH, parts, mask_BTS)
-        out_BTD = project(self, "output", out_BTNH, "btnh,nhd->btd", (N, H, D), (D,) if self.output_bias else None)
+        out_BTD = project(self, "output", out_BTNH, (D,), self.output_bias)
         return out_BTD, own
 
 
@@ -173,7 +197,7 @@ class Decoder(nn.Module):
     config: ModelConfig
     remat: bool = False
 
-    block = None  # nn.Module class: (config)(x_BTD, tables, mask_BTS, cache, slot) -> (x_BTD, own keys and values)
+    block = None  # nn.Module class: (config)(x_BTD, tables, mask_BTS, cache, where) -> (x_BTD, own keys and values)
     final_norm = None  # nn.Module class: (eps)(x) -> x
     head_bias = False
 
@@ -188,18 +212,20 @@ class Decoder(nn.Module):
         if self.head_bias:
             self.head_b = self.param("head_bias", nn.initializers.zeros, (c.vocab_size,))
 
-    def __call__(self, tokens_BT, positions_BT, mask_BTS, cache: Cache | None = None, slot=0) -> tuple[jax.Array, list[KeyValue]]:
+    def __call__(self, tokens_BT, positions_BT, mask_BTS, cache: Cache | None = None, where=None) -> tuple[jax.Array, list[KeyValue]]:
         """Final hidden states [B, T, D], and each layer's own keys and values (k_BKHS, v_BKSH).
 
-        tokens_BT, positions_BT: int32. mask_BTS: bool, which slots each position may look at: the T tokens themselves without a cache, else the
-        prefix's slots and then the rows' own. cache: the T new entries are written at own slots slot..slot+T-1; the updated own parts are returned.
+        tokens_BT, positions_BT: int32. mask_BTS: bool, which slots each position may look at: those of the prefix, if any, and then the rows' own.
+        cache: the T new entries are written at own slots `where`, `where` + 1, ..; the updated own parts are returned.
+        Without a cache the T tokens are the slots, and `where`, a `Shared`, may name a prefix among them.
         """
-        tables = rope_tables(self.config.rope, positions_BT)
+        # The barrier keeps XLA from computing every angle's cosine and sine anew in each layer and head.
+        tables = jax.lax.optimization_barrier(rope_tables(self.config.rope, positions_BT))
         x_BTD = self.embed[tokens_BT]
         kept = []
         for i, layer in enumerate(self.layers):
             with jax.named_scope(f"layer_{i}"):
-                x_BTD, own = layer(x_BTD, tables, mask_BTS, None if cache is None else cache[i], slot)
+                x_BTD, own = layer(x_BTD, tables, mask_BTS, None if cache is None else cache[i], where)
             kept.append(own)
         return self.norm(x_BTD), kept
 

@@ -33,20 +33,19 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x_BTD):
         D, F = self.config.width, self.config.mlp_width
-        bias_F, bias_D = ((F,), (D,)) if self.config.mlp_bias else (None, None)
-        gate_BTF = project(self, "gate", x_BTD, "btd,df->btf", (D, F), bias_F)
-        up_BTF = project(self, "up", x_BTD, "btd,df->btf", (D, F), bias_F)
-        return project(self, "down", ACTIVATION[self.config.activation](gate_BTF) * up_BTF, "btf,fd->btd", (F, D), bias_D)
+        bias = self.config.mlp_bias
+        gate_BTF, up_BTF = project(self, "gate", x_BTD, (F,), bias), project(self, "up", x_BTD, (F,), bias)
+        return project(self, "down", ACTIVATION[self.config.activation](gate_BTF) * up_BTF, (D,), bias)
 
 
 class Block(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x_BTD, tables, mask_BTS, cache, slot):
+    def __call__(self, x_BTD, tables, mask_BTS, cache, where):
         c = self.config
         attention = Attention(c, output_bias=c.attention_bias, name="attention")
-        out_BTD, own = attention(RMSNorm(c.norm_eps, name="attention_norm")(x_BTD), tables, mask_BTS, cache, slot)
+        out_BTD, own = attention(RMSNorm(c.norm_eps, name="attention_norm")(x_BTD), tables, mask_BTS, cache, where)
         x_BTD = x_BTD + out_BTD
         return x_BTD + MLP(c, name="mlp")(RMSNorm(c.norm_eps, name="mlp_norm")(x_BTD)), own
 

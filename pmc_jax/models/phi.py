@@ -35,18 +35,18 @@ class MLP(nn.Module):
     @nn.compact
     def __call__(self, x_BTD):
         D, F = self.config.width, self.config.mlp_width
-        hidden_BTF = ACTIVATION[self.config.activation](project(self, "up", x_BTD, "btd,df->btf", (D, F), (F,)))
-        return project(self, "down", hidden_BTF, "btf,fd->btd", (F, D), (D,))
+        hidden_BTF = ACTIVATION[self.config.activation](project(self, "up", x_BTD, (F,), bias=True))
+        return project(self, "down", hidden_BTF, (D,), bias=True)
 
 
 class Block(nn.Module):
     config: ModelConfig
 
     @nn.compact
-    def __call__(self, x_BTD, tables, mask_BTS, cache, slot):
+    def __call__(self, x_BTD, tables, mask_BTS, cache, where):
         c = self.config
         normed_BTD = LayerNorm(c.norm_eps, name="norm")(x_BTD)
-        out_BTD, own = Attention(c, output_bias=True, name="attention")(normed_BTD, tables, mask_BTS, cache, slot)
+        out_BTD, own = Attention(c, output_bias=True, name="attention")(normed_BTD, tables, mask_BTS, cache, where)
         return x_BTD + out_BTD + MLP(c, name="mlp")(normed_BTD), own
 
 

@@ -65,14 +65,14 @@ def packed_token_losses(checkpoint, rows: list[Row], length: int, packed_rows: i
     """The same from a packed batch: a label's context is the shared prefix and its own segment, up to where it is predicted."""
     batch = golden.package_batch(rows, length, packed_rows, labels)
     assert (np.max(batch.segments_MRT, axis=-1) > 2).any()  # something is packed
-    arrays = losses.micro_batch(put_batch(batch, golden.package_mesh()), 0)
-    values_A = np.asarray(jax.jit(losses.batch_losses, static_argnums=0)(checkpoint.model, checkpoint.params, *arrays))[0]
+    on_device = put_batch(batch, golden.package_mesh())
+    values_A = np.asarray(jax.jit(losses.batch_losses, static_argnums=0)(checkpoint.model, checkpoint.params, on_device, 0))[0]
     found = {}
     for value, at, label, group in zip(values_A, batch.at_MSA[0, 0], batch.labels_MSA[0, 0], batch.group_MSA[0, 0]):
         if group:
             tokens_T, segments_T = batch.tokens_MRT[0, at // length], batch.segments_MRT[0, at // length]
-            seen_T = (np.arange(length) <= at % length) & ((segments_T == 1) | (segments_T == segments_T[at % length]))
-            found[(*tokens_T[seen_T].tolist(), int(label))] = float(value)
+            seen_T = (np.arange(length) <= at % length) & (segments_T == segments_T[at % length])
+            found[(*batch.prefix_P.tolist(), *tokens_T[seen_T].tolist(), int(label))] = float(value)
     return found
 
 
