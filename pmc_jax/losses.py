@@ -1,5 +1,6 @@
 """The training objective: collapse + retain_weight * retain, over packed rows. Pure functions of parameters and a batch."""
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -19,38 +20,46 @@ def packed_mask(segments_RT: jax.Array, prefix: int) -> jax.Array:
     return jnp.concatenate([jnp.broadcast_to(query > 1, (R, T, prefix)), own_RTT], axis=-1)
 
 
-def label_losses(model: Decoder, params: Any, hidden_AD: jax.Array, labels_A: jax.Array) -> jax.Array:
-    """-log p of each label, float32 [A]. Chunked with recomputation, so that A x V logits never exist at once for a large vocabulary."""
+def label_hidden(model: Decoder, params: Any, batch: Batch, index: Any) -> jax.Array:
+    """Final hidden states where the labels of micro-batch number `index` are predicted, [S, A, D]."""
+    tokens_RT, positions_RT, segments_RT, at_SA = (x[index] for x in (batch.tokens_MRT, batch.positions_MRT, batch.segments_MRT, batch.at_MSA))
+    S, prefix = at_SA.shape[0], batch.prefix_P.shape[0]
+    shared = Shared(groups=S, slots=prefix) if prefix else None
+    hidden_RTD, _ = model.apply({"params": params}, tokens_RT, positions_RT, packed_mask(segments_RT, prefix), where=shared)
+    return jnp.take_along_axis(hidden_RTD.reshape(S, -1, hidden_RTD.shape[-1]), at_SA[:, :, None], axis=1)
 
-    def losses(hidden_CD, labels_C):
-        logits_CV = model.apply({"params": params}, hidden_CD, method="unembed")
-        picked_C = jnp.take_along_axis(logits_CV, labels_C[:, None], axis=1)[:, 0]
-        return jax.nn.logsumexp(logits_CV, axis=-1) - picked_C
 
-    A, V = labels_A.shape[0], model.config.vocab_size
-    chunk = max(1, LOGITS_AT_ONCE // V)
-    if A <= chunk:
-        return losses(hidden_AD, labels_A)
-    chunks = -(-A // chunk)
-    filled = chunks * chunk - A
-    hidden_NCD = jnp.pad(hidden_AD, ((0, filled), (0, 0))).reshape(chunks, chunk, -1)
-    labels_NC = jnp.pad(labels_A, (0, filled)).reshape(chunks, chunk)
-    return jax.lax.map(jax.checkpoint(lambda x: losses(*x)), (hidden_NCD, labels_NC)).reshape(-1)[:A]
+def over_labels(model: Decoder, params: Any, f: Callable, hidden_SAD: jax.Array, labels_SA: jax.Array) -> Any:
+    """f(logits_CV, labels_C) of all labels, [S, A] each. Chunked with recomputation: for a large vocabulary, A x V logits never exist at once."""
+
+    def of_chunk(hidden_CD, labels_C):
+        return f(model.apply({"params": params}, hidden_CD, method="unembed"), labels_C)
+
+    def of_shard(hidden_AD, labels_A):
+        A, V = labels_A.shape[0], model.config.vocab_size
+        chunk = max(1, LOGITS_AT_ONCE // V)
+        if A <= chunk:
+            return of_chunk(hidden_AD, labels_A)
+        chunks = -(-A // chunk)
+        filled = chunks * chunk - A
+        hidden_NCD = jnp.pad(hidden_AD, ((0, filled), (0, 0))).reshape(chunks, chunk, -1)
+        labels_NC = jnp.pad(labels_A, (0, filled)).reshape(chunks, chunk)
+        found = jax.lax.map(jax.checkpoint(lambda x: of_chunk(*x)), (hidden_NCD, labels_NC))
+        return jax.tree.map(lambda x: x.reshape(-1)[:A], found)
+
+    if labels_SA.shape[0] == 1:
+        return jax.tree.map(lambda x: x[None], of_shard(hidden_SAD[0], labels_SA[0]))
+    return jax.vmap(of_shard)(hidden_SAD, labels_SA)
+
+
+def cross_entropy(logits_CV: jax.Array, labels_C: jax.Array) -> jax.Array:
+    """-log p of each label, float32 [C]."""
+    return jax.nn.logsumexp(logits_CV, axis=-1) - jnp.take_along_axis(logits_CV, labels_C[:, None], axis=1)[:, 0]
 
 
 def batch_losses(model: Decoder, params: Any, batch: Batch, index: Any) -> jax.Array:
     """-log p of every label of micro-batch number `index`, float32 [S, A]; only label positions are unembedded."""
-    tokens_RT, positions_RT, segments_RT, at_SA, labels_SA = (
-        x[index] for x in (batch.tokens_MRT, batch.positions_MRT, batch.segments_MRT, batch.at_MSA, batch.labels_MSA)
-    )
-    S, prefix = at_SA.shape[0], batch.prefix_P.shape[0]
-    shared = Shared(groups=S, slots=prefix) if prefix else None
-    hidden_RTD, _ = model.apply({"params": params}, tokens_RT, positions_RT, packed_mask(segments_RT, prefix), where=shared)
-    D = hidden_RTD.shape[-1]
-    hidden_SAD = jnp.take_along_axis(hidden_RTD.reshape(S, -1, D), at_SA[:, :, None], axis=1)
-    if S == 1:
-        return label_losses(model, params, hidden_SAD[0], labels_SA[0])[None]
-    return jax.vmap(lambda hidden, labels: label_losses(model, params, hidden, labels))(hidden_SAD, labels_SA)
+    return over_labels(model, params, cross_entropy, label_hidden(model, params, batch, index), batch.labels_MSA[index])
 
 
 def group_losses(losses_SA: jax.Array, group_SA: jax.Array, counts_2: jax.Array) -> jax.Array:

@@ -12,14 +12,19 @@ from pmc_jax.errors import UserError
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file("config", None, "Preset to start from, as configs/tofu.py; defaults when not given.")
 flags.DEFINE_string("workdir", None, "Folder of the run: made when absent; a stopped run in it goes on.")
-flags.DEFINE_string("output", None, "export: folder to write; WORKDIR/hf when not given.")
+flags.DEFINE_string(
+    "output", None, "export: folder to write; WORKDIR/hf when not given. report: file to write; report.html in the first workdir when not given."
+)
+flags.DEFINE_string("log", None, "evaluate: an official TOFU log (JSON) whose aggregates are recomputed and printed; needs no model and no workdir.")
+flags.DEFINE_string("retain_log", None, "evaluate: the log of a model that never saw the forget set, for forget quality and privacy leak.")
 flags.DEFINE_integer("round", None, "export: which saved round; the last one when not given.")
 
 VERBS = {
     "unlearn": "make a checkpoint forget questions by partial model collapse",
     "finetune": "train a checkpoint (or a new model) on question-answer rows",
-    "evaluate": "greedy answers of a checkpoint on forget, paraphrased, retain, world facts and real authors",
+    "evaluate": "unlearn quality, utility and TOFU's metrics of a checkpoint; or of an official log: evaluate --log=FILE [--retain_log=FILE]",
     "export": "write a saved round of a run as a Hugging Face checkpoint",
+    "report": "report.html of one run, or of several side by side: pmc-jax report WORKDIR [WORKDIR ...] [--output=FILE]",
     "demo": "a small model learns fictitious authors and forgets a tenth of them; no network, minutes",
 }
 EXAMPLE = "pmc-jax unlearn --config=configs/tofu.py --config.model.path=FOLDER_OR_HUB_ID --workdir=runs/first"
@@ -36,8 +41,8 @@ def usage() -> str:
     )
 
 
-def parse(argv: list[str]) -> str:
-    """The verb, after absl has read the flags. UserError for anything it cannot read."""
+def parse(argv: list[str]) -> tuple[str, list[str]]:
+    """The verb and the workdirs named after it (report alone has those), after absl has read the flags. UserError for anything it cannot read."""
     if not argv or argv[0] not in VERBS:
         got = f"{argv[0]!r} is no verb" if argv else "no verb given"
         raise UserError(f"{got}; choose one of {', '.join(VERBS)} (pmc-jax --help explains them)")
@@ -55,13 +60,31 @@ def parse(argv: list[str]) -> str:
         _ = FLAGS.config.seed  # a preset that fails to load tells it at the first look
     except Exception as error:  # absl, ml_collections and the preset file itself raise many kinds here
         raise UserError(" ".join(str(error).split())) from None
-    if rest:
+    if rest and argv[0] != "report":
         raise UserError(f"{rest[0]!r} is not a flag; settings are given as --config.section.key=value")
-    return argv[0]
+    return argv[0], rest
 
 
-def run(verb: str) -> None:
+def run_report(workdirs: list[str]) -> None:
+    """Write the page and say where; needs no device."""
+    from pmc_jax.report import page
+
+    workdirs = workdirs or ([FLAGS.workdir] if FLAGS.workdir else [])
+    if not workdirs:
+        raise UserError("report: name the workdir of a run, or several: pmc-jax report WORKDIR [WORKDIR ...]")
+    print(f"report: {page.write(workdirs, FLAGS.output)}")
+
+
+def run(verb: str, workdirs: list[str]) -> None:
     """Do what the verb says with the parsed flags."""
+    if verb == "report":
+        run_report(workdirs)
+        return
+    if verb == "evaluate" and FLAGS.log:
+        from pmc_jax.evaluate.run import recompute_log
+
+        recompute_log(FLAGS.log, FLAGS.retain_log)
+        return
     if not FLAGS.workdir:
         raise UserError("--workdir=DIR is missing: the folder where the run keeps everything")
     import jax
@@ -77,7 +100,9 @@ def run(verb: str) -> None:
     elif verb == "finetune":
         runs.run_finetune(FLAGS.config, FLAGS.workdir)
     elif verb == "evaluate":
-        runs.run_evaluate(FLAGS.config, FLAGS.workdir)
+        from pmc_jax.evaluate.run import run_evaluate
+
+        run_evaluate(FLAGS.config, FLAGS.workdir, FLAGS.retain_log)
     elif verb == "export":
         runs.run_export(FLAGS.workdir, FLAGS.output or os.path.join(FLAGS.workdir, "hf"), FLAGS.round)
     else:
@@ -92,7 +117,7 @@ def main() -> None:
         print(usage())
         return
     try:
-        run(parse(argv))
+        run(*parse(argv))
     except UserError as error:
         print(f"pmc-jax: {error}", file=sys.stderr)
         sys.exit(2)

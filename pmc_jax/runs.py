@@ -18,13 +18,14 @@ from pmc_jax.finetune import finetune
 from pmc_jax.generate import make_generator
 from pmc_jax.pretrained import Checkpoint
 from pmc_jax.progress import clock_time, track
+from pmc_jax.report import page
 from pmc_jax.timing import Clock
 from pmc_jax.tokenizer import train_tokenizer
 from pmc_jax.train import make_recipe
 from pmc_jax.update import create_state
 from pmc_jax.workdir import Workdir, data_hash, read_json, read_lines, versions, write_json, write_lines
 
-console = Console()
+console, stderr = Console(), Console(stderr=True)
 
 
 def load_checkpoint(config: ConfigDict) -> Checkpoint:
@@ -104,6 +105,7 @@ def unlearn(config: ConfigDict, workdir: str) -> dict[str, Any]:
             "versions": versions(),
         }
         write_json(work.file("result.json"), result)
+    page.write([work.path])
     print_result(work, result)
     return result
 
@@ -132,7 +134,8 @@ def print_result(work: Workdir, result: dict[str, Any]) -> None:
         console.print("The forget file has no answers: forget rows are measured against the original model's own answers.")
     seconds = ", ".join(f"{name} {value:.1f}" for name, value in result["seconds"].items())
     console.print(f"seconds: {seconds}", highlight=False)
-    console.print(f"checkpoint: {work.path / 'hf'}   answers: {work.path / 'answers'}   result: {work.path / 'result.json'}", soft_wrap=True)
+    where = {"checkpoint": "hf", "answers": "answers", "result": "result.json", "report": "report.html"}
+    console.print("   ".join(f"{what}: {work.path / name}" for what, name in where.items()), soft_wrap=True)
 
 
 def finetune_rows(config: ConfigDict) -> questions.Rows:
@@ -189,31 +192,6 @@ def run_finetune(config: ConfigDict, workdir: str) -> dict[str, Any]:
         result = {"loss": history[-1]["loss"], "epochs": len(history), "seconds": seconds, "data": hashes, "versions": versions()}
         write_json(work.file("result.json"), result)
     console.print(f"fine-tuned on {len(rows)} rows in {clock_time(clock.total())}, loss {result['loss']:.4f}; checkpoint: {work.path / 'hf'}")
-    return result
-
-
-def run_evaluate(config: ConfigDict, workdir: str) -> dict[str, Any]:
-    """Evaluate one checkpoint, alone: greedy answers on the five sets, unlearn quality, utility."""
-    settings.check(config)
-    work = Workdir(workdir)
-    with Clock() as clock:
-        with clock.phase("load"):
-            forget, retain = questions.load_forget(config.data), questions.load_retain(config.data)
-            sets = questions.load_evaluation(config.data, forget, retain, config.evaluate.retain_rows, config.seed)
-            hashes = {name: data_hash(rows) for name, rows in sets.items()}
-            work.check("evaluate", settings.to_flat(config), hashes)
-            if work.result():
-                console.print(f"{work.path} holds this evaluation, finished; nothing was changed.")
-                console.print(table({"model": work.result()["model"]}))
-                return work.result()
-            checkpoint = load_checkpoint(config)
-            work.claim("evaluate", settings.to_flat(config), hashes)
-        with clock.phase("evaluate"):
-            found = evaluate_on(checkpoint, config, sets, None, "answers")
-        write_lines(work.file("answers/model.jsonl"), found.answers)
-        result = {"model": found.summary(), "seconds": clock.seconds | {"total": clock.total()}, "data": hashes, "versions": versions()}
-        write_json(work.file("result.json"), result)
-    console.print(table({"model": result["model"]}))
     return result
 
 

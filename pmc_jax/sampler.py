@@ -6,7 +6,8 @@
     mask, step t:  0   0  1 1 1              1 1 .. 1(t)  0 0 0
 
 Between chunks the host looks at which rows are done. When few are left they move into a smaller batch (and take a copy of their prefix along), and
-when the answers outgrow the own slots these are doubled: attention reads no more than it must.
+when the answers outgrow the own slots these are doubled: attention reads no more than it must. Rows that moved get all slots at once, so that each
+smaller size is compiled once.
 A draw is keyed by (seed, round, question, sample, position): it does not depend on batching, compaction, device count or resume.
 """
 
@@ -203,9 +204,6 @@ def decode_rows(model: Decoder, params: Any, state: State, most: int, sizes: lis
         alive = np.flatnonzero(~done_B)
         finished = len(alive) == 0 or step >= most
         size = len(done_B) if finished else min(len(done_B), fit(len(alive), sizes))
-        own_slots = state.answers_BC.shape[1]
-        if step == own_slots:
-            own_slots = min(2 * own_slots, most)
         if finished or size < len(done_B):
             real = rows_B >= 0
             answers_BC[rows_B[real], : state.answers_BC.shape[1]] = np.asarray(state.answers_BC)[real]
@@ -214,10 +212,10 @@ def decode_rows(model: Decoder, params: Any, state: State, most: int, sizes: lis
         if size < len(done_B):
             filling = np.flatnonzero(done_B)[: size - len(alive)]
             rows_B = np.concatenate([rows_B[alive], np.full(len(filling), -1)])
-            state = regroup(state, parallel.put(np.concatenate([alive, filling]), sharding), own_slots)
-        elif own_slots > state.answers_BC.shape[1]:
-            state = grow(state, own_slots)
-        state = decode_chunk(model, params, state, min(step + CHUNK, own_slots), warp=warp, end_tokens=end_tokens)
+            state = regroup(state, parallel.put(np.concatenate([alive, filling]), sharding), most)
+        elif step == state.answers_BC.shape[1]:
+            state = grow(state, min(2 * step, most))
+        state = decode_chunk(model, params, state, min(step + CHUNK, state.answers_BC.shape[1]), warp=warp, end_tokens=end_tokens)
 
 
 def cut(answer_C: np.ndarray, end_tokens: tuple[int, ...]) -> list[int]:

@@ -1,0 +1,167 @@
+"""TOFU's measures as functions of arrays: from losses and hits of rows to one number of a set (shared/methods_and_metrics.md, "TOFU metrics").
+
+N rows, K wrong answers, T labels (padded on the right). Losses are nats a token, everything is float64. NaN marks a row without labels: it has
+no probability, and means leave it out.
+"""
+
+import math
+import warnings
+from collections import Counter
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+from scipy import stats
+
+from pmc_jax.errors import UserError
+
+NO_RETAIN = "no log of a retain model was given"
+
+
+def padded(rows: Sequence[ArrayLike], leave_out: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Ragged rows as float64 [N, T], padded with 0, and their lengths [N]. leave_out: 1 leaves each row's last value out, that of the end token."""
+    lengths_N = np.array([max(0, len(row) - leave_out) for row in rows], int)
+    values_NT = np.zeros((len(rows), lengths_N.max(initial=0)))
+    for i, (row, length) in enumerate(zip(rows, lengths_N)):
+        values_NT[i, :length] = row[:length]
+    return values_NT, lengths_N
+
+
+def probability(nll_N: ArrayLike, labels_N: ArrayLike) -> np.ndarray:
+    """exp(-NLL / n), the geometric mean of the labels' probabilities, 0..1; NaN for a row without labels.
+
+    nll_N: summed -log p of each row's labels. labels_N: how many they are, the end token included.
+    """
+    nll_N, labels_N = np.asarray(nll_N, np.float64), np.asarray(labels_N)
+    return np.exp(-nll_N / np.where(labels_N > 0, labels_N, np.nan))
+
+
+def normalised_probability(right_N: ArrayLike, wrong_NK: ArrayLike) -> np.ndarray:
+    """p / (p + sum of the wrong answers' p + 1e-10), 0..1: how far the right answer stands out among the given ones."""
+    right_N = np.asarray(right_N, np.float64)
+    return right_N / (right_N + np.sum(np.asarray(wrong_NK, np.float64), axis=-1) + 1e-10)
+
+
+def truth_ratio_geometric(right_losses_N: ArrayLike, wrong_losses_NK: ArrayLike) -> np.ndarray:
+    """R = exp(-mean_k loss_wrong,k) / (exp(-loss_right) + 1e-10): the wrong answers' geometric mean over the right one's probability.
+
+    0 where only the right answer is likely, 1 where the model cannot tell, larger where it prefers wrong answers. The two other definitions in
+    use (arithmetic mean of the wrong ones; c / (c + w)) give other numbers.
+    """
+    wrong_N = np.exp(-np.mean(np.asarray(wrong_losses_NK, np.float64), axis=-1))
+    return wrong_N / (np.exp(-np.asarray(right_losses_N, np.float64)) + 1e-10)
+
+
+def forget_truth_ratio(ratios_N: ArrayLike) -> float:
+    """mean min(R, 1/R), 0..1: high where right and wrong answers are about as likely. R = 0 counts 0."""
+    ratios_N = np.asarray(ratios_N, np.float64)
+    return float(np.mean(np.minimum(ratios_N, 1) / np.maximum(ratios_N, 1)))
+
+
+def utility_truth_ratio(ratios_N: ArrayLike) -> float:
+    """mean max(0, 1 - R), 0..1: high where the right answer is likelier than the wrong ones."""
+    return float(np.mean(np.maximum(0, 1 - np.asarray(ratios_N, np.float64))))
+
+
+def model_utility(nine: ArrayLike) -> float:
+    """Harmonic mean of {retain, real authors, world facts} x {probability, ROUGE-L recall, truth ratio}, 0..1; 0 where any of them is 0.
+
+    UserError unless they are nine numbers of 0 or more: a mean over fewer is another measure.
+    """
+    nine = np.asarray(nine, np.float64)
+    if nine.shape != (9,) or not (nine >= 0).all():
+        raise UserError(f"model utility needs nine numbers of 0 or more, got {nine.tolist()}")
+    return 0.0 if (nine == 0).any() else float(stats.hmean(nine))
+
+
+class ForgetQuality(NamedTuple):
+    """p: two-sided p-value. log10_p: its decimal logarithm. distance: the KS distance D, 0..1. reason: why they are None, else None."""
+
+    p: float | None
+    log10_p: float | None
+    distance: float | None
+    reason: str | None = None
+
+
+def forget_quality(ratios_N: ArrayLike, retain_ratios_M: ArrayLike | None) -> ForgetQuality:
+    """Two-sided two-sample Kolmogorov-Smirnov test between the truth ratios R of a model and of one that never saw the forget set.
+
+    p near 1: the two cannot be told apart. Not computed, with a reason, without a retain model, without rows, and for ratios that are no finite
+    numbers. Where p is below the smallest float64, p is 0 and log10_p is that of Kolmogorov's leading term, 2 exp(-2 D^2 NM / (N + M)).
+    """
+    if retain_ratios_M is None:
+        return ForgetQuality(None, None, None, NO_RETAIN)
+    ours_N, theirs_M = np.asarray(ratios_N, np.float64), np.asarray(retain_ratios_M, np.float64)
+    for whose, ratios in (("the model", ours_N), ("the retain model", theirs_M)):
+        if not ratios.size:
+            return ForgetQuality(None, None, None, f"no truth ratio of {whose}")
+        if not np.isfinite(ratios).all():
+            return ForgetQuality(None, None, None, f"{int((~np.isfinite(ratios)).sum())} truth ratios of {whose} are not finite numbers")
+    with warnings.catch_warnings():  # where p is 1 but for rounding, scipy says that it takes the asymptotic p, which is 1 too
+        warnings.filterwarnings("ignore", message="ks_2samp: Exact calculation unsuccessful", category=RuntimeWarning)
+        test = stats.ks_2samp(ours_N, theirs_M)
+    p, distance = float(test.pvalue), float(test.statistic)
+    leading = math.log(2) - 2 * distance**2 * ours_N.size * theirs_M.size / (ours_N.size + theirs_M.size)
+    return ForgetQuality(p, math.log10(p) if p > 0 else leading / math.log(10), distance)
+
+
+def extraction_strength(hits_NT: ArrayLike, labels_N: ArrayLike, compat: bool = False) -> np.ndarray:
+    """1 - k/n for the smallest k such that all arg-max predictions from label k on are right, 0..1: how much of an answer k of its tokens give away.
+
+    hits_NT: bool, prediction equals label; what lies beyond a row's labels is ignored. labels_N: n, the end token left out.
+    0 where the last label is missed and where there are no labels. compat: open-unlearning's floor of 1/n instead, so that an answer of one
+    token always has 1.
+    """
+    hits_NT, labels_N = np.asarray(hits_NT, bool), np.asarray(labels_N)
+    beyond_NT = np.arange(hits_NT.shape[1]) >= labels_N[:, None]
+    run_N = np.cumprod((hits_NT | beyond_NT)[:, ::-1], axis=1).sum(axis=1) - beyond_NT.sum(axis=1)
+    if compat:
+        run_N = np.where(labels_N > 0, np.maximum(run_N, 1), 0)
+    return run_N / np.maximum(labels_N, 1)
+
+
+def exact_memorisation(hits_NT: ArrayLike, labels_N: ArrayLike) -> np.ndarray:
+    """Share of labels that the arg-max predicts, 0..1; NaN for a row without labels. Arguments as for `extraction_strength`."""
+    hits_NT, labels_N = np.asarray(hits_NT, bool), np.asarray(labels_N)
+    inside_NT = np.arange(hits_NT.shape[1]) < labels_N[:, None]
+    return (hits_NT & inside_NT).sum(axis=1) / np.where(labels_N > 0, labels_N, np.nan)
+
+
+def privacy_leak(auc: float, retain_auc: float) -> float | None:
+    """100 ((1 - AUC) - (1 - AUC_retain)) / (1 - AUC_retain), of min-k with holdout = 1. 0: as the retain model; below: members still show.
+
+    None where the retain model's AUC is 1: there is nothing to compare with.
+    """
+    return 100 * ((1 - auc) - (1 - retain_auc)) / (1 - retain_auc) if retain_auc < 1 else None
+
+
+def rouge_1_recall(reference: list[str], answer: list[str]) -> float:
+    """Share of the reference's tokens that the answer holds in any order, each as often as it stands there, 0..1; 0 where either is empty."""
+    return (Counter(reference) & Counter(answer)).total() / len(reference) if reference else 0.0
+
+
+class Interval(NamedTuple):
+    """A mean over `rows` rows with the 95 % interval low..high; None where there are too few rows for one."""
+
+    mean: float | None
+    low: float | None
+    high: float | None
+    rows: int
+
+
+def mean_with_interval(values_N: ArrayLike, seed: int = 0, resamples: int = 1000, level: float = 0.95) -> Interval:
+    """Mean of the rows with its percentile bootstrap interval, the same for the same seed. NaN rows are left out and not counted.
+
+    No rows: no mean. One row: its value, without an interval, since one row says nothing about the spread.
+    """
+    values_N = np.asarray(values_N, np.float64).ravel()
+    values_N = values_N[~np.isnan(values_N)]
+    if not values_N.size:
+        return Interval(None, None, None, 0)
+    mean = float(np.mean(values_N))
+    if values_N.size == 1:
+        return Interval(mean, None, None, 1)
+    means_R = np.random.default_rng(seed).choice(values_N, (resamples, values_N.size)).mean(axis=1)
+    low, high = np.quantile(means_R, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(mean, float(low), float(high), values_N.size)

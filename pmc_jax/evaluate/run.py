@@ -1,0 +1,128 @@
+"""`pmc-jax evaluate`: one checkpoint, alone and complete, in a workdir; or the aggregates of an official log, recomputed."""
+
+import json
+import time
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+from rich.table import Table
+
+from pmc_jax import config as settings
+from pmc_jax import questions, runs
+from pmc_jax.draw import GREEDY
+from pmc_jax.evaluate import logs, metrics, tofu
+from pmc_jax.generate import make_generator
+from pmc_jax.progress import track
+from pmc_jax.timing import Clock
+from pmc_jax.workdir import Workdir, data_hash, read_json, read_lines, versions, write_json, write_lines
+
+
+def recompute_log(log: str, retain_log: str | None) -> None:
+    """Print {name: value} of every aggregate of an official TOFU log, recomputed from its rows; on stderr why some are not computed."""
+    found = logs.recompute(logs.read_log(log), logs.read_log(retain_log) if retain_log else None)
+    print(json.dumps(found.values, indent=2))
+    for name, reason in found.reasons.items():
+        runs.stderr.print(f"{name}: not computed: {reason}", soft_wrap=True, highlight=False)
+
+
+def summarise(log: dict[str, Any], retain_log: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """{metric: {"value", "rows", and "interval" (bootstrap 95 %) where it is a mean over rows, "reason" where it is not computed}}."""
+    found = logs.recompute(log, retain_log)
+    summary: dict[str, dict[str, Any]] = {}
+    for name, value in found.values.items():
+        summary[name] = {"value": value, "rows": found.rows[name]}
+        if name in found.reasons:
+            summary[name]["reason"] = found.reasons[name]
+        elif name in logs.RULES:
+            key, mean = logs.RULES[name]
+            # Each of these aggregates is a mean of a function of single rows.
+            parts_N = [mean(np.array([v])) for v in logs.row_values(log[name], key)]
+            summary[name]["interval"] = metrics.mean_with_interval(parts_N)[1:3]
+    return summary
+
+
+def tofu_table(summary: dict[str, dict[str, Any]]) -> Table:
+    """The summary, one metric a line."""
+    found = Table(title="TOFU metrics, by the names of its evaluation logs")
+    for heading in ("", "value", "95 % interval", "rows"):
+        found.add_column(heading, justify="right" if heading else "left")
+    for name, entry in summary.items():
+        if "/" not in name:
+            low, high = entry.get("interval") or (None, None)
+            value = f"{entry['value']:.4g}" if entry["value"] is not None else "not computed"
+            interval = f"{low:.3f} .. {high:.3f}" if low is not None else entry.get("reason", "")
+            found.add_row(name, value, interval, str(entry["rows"]))
+    return found
+
+
+def retain_model_log(config: ConfigDict, sets: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray] | None]:
+    """The log on forget and holdout rows of the model that never saw the forget set, and its losses for the reference attack."""
+    theirs = settings.changed(config, {"model.path": config.evaluate.retain_model})
+    generator = make_generator(runs.load_checkpoint(theirs), theirs, GREEDY, 1)
+    sides = {side: sets[side] for side in ("forget", "holdout") if side in sets}
+    log = logs.make_log(tofu.evaluate_tofu(generator, sides, {}))
+    return log, tofu.reference_losses(generator, sets) if "holdout" in sets else None
+
+
+def run_evaluate(config: ConfigDict, workdir: str, retain_log: str | None = None) -> dict[str, Any]:
+    """Greedy answers, unlearn quality and utility; then TOFU's metrics where the data has their splits. A stopped evaluation goes on part by part."""
+    settings.check(config)
+    work = Workdir(workdir)
+    given_log = logs.read_log(retain_log) if retain_log else None
+    with Clock() as clock:
+        with clock.phase("load"):
+            forget, retain = questions.load_forget(config.data), questions.load_retain(config.data)
+            sets = questions.load_evaluation(config.data, forget, retain, config.evaluate.retain_rows, config.seed)
+            tofu_sets = tofu.load_sets(config.data)
+            hashes = {name: data_hash(rows) for name, rows in (sets | {f"tofu_{k}": v for k, v in tofu_sets.items()}).items()}
+            work.check("evaluate", settings.to_flat(config), hashes)
+            if work.result():
+                runs.console.print(f"{work.path} holds this evaluation, finished; nothing was changed.")
+                return show(work.result())
+            checkpoint = runs.load_checkpoint(config)
+            work.claim("evaluate", settings.to_flat(config), hashes)
+        parts: dict[str, float] = {}
+        with clock.phase("evaluate"):
+            start = time.perf_counter()
+            summary = read_json(work.path / "summary.json")
+            if summary is None:
+                found = runs.evaluate_on(checkpoint, config, sets, None, "answers")
+                write_lines(work.file("answers/model.jsonl"), found.answers)
+                summary = found.summary()
+                write_json(work.file("summary.json"), summary)
+            parts["answers"] = time.perf_counter() - start
+            result: dict[str, Any] = {"model": summary}
+            if "forget" in tofu_sets:
+                result["tofu"] = evaluate_parts(work, checkpoint, config, tofu_sets, given_log, parts)
+        seconds = clock.seconds | {"total": clock.total()}
+        result |= {"seconds": seconds, "evaluate_parts": parts, "data": hashes, "versions": versions()}
+        write_json(work.file("result.json"), result)
+    return show(result)
+
+
+def evaluate_parts(work: Workdir, checkpoint, config: ConfigDict, sets: dict[str, Any], given_log: dict[str, Any] | None, parts: dict[str, float]):
+    """The TOFU log of the checkpoint, written to tofu_log.json, and its summary; the retain model's first, where one is named."""
+    start = time.perf_counter()
+    retain_log, reference = given_log, None
+    if config.evaluate.retain_model:
+        retain_log, reference = retain_model_log(config, sets)
+        write_json(work.file("retain_log.json"), retain_log)
+        parts["retain model"] = time.perf_counter() - start
+        start = time.perf_counter()
+    known = {a["question"]: a["answer"] for a in read_lines(work.path / "answers" / "model.jsonl")}
+    generator = make_generator(checkpoint, config, GREEDY, 1)
+    with track("TOFU, answers", len({r["question"] for s in sets.values() for r in s} - known.keys())) as advance:
+        log = logs.write_log(work.file("tofu_log.json"), tofu.evaluate_tofu(generator, sets, known, reference, advance), retain_log)
+    parts["tofu"] = time.perf_counter() - start
+    return summarise(log, retain_log)
+
+
+def show(result: dict[str, Any]) -> dict[str, Any]:
+    """Print an evaluation's tables and its cost by part. Returns the result."""
+    runs.console.print(runs.table({"model": result["model"]}))
+    if "tofu" in result:
+        runs.console.print(tofu_table(result["tofu"]))
+    parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result["evaluate_parts"].items())
+    runs.console.print(f"seconds by part: {parts}", highlight=False)
+    return result

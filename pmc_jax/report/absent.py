@@ -1,0 +1,52 @@
+"""What a report does not say, in plain words."""
+
+from pmc_jax.report.read import Run
+
+# (what, why it would matter). A measurement that is added to the project is taken off here.
+NEVER = (
+    ("Membership attacks", "whether an attacker can still tell that the forget data was trained on, from losses or probabilities."),
+    (
+        "Truth ratio and forget quality",
+        "TOFU's test against a model that never saw the forget data; it needs that model and wrong answers to compare.",
+    ),
+    ("Relearning", "how fast a little fine-tuning, or a few examples in the prompt, brings the answers back."),
+    (
+        "Other ways to ask",
+        "greedy answers to the questions as written (and one paraphrase) only: no sampling, translation, jailbreak or multiple choice.",
+    ),
+    ("Quantisation and merging", "whether the answers come back in fewer bits or in another model's weights."),
+    ("Fluency", "an answer that shares no word with the truth scores as forgotten, also when it is no sentence."),
+    ("General ability", "no benchmark beyond the sets above."),
+    (
+        "Chance",
+        "intervals are over rows of one run; another seed may give another result. Rows that all score the same give no width: not certainty.",
+    ),
+)
+SETS = {"forget_paraphrased": "paraphrased forget questions", "retain": "retain", "world_facts": "world facts", "real_authors": "real authors"}
+
+
+def not_measured(runs: list[Run]) -> list[dict[str, str]]:
+    """What no run measures, and what these runs lack."""
+    found = [{"what": what, "why": why} for what, why in NEVER]
+    for run in runs:
+        found += [{"what": f"{what} ({run.name})" if len(runs) > 1 else what, "why": why} for what, why in lacks(run)]
+    return found
+
+
+def lacks(run: Run) -> list[tuple[str, str]]:
+    """(what, why) of one run."""
+    found = []
+    evaluated = run.now or run.before
+    missing = [title for name, title in SETS.items() if evaluated and evaluated.get(name) is None]
+    if missing:
+        found.append((f"Sets: {', '.join(missing)}", "the data does not have them; unlearn quality and utility leave them out."))
+    if evaluated.get("forget_truth") == "original answers":
+        found.append(("Ground truth", "the forget file has no answers: forget rows are held against the original model's own answers."))
+    if not run.result:
+        found.append(("The model now", "this run is not finished, so nothing was evaluated after unlearning."))
+    elif not run.before:
+        found.append(("The model before", "this is an evaluation of one checkpoint alone."))
+    subset = run.frozen["settings"].get("evaluate.retain_rows")
+    if subset and evaluated.get("rows", {}).get("retain") == subset:
+        found.append(("The rest of retain", f"a seeded subset of {subset} rows was evaluated (evaluate.retain_rows)."))
+    return found

@@ -1,0 +1,141 @@
+"""Plain numbers -> the geometry of small SVG charts; the template draws them, so that colours follow the page, light or dark."""
+
+import math
+from collections.abc import Iterable
+from typing import Any, NamedTuple
+
+WIDTH, HEIGHT = 340, 190
+LEFT, RIGHT, TOP, BOTTOM = 44, 8, 10, 24  # room for the labels around the plot
+BINS = 10
+
+Points = list[tuple[float, float | None]]
+
+
+class Line(NamedTuple):
+    """One run's curve. points: (x, value or None for a gap). spread: half the height of the band around each point, where there is one."""
+
+    name: str
+    points: Points
+    spread: list[float | None] | None = None
+
+
+def known(value: Any) -> bool:
+    """Whether there is a finite number; a loss may have become NaN, a reward is None once everything is solved."""
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def ticks(low: float, high: float, count: int = 4) -> list[float]:
+    """Round numbers from `low` to at least `high`, about `count` steps of 1, 2 or 5 times a power of ten."""
+    rough = (high - low) / count or 1.0
+    power = 10.0 ** math.floor(math.log10(rough))
+    step = next(s * power for s in (1, 2, 5, 10) if s * power >= rough * 0.999)
+    return [low + i * step for i in range(math.ceil((high - low) / step - 1e-9) + 1)]
+
+
+def whole_ticks(last: int, count: int = 5) -> list[int]:
+    """Round numbers for the x axis: whole, from 0, none beyond `last`."""
+    step = max(1, round(ticks(0, max(last, 1), count)[1]))
+    return list(range(0, last + 1, step))
+
+
+def label(value: float) -> str:
+    """A number in few characters."""
+    size = abs(value)
+    return f"{value:.3g}" if size < 1000 else f"{value:,.0f}" if size < 1e6 else f"{value / 1e6:.3g}M" if size < 1e9 else f"{value:.0e}"
+
+
+def stretches(points: Iterable[tuple[float, ...]]) -> list[list[tuple[float, ...]]]:
+    """The points between gaps."""
+    found: list[list[tuple[float, ...]]] = [[]]
+    for point in points:
+        if all(map(known, point)):
+            found[-1].append(point)
+        elif found[-1]:
+            found.append([])
+    return [s for s in found if s]
+
+
+def path(points: Points, to_x, to_y) -> str:
+    """The d of an SVG path; h0 makes a lone point a dot."""
+    parts = []
+    for stretch in stretches(points):
+        (x, y), *rest = [(to_x(x), to_y(y)) for x, y in stretch]
+        parts.append(f"M{x:.1f} {y:.1f}h0" + "".join(f"L{a:.1f} {b:.1f}" for a, b in rest))
+    return "".join(parts)
+
+
+def band(line: Line, to_x, to_y) -> str:
+    """The d of the area one spread above and below the line."""
+    parts = []
+    both = [(x, y, s) for (x, y), s in zip(line.points, line.spread or [])]
+    for stretch in stretches(both):
+        edge = [(x, y + s) for x, y, s in stretch] + [(x, y - s) for x, y, s in reversed(stretch)]
+        parts.append("M" + "L".join(f"{to_x(x):.1f} {to_y(y):.1f}" for x, y in edge) + "Z")
+    return "".join(parts)
+
+
+def chart(title: str, meaning: str, lines: list[Line], top: float | None = None) -> dict[str, Any] | None:
+    """A chart with y from 0 to `top` (None: as high as the values) and x from 0; None when no line has a value.
+
+    Values beyond the axis are drawn at its end. hits: a strip for each x with what all lines say there, for a hint under the pointer.
+    """
+    values = [y for line in lines for _, y in line.points if known(y)]
+    if not values:
+        return None
+    ys = ticks(0, top if top is not None else max(*values, 1e-6))
+    last = max(int(x) for line in lines for x, _ in line.points)
+
+    def to_x(x):
+        return LEFT + x / max(last, 1) * (WIDTH - LEFT - RIGHT)
+
+    def to_y(y):
+        return HEIGHT - BOTTOM - min(max(y / ys[-1], 0), 1) * (HEIGHT - TOP - BOTTOM)
+
+    wide = (WIDTH - LEFT - RIGHT) / max(last, 1)
+    return {
+        "title": title,
+        "meaning": meaning,
+        "y": [(to_y(v), label(v)) for v in ys],
+        "x": [(to_x(v), str(v)) for v in whole_ticks(last)],
+        "lines": [{"d": path(line.points, to_x, to_y), "band": band(line, to_x, to_y), "last": last_value(line)} for line in lines],
+        "hits": [{"x": to_x(x) - wide / 2, "width": wide, "hint": hint(x, lines)} for x in range(last + 1)],
+    }
+
+
+def last_value(line: Line) -> str:
+    """The last number of a line."""
+    values = [y for _, y in line.points if known(y)]
+    return label(values[-1]) if values else "–"
+
+
+def hint(x: int, lines: list[Line]) -> str:
+    """`round 3` and each line's value there."""
+    there = [(line.name, dict(line.points).get(x)) for line in lines]
+    return f"round {x}\n" + "\n".join(f"{name}: {label(y)}" for name, y in there if known(y))
+
+
+def histogram(before: list[float], after: list[float]) -> dict[str, Any]:
+    """Two bars a bin of the recall, 0..1: rows before and rows now."""
+    counts = [(count(before, b), count(after, b)) for b in range(BINS)]
+    ys = ticks(0, max(1, *(max(pair) for pair in counts)))
+    wide = (WIDTH - LEFT - RIGHT) / BINS
+
+    def bar(number: int, rows: int, which: int):
+        high = rows / ys[-1] * (HEIGHT - TOP - BOTTOM)
+        return {"x": LEFT + number * wide + 2 + which * (wide - 4) / 2, "width": (wide - 4) / 2 - 1, "y": HEIGHT - BOTTOM - high, "height": high}
+
+    return {
+        "y": [(HEIGHT - BOTTOM - v / ys[-1] * (HEIGHT - TOP - BOTTOM), label(v)) for v in ys],
+        "x": [(LEFT + b / 10 * (WIDTH - LEFT - RIGHT), f"{b / 10:g}") for b in range(0, 11, 2)],
+        "before": [bar(b, pair[0], 0) for b, pair in enumerate(counts)],
+        "after": [bar(b, pair[1], 1) for b, pair in enumerate(counts)],
+        "hits": [
+            {"x": LEFT + b * wide, "width": wide, "hint": f"recall {b / BINS:g} to {(b + 1) / BINS:g}\nbefore: {p[0]} rows\nnow: {p[1]} rows"}
+            for b, p in enumerate(counts)
+        ],
+    }
+
+
+def count(values: list[float], number: int) -> int:
+    """How many values lie in bin `number`; 1.0 belongs to the last one."""
+    return sum(min(int(v * BINS + 1e-9), BINS - 1) == number for v in values)

@@ -1,0 +1,96 @@
+"""A run's folder -> what the report needs of it."""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from pmc_jax.errors import UserError
+from pmc_jax.workdir import Workdir, read_json, read_lines
+
+ANSWER = {"set", "question", "answer", "truth", "rouge_l_recall"}
+
+
+class Run(NamedTuple):
+    """One run as its folder holds it.
+
+    name: short, different for each run of a page. frozen: config.json. result: {} while unfinished. before, now: evaluation summaries, {} where
+    absent. answers: {"before" or "now": rows}. rounds: one dict a round. kept: {question: the answers it was trained on, oldest first}.
+    """
+
+    path: Path
+    name: str
+    frozen: dict[str, Any]
+    result: dict[str, Any]
+    before: dict[str, Any]
+    now: dict[str, Any]
+    answers: dict[str, list[dict[str, Any]]]
+    rounds: list[dict[str, Any]]
+    kept: dict[str, list[dict[str, Any]]]
+
+
+def read_runs(paths: list[Path]) -> list[Run]:
+    """All runs of a page."""
+    if len({p.resolve() for p in paths}) < len(paths):
+        raise UserError("report: a workdir is given twice")
+    return [read_run(path, name) for path, name in zip(paths, names(paths))]
+
+
+def names(paths: list[Path]) -> list[str]:
+    """The shortest ends of the paths that tell them apart; two parts at least, as demo/unlearned says more than unlearned."""
+    parts = [p.resolve().parts[1:] for p in paths]
+    depth = 2
+    while len({p[-depth:] for p in parts}) < len(parts):
+        depth += 1
+    return ["/".join(p[-depth:]) for p in parts]
+
+
+def read_run(path: Path, name: str) -> Run:
+    """One run; UserError for a folder that holds none, or nothing to report yet."""
+    frozen = Workdir(str(path)).frozen() if path.is_dir() else None
+    if frozen is None:
+        raise UserError(f"{path}: {'holds no run of pmc-jax' if path.is_dir() else 'no such folder'}{inside(path)}")
+    if frozen["verb"] not in ("unlearn", "evaluate"):
+        raise UserError(f"{path}: holds a run of {frozen['verb']!r}; report takes workdirs of unlearn or evaluate")
+    result = read(read_json, path / "result.json") or {}
+    before = result.get("before") or (read(read_json, path / "before.json") or {}).get("summary") or {}
+    rounds = [row for row in read(read_lines, path / "metrics.jsonl") if row.get("kind") == "round"]
+    if not (result or before or rounds):
+        raise UserError(f"{path}: this run has not measured anything yet; run it on, then report")
+    now = "after" if frozen["verb"] == "unlearn" else "model"
+    found = {"before": answers(path / "answers" / "before.jsonl"), "now": answers(path / "answers" / f"{now}.jsonl")}
+    return Run(path, name, frozen, result, before, result.get(now) or {}, found, rounds, kept_answers(path, [r["round"] for r in rounds]))
+
+
+def inside(path: Path) -> str:
+    """The runs in a folder's folders, as the demo's, for an error message."""
+    found = [str(file.parent) for file in sorted(path.glob("*/config.json")) if (file.parent / "answers").exists()]
+    return f"; did you mean {' or '.join(found)}?" if found else "; report takes workdirs of unlearn or evaluate"
+
+
+def read(how: Any, file: Path) -> Any:
+    """The file's value; UserError when it is no JSON."""
+    try:
+        return how(file)
+    except ValueError as error:
+        raise UserError(f"{file}: cannot be read: {error}") from None
+
+
+def answers(file: Path) -> list[dict[str, Any]]:
+    """Evaluated answers; [] when there is no file."""
+    rows = read(read_lines, file)
+    for number, row in enumerate(rows, 1):
+        if not (isinstance(row, dict) and row.keys() >= ANSWER):
+            raise UserError(f"{file}, row {number}: is no evaluated answer; every row needs {', '.join(sorted(ANSWER))}")
+    return rows
+
+
+def kept_answers(path: Path, rounds: list[int]) -> dict[str, list[dict[str, Any]]]:
+    """{question: [{round, answer, score}]}: what its training answer was replaced by, round after round."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for number in rounds:
+        for row in read(read_lines, path / "samples" / f"round_{number:05d}.jsonl"):
+            step = {"round": number, "answer": row["samples"][row["chosen"]], "score": row["scores"][row["chosen"]]}
+            steps = found.setdefault(row["question"], [])
+            # A pick that scored worse than the stored answer was not stored.
+            if step["score"] == row["stored_score"] and (not steps or steps[-1]["answer"] != step["answer"]):
+                steps.append(step)
+    return found

@@ -1,0 +1,52 @@
+"""The scoring pass against plain logits, one row at a time."""
+
+import jax
+import numpy as np
+import pytest
+
+import pmc_jax
+from pmc_jax.evaluate.likelihood import token_scores
+from pmc_jax.packing import Row
+
+
+def drawn_rows(seed: int, lengths: list[tuple[int, int]], vocab: int = 500) -> list[Row]:
+    """Rows of (prompt, answer) lengths that share their first two tokens."""
+    rng = np.random.default_rng(seed)
+    return [Row([7, 8, *rng.integers(5, vocab, prompt + answer - 2).tolist()], prompt, 1) for prompt, answer in lengths]
+
+
+def one_by_one(checkpoint, row: Row) -> tuple[np.ndarray, ...]:
+    """log p, hit, mean and variance of log p at each answer token, from the model's plain logits in float64."""
+    tokens = np.array([row.tokens])
+    logits = np.asarray(pmc_jax.logits(checkpoint, tokens, np.ones_like(tokens, bool)), np.float64)[0, row.start - 1 : -1]
+    log_p = np.asarray(jax.nn.log_softmax(logits), np.float64)
+    labels = tokens[0, row.start :]
+    mean = np.sum(np.exp(log_p) * log_p, axis=-1)
+    variance = np.sum(np.exp(log_p) * (log_p - mean[:, None]) ** 2, axis=-1)
+    return log_p[np.arange(len(labels)), labels], np.argmax(log_p, axis=-1) == labels, mean, variance
+
+
+@pytest.mark.parametrize("which", ["tiny_checkpoint", "tiny_phi"])
+@pytest.mark.parametrize("seed", [0, 1])
+def test_scores_are_those_of_single_rows(which, request, seed):
+    """One-token answers, long ones, duplicates and an empty one, in any order."""
+    checkpoint, rng = request.getfixturevalue(which), np.random.default_rng(seed)
+    lengths = [(int(rng.integers(4, 20)), int(rng.integers(1, 60))) for _ in range(60)] + [(5, 1), (4, 200), (6, 0)]
+    rows = drawn_rows(seed, lengths)
+    rows += rows[:2]
+    for row, found in zip(rows, token_scores(checkpoint.model, checkpoint.params, rows), strict=True):
+        assert all(len(x) == len(row.tokens) - row.start for x in found)
+        if len(row.tokens) > row.start:
+            log_p, hits, mean, variance = one_by_one(checkpoint, row)
+            np.testing.assert_allclose(found.log_probs, log_p, atol=1e-4, rtol=1e-5)
+            assert found.hits.tolist() == hits.tolist()
+            np.testing.assert_allclose(found.means, mean, atol=1e-4, rtol=1e-5)
+            np.testing.assert_allclose(found.variances, variance, atol=1e-3, rtol=1e-3)
+
+
+def test_no_rows_and_a_row_of_2000_tokens(tiny_checkpoint):
+    assert token_scores(tiny_checkpoint.model, tiny_checkpoint.params, []) == []
+    rows = drawn_rows(3, [(10, 2000), (10, 3)])
+    found = token_scores(tiny_checkpoint.model, tiny_checkpoint.params, rows)
+    assert [len(f.log_probs) for f in found] == [2000, 3]
+    np.testing.assert_allclose(found[0].log_probs, one_by_one(tiny_checkpoint, rows[0])[0], atol=1e-4, rtol=1e-5)

@@ -1,0 +1,299 @@
+"""Evaluation logs: the aggregates of the two official ones, drawn ones held against plain loops, broken ones refused."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from pmc_jax.errors import UserError
+from pmc_jax.evaluate import logs, membership, metrics
+
+OFFICIAL = {"full": "tofu_Llama-3.2-1B-Instruct_full_evals_forget10.json", "retain": "tofu_Llama-3.2-1B-Instruct_retain90.json"}
+MEASURED = [n for n in (*logs.RULES, *logs.ATTACKS) if "ruth_" not in n and "normalised" not in n]
+
+
+@pytest.fixture(scope="module")
+def official(shared):
+    folder = shared("oracle")
+    return {name: logs.read_log(folder / file) for name, file in OFFICIAL.items()}
+
+
+def stated(log):
+    found = {}
+    for name, entry in log.items():
+        found[name] = entry["agg_value"]
+        found |= {f"{name}/{side}": entry[side]["agg_value"] for side in ("forget", "holdout") if side in entry}
+    return found
+
+
+def close(one, other):
+    return one == (other if other is None or isinstance(other, str) else pytest.approx(other, rel=1e-6, abs=1e-6))
+
+
+def same(found, wanted, but=()):
+    assert found.keys() == wanted.keys()
+    assert not {n: (found[n], wanted[n]) for n in wanted if n not in but and not close(found[n], wanted[n])}
+
+
+def column(log, name, key, side=None):
+    entry = log[name][side] if side else log[name]
+    return [row[key] for row in entry["value_by_index"].values()]
+
+
+def primary(log):
+    found = {}
+    for name in MEASURED:
+        if name in log:
+            rows = list(log[name].get("value_by_index", {}).values())
+            found[name] = rows or {side: column(log, name, "score", side) for side in ("forget", "holdout")}
+    return found
+
+
+def drawn(seed, rows=12, others=5):
+    """Rows of an evaluation of `rows` forget and retain rows and `others` of the other sets."""
+    rng = np.random.default_rng(seed)
+    made = {}
+    for name in ("forget", "retain", "ra", "wf"):
+        n, k = (rows, 5) if name in ("forget", "retain") else (others, 3)
+        made[f"{name}_Q_A_Prob"] = logs.probability_rows(rng.exponential(1, n))
+        made[f"{name}_Q_A_PERT_Prob"] = logs.probability_rows(rng.exponential(3, (n, k)))
+        if n == rows:
+            made[f"{name}_Q_A_PARA_Prob"] = logs.probability_rows(rng.exponential(2, n))
+        said = ["", "he wrote", "she was born in Konya"]
+        made[f"{name}_Q_A_ROUGE"] = logs.rouge_rows(["Q?"] * n, [f"she was born in {name}{i}" for i in range(n)], [said[i % 3] for i in range(n)])
+    for name in ("extraction_strength", "exact_memorization"):
+        made[name] = logs.score_rows(rng.random(rows))
+    for name in logs.ATTACKS:
+        made[name] = {"forget": rng.normal(0, 1, rows), "holdout": rng.normal(0.5, 1, rows)}
+    return made
+
+
+def test_every_aggregate_of_the_official_full_model(official):
+    found = logs.recompute(official["full"], official["retain"])
+    same(found.values, stated(official["full"]))
+    assert not found.reasons and len(found.values) == 31 + 12
+    assert found.rows["forget_quality"] == 400 and found.rows["mia_zlib"] == 800 and found.rows["model_utility"] == 400 + 100 + 117
+
+
+def test_every_aggregate_of_the_official_retain_model(official):
+    log = official["retain"]
+    found = logs.recompute(log)
+    same(found.values, stated(log), but=["privleak"])
+    assert found.values["forget_quality"] is None is found.values["privleak"]
+    assert found.reasons == dict.fromkeys(["forget_quality", "privleak"], "no log of a retain model was given")
+    against_half = metrics.privacy_leak(found.values["mia_min_k"], 0.5)
+    assert against_half == pytest.approx(log["privleak"]["agg_value"], abs=1e-6), "without a retain log the official tool takes .5 for its AUC"
+    itself = logs.aggregates(log, log)
+    assert itself["forget_quality"] == 1 and itself["privleak"] == 0
+
+
+@pytest.mark.parametrize("which", OFFICIAL)
+def test_official_rows_follow_from_the_losses_and_answers(official, which):
+    log = official[which]
+    rows = {name: column(log, name, "avg_loss") for name in log if name.endswith("_Prob")}
+    for name, ratio in logs.RATIOS.items():
+        right = rows[f"{name}_Q_A_PARA_Prob" if name in ("forget", "retain") else f"{name}_Q_A_Prob"]
+        np.testing.assert_allclose(metrics.truth_ratio_geometric(right, rows[f"{name}_Q_A_PERT_Prob"]), column(log, ratio, "score"), rtol=1e-9)
+    for name in ("ra", "wf"):
+        probs = (column(log, f"{name}_Q_A_{kind}", "prob") for kind in ("Prob", "PERT_Prob"))
+        np.testing.assert_allclose(metrics.normalised_probability(*probs), column(log, f"{name}_Q_A_Prob_normalised", "prob"), rtol=1e-9)
+    truths, losses = column(log, "forget_Q_A_ROUGE", "ground_truth"), rows["forget_Q_A_Prob"]
+    np.testing.assert_allclose(membership.loss_by_zlib(losses, truths), column(log, "mia_zlib", "score", "forget"), rtol=1e-9)
+    np.testing.assert_allclose(metrics.probability(losses, np.ones(400)), column(log, "forget_Q_A_Prob", "prob"), rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["forget_Q_A_ROUGE", "ra_Q_A_ROUGE", "wf_Q_A_ROUGE"])
+def test_official_rouge_follows_from_the_answers(official, name):
+    rows = list(official["full"][name]["value_by_index"].values())
+    found = logs.rouge_rows(*([row[key] for row in rows] for key in ("input", "ground_truth", "generation")))
+    assert [list(row) for row in found] == [list(row) for row in rows]
+    for key in ("rouge1_recall", "rougeL_f1", "rougeL_recall"):
+        np.testing.assert_allclose([row[key] for row in found], [row[key] for row in rows], atol=1e-12, err_msg=key)
+
+
+def test_official_log_written_anew_from_what_was_measured_alone(official, tmp_path):
+    full, retain = official["full"], official["retain"]
+    logs.write_log(tmp_path / "log.json", primary(full), retain)
+    again = logs.read_log(tmp_path / "log.json")
+
+    def apart(one, other, at=""):
+        if isinstance(one, dict) and isinstance(other, dict):
+            assert list(one) == list(other), at
+            return [a for k in one for a in apart(one[k], other[k], f"{at}/{k}")]
+        return [] if close(one, other) else [(at, one, other)]
+
+    assert not apart(again, full)
+
+
+def test_a_written_log_reads_back_with_the_aggregates_of_plain_loops(tmp_path):
+    made, retain = drawn(0), logs.make_log(drawn(1))
+    log = logs.write_log(tmp_path / "log.json", made, retain)
+    read = logs.read_log(tmp_path / "log.json", needs=("forget_truth_ratio", "mia_min_k"))
+    assert read == log == json.loads((tmp_path / "log.json").read_text(), parse_constant=pytest.fail)
+    found = logs.aggregates(read, retain)
+    same(found, stated(read))
+
+    ratios = [
+        math.exp(-sum(w["avg_loss"]) / 5) / (math.exp(-p["avg_loss"]) + 1e-10)
+        for p, w in zip(made["forget_Q_A_PARA_Prob"], made["forget_Q_A_PERT_Prob"])
+    ]
+    assert found["forget_truth_ratio"] == pytest.approx(sum(min(r, 1 / r) for r in ratios) / 12)
+    assert found["forget_quality"] == pytest.approx(stats.ks_2samp(ratios, column(retain, "forget_truth_ratio", "score")).pvalue)
+    assert found["wf_Q_A_PERT_Prob"] == pytest.approx(sum(math.exp(-x) for row in made["wf_Q_A_PERT_Prob"] for x in row["avg_loss"]) / 15)
+    assert found["retain_Q_A_ROUGE"] == pytest.approx((0 + 0 + 4 / 5) / 3), "an empty answer scores 0"
+    wins = [h > f for f in made["mia_loss"]["forget"] for h in made["mia_loss"]["holdout"]]
+    assert found["mia_loss"] == pytest.approx(sum(wins) / len(wins)) == read["mia_loss"]["auc"]
+    nine = [
+        found[f"{s}_{p}"]
+        for s in ("retain", "ra", "wf")
+        for p in ("Q_A_Prob" if s == "retain" else "Q_A_Prob_normalised", "Q_A_ROUGE", "Truth_Ratio")
+    ]
+    assert found["model_utility"] == pytest.approx(9 / sum(1 / x for x in nine))
+
+
+def test_a_part_of_zero_makes_model_utility_zero():
+    made = drawn(2)
+    for row in made["ra_Q_A_ROUGE"]:
+        row["rougeL_recall"] = 0.0
+    found = logs.recompute(logs.make_log(made))
+    assert found.values["model_utility"] == 0 and "model_utility" not in found.reasons
+
+
+def test_what_was_not_measured_is_not_in_the_log():
+    made = {name: rows for name, rows in drawn(3).items() if name in ("forget_Q_A_Prob", "extraction_strength", "mia_loss")}
+    assert set(logs.make_log(made)) == set(made)
+    with pytest.raises(UserError, match=r"^forget_prob: no metric .* forget_Q_A_Prob"):
+        logs.make_log({"forget_prob": []})
+
+
+def test_undefined_rows_are_null_and_left_out():
+    made = drawn(4)
+    made["forget_Q_A_PARA_Prob"] = logs.probability_rows([math.nan, *[1.0] * 11])
+    made["exact_memorization"] = logs.score_rows([math.nan, 0.25, *[0.75] * 10])
+    made["mia_min_k"]["forget"][3] = math.nan
+    log = logs.make_log(made, logs.make_log(drawn(5)))
+    assert log["exact_memorization"]["value_by_index"]["0"] == {"score": None} == log["forget_truth_ratio"]["value_by_index"]["0"]
+    found = logs.recompute(log, logs.make_log(drawn(5)))
+    assert found.values["exact_memorization"] == pytest.approx((0.25 + 7.5) / 11)
+    assert found.rows["exact_memorization"] == 11 == found.rows["forget_quality"] and found.rows["mia_min_k"] == 23
+    log["exact_memorization"]["value_by_index"]["1"] = None
+    assert logs.aggregates(log)["exact_memorization"] == pytest.approx(0.75)
+
+
+def test_a_model_that_diverged_has_no_aggregate_but_a_reason():
+    log = logs.make_log(drawn(6))
+    for name, side in [("forget_truth_ratio", None), ("ra_Q_A_Prob_normalised", None), ("mia_min_k", "holdout")]:
+        rows = (log[name][side] if side else log[name])["value_by_index"]
+        rows["2"] = dict.fromkeys(rows["2"], math.nan)
+    log["extraction_strength"]["value_by_index"] = {}
+    retain = logs.make_log(drawn(7))
+    found = logs.recompute(log, retain)
+    wanted = {
+        "forget_truth_ratio": "1 of 12 rows are not finite numbers",
+        "forget_quality": "1 truth ratios of the model are not finite numbers",
+        "ra_Q_A_Prob_normalised": "1 of 5 rows are not finite numbers",
+        "model_utility": "needs ra_Q_A_Prob_normalised",
+        "mia_min_k": "mia_min_k/holdout: 1 of 12 rows are not finite numbers",
+        "mia_min_k/holdout": "1 of 12 rows are not finite numbers",
+        "privleak": "mia_min_k/holdout: 1 of 12 rows are not finite numbers",
+        "extraction_strength": "no row has a value",
+    }
+    assert found.reasons == wanted and {n for n, v in found.values.items() if v is None} == set(wanted)
+    assert logs.recompute(retain, log).reasons["privleak"].startswith("the retain log: mia_min_k/holdout")
+
+
+def test_without_a_retain_log_it_is_null_with_a_reason():
+    log = logs.make_log(drawn(8))
+    found = logs.recompute(log)
+    assert log["forget_quality"] == {"agg_value": None} == log["privleak"]
+    assert found.values["forget_quality"] is None is found.values["privleak"] and set(found.reasons) == {"forget_quality", "privleak"}
+    assert json.loads(json.dumps(found.values)) == found.values
+
+
+def without(*names):
+    def cut(log):
+        for name in names:
+            del log[name]
+
+    return cut
+
+
+def never_fooled(log):
+    log["mia_min_k"] = {"forget": logs.indexed(logs.score_rows([0.0] * 12)), "holdout": logs.indexed(logs.score_rows([1.0] * 12))}
+
+
+@pytest.mark.parametrize(
+    "rows, change, quality, leak",
+    [
+        (8, without(), "another forget set: 8 rows, not 12", "another forget set: 8 rows, not 12"),
+        (12, lambda log: log["forget_Q_A_ROUGE"]["value_by_index"]["3"].update(ground_truth="another"), "other ground truths", "other ground truths"),
+        (12, without("forget_truth_ratio"), "the retain log has no forget_truth_ratio", None),
+        (12, without("mia_min_k", "forget_Q_A_ROUGE"), None, "the retain log has no mia_min_k"),
+        (12, never_fooled, None, "AUC is 1"),
+    ],
+)
+def test_a_retain_log_that_does_not_fit_gives_no_number(rows, change, quality, leak):
+    log, retain = logs.make_log(drawn(9)), logs.make_log(drawn(10, rows))
+    change(retain)
+    found = logs.recompute(log, retain)
+    for name, why in {"forget_quality": quality, "privleak": leak}.items():
+        assert (found.values[name] is None) == (why is not None)
+        assert why is None or why in found.reasons[name]
+
+
+def test_a_metric_without_its_rows_or_of_another_benchmark_is_not_guessed_at():
+    log = logs.make_log(drawn(11)) | {"forget_verbmem_ROUGE": {"agg_value": 0.5, "value_by_index": {"0": {"rougeL_f1": 0.5}}}}
+    del log["forget_truth_ratio"], log["wf_Q_A_ROUGE"]
+    found = logs.recompute(log, logs.make_log(drawn(12)))
+    wanted = {
+        "forget_quality": "the log has no forget_truth_ratio",
+        "model_utility": "needs wf_Q_A_ROUGE",
+        "forget_verbmem_ROUGE": "not one of TOFU's metrics: no rule to recompute it",
+    }
+    assert found.reasons == wanted and all(found.values[name] is None for name in wanted)
+
+
+def broken(change):
+    log = logs.make_log(drawn(14))
+    change(log)
+    return json.dumps(log)
+
+
+@pytest.mark.parametrize(
+    "text, why",
+    [
+        (json.dumps({"forget_quality": {}})[:-3], "not a JSON file"),
+        ("[]", "not a TOFU evaluation log"),
+        ('{"model_type": "llama", "vocab_size": 512}', "not a TOFU evaluation log"),
+        ('{"forget_quality": 0.5, "model_utility": 0.6}', "summary"),
+        ('{"forget_Q_A_Prob": 0.5}', "forget_Q_A_Prob has no value_by_index"),
+        (broken(lambda log: log["mia_loss"].pop("holdout")), "mia_loss.holdout has no value_by_index"),
+        (broken(lambda log: log["forget_truth_ratio"]["value_by_index"]["7"].pop("score")), "forget_truth_ratio: row 7 has no score"),
+        (broken(lambda log: log["wf_Q_A_ROUGE"]["value_by_index"]["1"].pop("rougeL_recall")), "wf_Q_A_ROUGE: row 1 has no rougeL_recall"),
+        (broken(lambda log: log["ra_Q_A_Prob"]["value_by_index"]["0"].update(prob="0.5")), "ra_Q_A_Prob: row 0: prob is str, not a number"),
+        (broken(without("mia_min_k", "forget_truth_ratio")), "the log lacks forget_truth_ratio, mia_min_k"),
+    ],
+)
+def test_a_broken_or_foreign_file_is_named_with_what_is_missing(tmp_path, text, why):
+    file = tmp_path / "some log.json"
+    file.write_text(text)
+    with pytest.raises(UserError) as caught:
+        logs.read_log(file, needs=("forget_truth_ratio", "mia_min_k"))
+    message = str(caught.value)
+    assert message.startswith(f"{file}: ") and why in message and "\n" not in message
+
+
+def test_a_file_that_is_absent_or_no_text(tmp_path):
+    (tmp_path / "log.json").write_bytes(b"\xff\xfe\x00")
+    for path, why in [("log.json", "not a JSON file"), ("nothing.json", "no such file"), (".", "no such file")]:
+        with pytest.raises(UserError, match=why):
+            logs.read_log(tmp_path / path)
+
+
+def test_recomputing_something_else_is_refused():
+    with pytest.raises(UserError, match="^the log: not a TOFU evaluation log"):
+        logs.aggregates({"a": 1})
+    with pytest.raises(UserError, match="^the retain log: not a TOFU evaluation log"):
+        logs.aggregates(logs.make_log(drawn(15)), {})
