@@ -221,12 +221,17 @@ def test_an_evaluation_alone(make_run):
     work = make_run()
     frozen, result = (json.loads((work / name).read_text()) for name in ("config.json", "result.json"))
     write_json(work / "config.json", frozen | {"verb": "evaluate"})
-    write_json(work / "result.json", {"model": result["after"], "seconds": {"evaluate": 1.0, "total": 1.0}})
+    tofu = {
+        "forget_truth_ratio": {"value": 0.4375, "rows": 8, "interval": [0.25, 0.625]},
+        "forget_quality": {"value": None, "rows": 0, "reason": "no retain model"},
+    }
+    write_json(work / "result.json", {"model": result["after"], "tofu": tofu, "seconds": {"evaluate": 1.0, "total": 1.0}})
     (work / "answers" / "after.jsonl").rename(work / "answers" / "model.jsonl")
     for name in ("before.json", "metrics.jsonl", "answers/before.jsonl"):
         (work / name).unlink()
     text = parsed(page.write([work])).text
     assert "The model before" in text and "Round by round" not in text
+    assert "0.4375 [0.250 .. 0.625], 8 rows" in text and "not computed: no retain model" in text and "Membership attacks" not in text
 
 
 def test_several_runs_side_by_side(make_run, tmp_path):

@@ -11,9 +11,10 @@ from rich.table import Table
 from pmc_jax import config as settings
 from pmc_jax import questions, runs
 from pmc_jax.draw import GREEDY
-from pmc_jax.evaluate import logs, metrics, tofu
+from pmc_jax.evaluate import attacks, logs, metrics, tofu
 from pmc_jax.generate import make_generator
 from pmc_jax.progress import track
+from pmc_jax.report import page
 from pmc_jax.timing import Clock
 from pmc_jax.workdir import Workdir, data_hash, read_json, read_lines, versions, write_json, write_lines
 
@@ -61,8 +62,9 @@ def retain_model_log(config: ConfigDict, sets: dict[str, Any]) -> tuple[dict[str
     theirs = settings.changed(config, {"model.path": config.evaluate.retain_model})
     generator = make_generator(runs.load_checkpoint(theirs), theirs, GREEDY, 1)
     sides = {side: sets[side] for side in ("forget", "holdout") if side in sets}
-    log = logs.make_log(tofu.evaluate_tofu(generator, sides, {}))
-    return log, tofu.reference_losses(generator, sets) if "holdout" in sets else None
+    scores = tofu.score_sets(generator, sides)
+    log = logs.make_log(tofu.evaluate_tofu(generator, sides, scores, {}))
+    return log, tofu.reference_losses(scores) if "holdout" in sets else None
 
 
 def run_evaluate(config: ConfigDict, workdir: str, retain_log: str | None = None) -> dict[str, Any]:
@@ -94,28 +96,54 @@ def run_evaluate(config: ConfigDict, workdir: str, retain_log: str | None = None
             parts["answers"] = time.perf_counter() - start
             result: dict[str, Any] = {"model": summary}
             if "forget" in tofu_sets:
-                result["tofu"] = evaluate_parts(work, checkpoint, config, tofu_sets, given_log, parts)
+                result |= evaluate_parts(work, checkpoint, config, tofu_sets, given_log, parts)
         seconds = clock.seconds | {"total": clock.total()}
         result |= {"seconds": seconds, "evaluate_parts": parts, "data": hashes, "versions": versions()}
         write_json(work.file("result.json"), result)
+    page.write([work.path])
     return show(result)
 
 
 def evaluate_parts(work: Workdir, checkpoint, config: ConfigDict, sets: dict[str, Any], given_log: dict[str, Any] | None, parts: dict[str, float]):
-    """The TOFU log of the checkpoint, written to tofu_log.json, and its summary; the retain model's first, where one is named."""
+    """What result.json gets beyond the answers. The TOFU log is written to tofu_log.json, that of the retain model, where one is named, beside it."""
     start = time.perf_counter()
+
+    def part_done(name: str) -> None:
+        nonlocal start
+        parts[name], start = time.perf_counter() - start, time.perf_counter()
+
     retain_log, reference = given_log, None
     if config.evaluate.retain_model:
         retain_log, reference = retain_model_log(config, sets)
         write_json(work.file("retain_log.json"), retain_log)
-        parts["retain model"] = time.perf_counter() - start
-        start = time.perf_counter()
+        part_done("retain model")
     known = {a["question"]: a["answer"] for a in read_lines(work.path / "answers" / "model.jsonl")}
     generator = make_generator(checkpoint, config, GREEDY, 1)
+    scores = tofu.score_sets(generator, sets)
+    part_done("likelihoods")
     with track("TOFU, answers", len({r["question"] for s in sets.values() for r in s} - known.keys())) as advance:
-        log = logs.write_log(work.file("tofu_log.json"), tofu.evaluate_tofu(generator, sets, known, reference, advance), retain_log)
-    parts["tofu"] = time.perf_counter() - start
-    return summarise(log, retain_log)
+        log = logs.write_log(work.file("tofu_log.json"), tofu.evaluate_tofu(generator, sets, scores, known, reference, advance), retain_log)
+    part_done("TOFU")
+    found: dict[str, Any] = {"tofu": summarise(log, retain_log), "attacks": {}}
+    if "forget_Q_A_PERT_Prob" in scores:
+        found["attacks"]["least likely option"] = attacks.least_likely_option(scores["forget_Q_A_Prob"], scores["forget_Q_A_PERT_Prob"])
+    if config.evaluate.leak_samples:
+        for name, prefill in (("sampled", ""), ("prefilled", attacks.PREFILL)):
+            with track(f"leakage, {name}", len(sets["forget"])) as advance:
+                found["attacks"][name] = attacks.sampled_leakage(generator, sets["forget"], config.evaluate.leak_samples, prefill, advance)
+        part_done("leakage")
+    return found
+
+
+def attacks_table(found: dict[str, Any]) -> Table:
+    """Leakage, sampled and after a prefilled answer, and the least likely option."""
+    table = Table(title=f"Leakage of the forget answers, {found['sampled']['samples']} samples a question; M_...: bounds at 95 %")
+    for heading in ("", "sampled", f"after {attacks.PREFILL!r}"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, entry in found["sampled"].items():
+        if name != "samples":
+            table.add_row(name, *(f"{found[how][name]['mean']:.3f}" for how in ("sampled", "prefilled")))
+    return table
 
 
 def show(result: dict[str, Any]) -> dict[str, Any]:
@@ -123,6 +151,13 @@ def show(result: dict[str, Any]) -> dict[str, Any]:
     runs.console.print(runs.table({"model": result["model"]}))
     if "tofu" in result:
         runs.console.print(tofu_table(result["tofu"]))
+        option = result["attacks"].get("least likely option")
+        if option:
+            runs.console.print(
+                f"the least likely option is the secret in {option['mean']:.3f} of {option['rows']} rows, by chance {option['chance']:.3f}"
+            )
+        if "sampled" in result["attacks"]:
+            runs.console.print(attacks_table(result["attacks"]))
     parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result["evaluate_parts"].items())
     runs.console.print(f"seconds by part: {parts}", highlight=False)
     return result

@@ -14,7 +14,7 @@ from pmc_jax.evaluate.likelihood import SHORTEST, TokenScores, token_scores
 from pmc_jax.generate import Generator
 from pmc_jax.models import Decoder
 from pmc_jax.packing import Batch, Packing, Row, pack
-from pmc_jax.prompts import Text, training_row
+from pmc_jax.prompts import training_row
 from pmc_jax.questions import Rows, check_rows, has_split, load_split
 from pmc_jax.update import put_batch
 
@@ -48,16 +48,16 @@ def texts_to_score(name: str, rows: Rows) -> dict[str, list[list[str]]]:
     return found
 
 
-def score_sets(model: Decoder, params: Any, text: Text, sets: dict[str, Rows]) -> dict[str, list[list[TokenScores]]]:
+def score_sets(generator: Generator, sets: dict[str, Rows]) -> dict[str, list[list[TokenScores]]]:
     """{log name: [row][answer]} of all answers of all sets, in one scoring pass."""
     wanted = {key: (rows, answers) for name, rows in sets.items() for key, answers in texts_to_score(name, rows).items()}
     flat = [
-        training_row(text, row["question"], answer, NO_LIMIT, group=1)
+        training_row(generator.text, row["question"], answer, NO_LIMIT, group=1)
         for rows, answers in wanted.values()
         for row, of_row in zip(rows, answers)
         for answer in of_row
     ]
-    scores = iter(token_scores(model, params, flat))
+    scores = iter(token_scores(generator.checkpoint.model, generator.params, flat))
     return {key: [[next(scores) for _ in of_row] for of_row in answers] for key, (_, answers) in wanted.items()}
 
 
@@ -126,16 +126,20 @@ def answer_rows(generator: Generator, sets: dict[str, Rows], known: dict[str, st
 
 
 def evaluate_tofu(
-    generator: Generator, sets: dict[str, Rows], known: dict[str, str], reference: dict[str, np.ndarray] | None = None, on_progress: Any = None
+    generator: Generator,
+    sets: dict[str, Rows],
+    scores: dict[str, list[list[TokenScores]]],
+    known: dict[str, str],
+    reference: dict[str, np.ndarray] | None = None,
+    on_progress: Any = None,
 ) -> dict[str, Any]:
     """The rows of a TOFU evaluation log, for `logs.make_log`.
 
-    generator: greedy, one sample. sets: from `load_sets`. known: greedy answers by question from an earlier pass.
+    generator: greedy, one sample. sets: from `load_sets`. scores: from `score_sets`. known: greedy answers by question from an earlier pass.
     reference: {"forget", "holdout"}: mean losses of a model that never saw the forget set, for the reference attack.
     """
     if "forget" not in sets:
         raise UserError("TOFU's metrics need the split of the forget rows with wrong answers, as forget10_perturbed")
-    scores = score_sets(generator.checkpoint.model, generator.params, generator.text, sets)
     found: dict[str, Any] = {n: logs.probability_rows(mean_losses(s)) for n, s in scores.items() if not n.startswith("holdout")}
     hits = tokens_of(scores["forget_Q_A_Prob"], "hits")
     found["extraction_strength"] = logs.score_rows(metrics.extraction_strength(*hits))
@@ -146,8 +150,6 @@ def evaluate_tofu(
     return found
 
 
-def reference_losses(generator: Generator, sets: dict[str, Rows]) -> dict[str, np.ndarray]:
-    """The mean losses that the reference attack compares with, of the retain model."""
-    sides = {side: [{k: r[k] for k in ("question", "answer")} for r in sets[side]] for side in ("forget", "holdout") if side in sets}
-    scores = score_sets(generator.checkpoint.model, generator.params, generator.text, sides)
-    return {side: mean_losses(scores[f"{side}_Q_A_Prob"]) for side in sides}
+def reference_losses(scores: dict[str, list[list[TokenScores]]]) -> dict[str, np.ndarray]:
+    """What the reference attack compares with: the mean losses of the retain model, from its scores of forget and holdout rows."""
+    return {side: mean_losses(scores[f"{side}_Q_A_Prob"]) for side in ("forget", "holdout")}

@@ -2,13 +2,15 @@
 
 from pmc_jax.report.read import Run
 
-# (what, why it would matter). A measurement that is added to the project is taken off here.
-NEVER = (
+# (what, why it would matter): what `pmc-jax evaluate` measures and other runs do not, and what nothing here measures.
+TOFU = (
     ("Membership attacks", "whether an attacker can still tell that the forget data was trained on, from losses or probabilities."),
     (
         "Truth ratio and forget quality",
         "TOFU's test against a model that never saw the forget data; it needs that model and wrong answers to compare.",
     ),
+)
+ALWAYS = (
     ("Relearning", "how fast a little fine-tuning, or a few examples in the prompt, brings the answers back."),
     (
         "Other ways to ask",
@@ -27,7 +29,8 @@ SETS = {"forget_paraphrased": "paraphrased forget questions", "retain": "retain"
 
 def not_measured(runs: list[Run]) -> list[dict[str, str]]:
     """What no run measures, and what these runs lack."""
-    found = [{"what": what, "why": why} for what, why in NEVER]
+    complete = all("tofu" in run.result for run in runs)
+    found = [{"what": what, "why": why} for what, why in (() if complete else TOFU) + ALWAYS]
     for run in runs:
         found += [{"what": f"{what} ({run.name})" if len(runs) > 1 else what, "why": why} for what, why in lacks(run)]
     return found

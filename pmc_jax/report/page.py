@@ -79,6 +79,7 @@ def context(runs: list[Run]) -> dict[str, Any]:
         "histograms": [histograms(run) for run in runs],
         "questions": questions(runs),
         "kept": [kept(run) for run in runs],
+        "tofu": rows_of([tofu_cells(run) for run in runs]),
         "seconds": seconds(runs),
         "settings": settings_rows(runs),
         "versions": rows_of([run.frozen.get("versions", {}) for run in runs]),
@@ -242,6 +243,17 @@ def changed_answer(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any
         "now": counted(now["answer"], now["truth"]),
         "scores": (before["rouge_l_recall"], now["rouge_l_recall"]),
     }
+
+
+def tofu_cells(run: Run) -> dict[str, str]:
+    """TOFU's metrics of an evaluation, in words: value, interval, rows, or why there is none."""
+    found = {}
+    for name, entry in run.result.get("tofu", {}).items():
+        if "/" not in name:
+            low, high = entry.get("interval") or (None, None)
+            span = f" [{low:.3f} .. {high:.3f}]" if low is not None else ""
+            found[name] = f"not computed: {entry['reason']}" if entry["value"] is None else f"{entry['value']:.4g}{span}, {entry['rows']} rows"
+    return found
 
 
 def seconds(runs: list[Run]) -> dict[str, Any]:

@@ -1,0 +1,80 @@
+"""Leakage bounds against scipy, plain integration and coverage on drawn distributions; attacks on a tiny checkpoint that knows its secrets."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import settings as how
+from hypothesis import strategies as st
+from scipy.stats import binomtest
+
+from pmc_jax.draw import GREEDY
+from pmc_jax.evaluate import attacks
+from pmc_jax.evaluate.likelihood import TokenScores
+from pmc_jax.generate import make_generator
+
+
+@given(st.integers(1, 200), st.data())
+def test_binary_bound_is_clopper_pearsons(n, data):
+    hits = data.draw(st.integers(0, n))
+    wanted = binomtest(hits, n, alternative="less").proportion_ci(0.95, method="exact").high
+    assert attacks.binary_bound(np.arange(n) < hits) == pytest.approx(wanted, abs=1e-9)
+
+
+def envelope_moments(scores: np.ndarray, level: float) -> tuple[float, float, float]:
+    """Largest mean, smallest mean and largest second moment within the band, by integrating 1 - F on a fine grid."""
+    grid = (np.arange(200_000) + 0.5) / 200_000
+    above = 1 - np.searchsorted(np.sort(scores), grid, side="right") / len(scores)
+    e = np.sqrt(np.log(1 / level) / (2 * len(scores)))
+    up, down = np.minimum(1, above + e), np.maximum(0, above - e)
+    return up.mean(), down.mean(), (2 * grid * up).mean()
+
+
+@how(deadline=None, max_examples=50)
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.sampled_from([0.01, 0.05, 0.5]))
+def test_moment_bounds_are_those_of_the_band(scores, level):
+    high, low, second = envelope_moments(np.array(scores), level)
+    mean, spread = attacks.moment_bounds(np.array(scores), level)
+    assert mean == pytest.approx(high, abs=1e-4)
+    assert spread == pytest.approx(min(0.5, np.sqrt(max(0, second - low**2))), abs=2e-2)
+    assert mean >= np.mean(scores) - 1e-9 and spread >= np.std(scores) - 1e-9
+
+
+def test_the_bounds_hold_as_often_as_they_promise():
+    """Beta-distributed leakage, 100 samples a question: each bound may fail in at most about 5 of 100 trials."""
+    rng, failed = np.random.default_rng(0), np.zeros(4)
+    for _ in range(1000):
+        a, b = rng.uniform(0.1, 3, 2)
+        scores = rng.beta(a, b, 100)
+        mean, spread = a / (a + b), np.sqrt(a * b / ((a + b) ** 2 * (a + b + 1)))
+        over = np.mean(rng.beta(a, b, 20_000) >= 0.5)
+        bounds = attacks.binary_bound(scores >= 0.5), attacks.general_bound(scores, 0.5), *attacks.moment_bounds(scores)
+        failed += [truth > bound + 0.01 for truth, bound in zip((over, over, mean, spread), bounds)]
+    assert (failed / 1000 < 0.06).all(), failed
+
+
+def test_expected_deviation_and_the_summary():
+    scores = np.array([[0.0, 1.0, 0.5, 0.5], [0.0, 0.0, 0.0, 0.0]])
+    found = attacks.leakage(scores)
+    assert found["worst"]["mean"] == 0.5 and found["mean"]["mean"] == 0.25 and found["worst"]["rows"] == 2 and found["samples"] == 4
+    assert attacks.expected_deviation(scores[0]) == pytest.approx(0.5 + 2 * np.sqrt(0.125))
+
+
+def test_a_model_that_knows_its_secrets_leaks_and_one_that_knows_nothing_does_not(tiny_checkpoint, fresh_checkpoint, small, splits):
+    rows = splits["forget20"]
+    for checkpoint, low, high in ((tiny_checkpoint, 0.8, 1.0), (fresh_checkpoint, 0.0, 0.3)):
+        generator = make_generator(checkpoint, small({"evaluate.max_new_tokens": 64}), GREEDY, 1)
+        for prefill in ("", attacks.PREFILL):
+            found = attacks.sampled_leakage(generator, rows, 8, prefill)
+            if not prefill or checkpoint is fresh_checkpoint:
+                assert low <= found["worst"]["mean"] <= high
+            assert found["mean"]["mean"] <= found["worst"]["mean"] and found["worst"]["rows"] == len(rows)
+
+
+def test_least_likely_option():
+    def option(*log_probs):
+        return TokenScores(np.array(log_probs, np.float32), *(np.zeros(len(log_probs), np.float32) for _ in range(3)))
+
+    right = [[option(-9.0)], [option(-1.0)], [option(-8.0, -8.0)]]
+    wrong = [[option(-1.0), option(-2.0)]] * 3
+    found = attacks.least_likely_option(right, wrong)
+    assert found["mean"] == pytest.approx(2 / 3) and found["rows"] == 3 and found["chance"] == pytest.approx(1 / 3)
