@@ -140,7 +140,7 @@ def attacks_table(found: dict[str, Any]) -> Table:
     table = Table(title=f"Leakage of the forget answers, {found['sampled']['samples']} samples a question; M_...: bounds at 95 %")
     for heading in ("", "sampled", f"after {attacks.PREFILL!r}"):
         table.add_column(heading, justify="right" if heading else "left")
-    for name, entry in found["sampled"].items():
+    for name in found["sampled"]:
         if name != "samples":
             table.add_row(name, *(f"{found[how][name]['mean']:.3f}" for how in ("sampled", "prefilled")))
     return table
