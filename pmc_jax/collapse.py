@@ -124,6 +124,7 @@ def unlearn(
     rounds: Rounds | None = None,
     clock: Clock | None = None,
     on_round: Callable[[dict[str, Any], list[dict[str, Any]], list[dict[str, float]]], None] | None = None,
+    on_evaluate: Callable[[int, Checkpoint], None] | None = None,
 ) -> tuple[Checkpoint, list[dict[str, Any]]]:
     """Unlearn the forget questions by partial model collapse.
 
@@ -131,7 +132,8 @@ def unlearn(
     retain: dicts with "question" and "answer".
     config: from `pmc_jax.config.default()`. references: the untouched model's greedy answers, where they are known already.
     rounds: where each round is saved, and from where a run is resumed. clock: adds up seconds by phase.
-    on_round: called after each round with its summary, what was sampled, and its updates' losses.
+    on_round: called after each round with its summary, what was sampled, and its updates' losses. on_evaluate: called every `evaluate.every`
+    rounds with the round's number and the checkpoint as it is then; the last round's is the one returned and left to the caller.
     Returns the checkpoint with new parameters, and the history: one summary a round, that of earlier rounds included when resumed.
     """
     config = settings.check(config if config is not None else settings.default())
@@ -159,6 +161,9 @@ def unlearn(
                 batches = round_batches(config, generator.text, forget, memory, retain_rows, packing, epoch, which)
                 state, updates = train_on(step, state, batches, packing, config)
             history.append(summarise(number, epoch, memory, seen, updates) | {"seconds": time.perf_counter() - start})
+            if on_evaluate and config.evaluate.every and (number + 1) % config.evaluate.every == 0 and number + 1 < total:
+                with clock.phase("evaluate"):
+                    on_evaluate(number, checkpoint.replace(params=state.params))
             with clock.phase("save"):
                 # Lines of a round that a kill left unsaved are dropped on resume; the other way round they would be lost.
                 if on_round:

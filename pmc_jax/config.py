@@ -73,6 +73,7 @@ SETTINGS = (
     Setting("train.remat", False, "recompute activations in the backward pass: less memory, about a third more work"),
     Setting("evaluate.max_new_tokens", 200, "longest greedy answer, tokens", *AT_LEAST_1),
     Setting("evaluate.retain_rows", 400, "retain rows evaluated, a seeded subset without replacement; 0 = all", *AT_LEAST_0),
+    Setting("evaluate.every", 0, "unlearn: rounds between evaluations during the run, for the curves; 0 = before and after only", *AT_LEAST_0),
     Setting("evaluate.leak_samples", 100, "evaluate: answers sampled per forget question to look for leaks; 0 = off", *AT_LEAST_0),
     Setting("evaluate.retain_model", "", "evaluate: checkpoint that never saw the forget set, for forget quality, privacy leak, reference attack"),
     Setting("rounds.keep", 2, "rounds kept on disk", *AT_LEAST_1),

@@ -7,6 +7,7 @@ from typing import Any
 from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
+from tensorboardX import SummaryWriter
 
 from pmc_jax import collapse, parallel, pretrained, questions
 from pmc_jax import config as settings
@@ -87,7 +88,7 @@ def unlearn(config: ConfigDict, workdir: str) -> dict[str, Any]:
             rounds = Rounds(work.file("rounds"), config.rounds.keep)
         with clock.phase("evaluate"):
             before, references = before_and_references(work, checkpoint, config, sets)
-        unlearned, history = run_rounds(work, checkpoint, config, forget, retain, references, rounds, clock)
+        unlearned, history = run_rounds(work, checkpoint, config, sets, forget, retain, references, rounds, clock)
         with clock.phase("evaluate"):
             after = evaluate_on(unlearned, config, sets, references, "after")
             write_lines(work.file("answers/after.jsonl"), after.answers)
@@ -110,21 +111,35 @@ def unlearn(config: ConfigDict, workdir: str) -> dict[str, Any]:
     return result
 
 
-def run_rounds(work: Workdir, checkpoint, config, forget, retain, references: list[str], rounds: Rounds, clock: Clock):
-    """The collapse rounds with progress, metrics.jsonl and samples/ kept up."""
+def run_rounds(work: Workdir, checkpoint, config, sets, forget, retain, references: list[str], rounds: Rounds, clock: Clock):
+    """The collapse rounds with progress; metrics.jsonl, samples/ and TensorBoard's events/ kept up."""
     total = config.train.epochs * collapse.rounds_per_epoch(config, len(forget))
     first = rounds.next()
     if first:
         console.print(f"{work.path}: goes on after round {first} of {total}")
     work.drop_metrics_from(first)
-    with track("unlearn, rounds", total, first) as advance:
+    evaluated: list[dict[str, Any]] = []
+    with track("unlearn, rounds", total, first) as advance, SummaryWriter(str(work.path / "events"), purge_step=first) as events:
+
+        def on_evaluate(number, unlearned):
+            found = evaluate_on(unlearned, config, sets, references, f"after round {number}", show=False).summary()
+            evaluated.append({"kind": "evaluation", "round": number, **found})
+            for name in ("unlearn_quality", "utility"):
+                if found[name] is not None:
+                    events.add_scalar(name, found[name], number)
 
         def on_round(summary, seen, updates):
             write_lines(work.file(f"samples/round_{summary['round']:05d}.jsonl"), seen)
-            work.add_metrics([{"kind": "update", "round": summary["round"], **u} for u in updates] + [{"kind": "round", **summary}])
+            lines = [{"kind": "update", "round": summary["round"], **u} for u in updates] + [{"kind": "round", **summary}]
+            work.add_metrics(lines + [e for e in evaluated if e["round"] == summary["round"]])
+            for name, value in summary.items():
+                if isinstance(value, float):
+                    events.add_scalar(name, value, summary["round"])
+            events.flush()
             advance(summary["round"] + 1, f"solved {summary['solved']:.0%}, score {summary['stored_score']:.2f}")
 
-        return collapse.unlearn(checkpoint, forget, retain, config, references=references, rounds=rounds, clock=clock, on_round=on_round)
+        calls = dict(on_round=on_round, on_evaluate=on_evaluate)
+        return collapse.unlearn(checkpoint, forget, retain, config, references=references, rounds=rounds, clock=clock, **calls)
 
 
 def print_result(work: Workdir, result: dict[str, Any]) -> None:

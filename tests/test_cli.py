@@ -139,6 +139,7 @@ def test_a_run_from_start_to_end(unlearn, cli, tmp_path, tiny_folder):
     assert len(samples) == 8 and all(len(s["samples"]) == len(s["scores"]) == 2 and s["chosen"] in (0, 1) for s in samples)
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").open()]
     assert [m["kind"] for m in metrics] == ["update", "update", "round"]
+    assert "<script" in (run / "report.html").read_text() and any((run / "events").iterdir())
     assert (run / "hf" / "model.safetensors").exists() and (run / "answers" / "after.jsonl").exists()
 
     before = {p: p.stat().st_mtime_ns for p in run.rglob("*") if p.is_file()}
@@ -151,6 +152,17 @@ def test_a_run_from_start_to_end(unlearn, cli, tmp_path, tiny_folder):
     assert cli("export", f"--workdir={run}", "--round=0", f"--output={tmp_path / 'out'}").code == 0
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == (run / "hf" / "model.safetensors").read_bytes()
     assert refused(cli("export", f"--workdir={run}", "--round=7"), "round 7", "[0]")
+
+
+def test_evaluation_during_the_run(unlearn, tmp_path):
+    """After each round but the last, which is evaluated at the end anyway: metrics.jsonl, TensorBoard events, curves in the report."""
+    assert unlearn("--config.train.epochs=3", "--config.evaluate.every=1").code == 0
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
+    found = [r for r in rows if r["kind"] == "evaluation"]
+    assert [r["round"] for r in found] == [0, 1] and all(0 <= r["unlearn_quality"] <= 100 and 0 <= r["utility"] <= 100 for r in found)
+    written = b"".join(p.read_bytes() for p in (tmp_path / "run" / "events").iterdir())
+    assert b"unlearn_quality" in written and b"retain_loss" in written
+    assert "evaluated during the run" in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_forget_questions_without_answers(unlearn, tmp_path, forget_questions):

@@ -141,13 +141,14 @@ def charts(runs: list[Run]) -> list[dict[str, Any]]:
     """The curves over rounds, those that have values."""
 
     def lines(key: str, spread: str | None = None) -> list[Line]:
-        return [
-            Line(run.name, [(r["round"], r.get(key)) for r in run.rounds], [r.get(spread) for r in run.rounds] if spread else None) for run in runs
-        ]
+        measured = [(run.name, [r for r in run.rounds if key in r]) for run in runs]
+        return [Line(name, [(r["round"], r[key]) for r in rows], [r.get(spread) for r in rows] if spread else None) for name, rows in measured]
 
     if not any(run.rounds for run in runs):
         return []
     found = [
+        chart("Unlearn quality", "evaluated during the run", lines("unlearn_quality"), 100.0),
+        chart("Utility", "evaluated during the run", lines("utility"), 100.0),
         chart("Forget loss", "on the kept answers", lines("forget_loss")),
         chart("Retain loss", "on the data that must stay", lines("retain_loss")),
         chart("Reward", "of all samples, mean ± standard deviation", lines("reward_mean", "reward_std"), 1.0),

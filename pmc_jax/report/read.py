@@ -52,7 +52,9 @@ def read_run(path: Path, name: str) -> Run:
         raise UserError(f"{path}: holds a run of {frozen['verb']!r}; report takes workdirs of unlearn or evaluate")
     result = read(read_json, path / "result.json") or {}
     before = result.get("before") or (read(read_json, path / "before.json") or {}).get("summary") or {}
-    rounds = [row for row in read(read_lines, path / "metrics.jsonl") if row.get("kind") == "round"]
+    lines = read(read_lines, path / "metrics.jsonl")
+    evaluated = {row["round"]: {k: row[k] for k in ("unlearn_quality", "utility")} for row in lines if row.get("kind") == "evaluation"}
+    rounds = [row | evaluated.get(row["round"], {}) for row in lines if row.get("kind") == "round"]
     if not (result or before or rounds):
         raise UserError(f"{path}: this run has not measured anything yet; run it on, then report")
     now = "after" if frozen["verb"] == "unlearn" else "model"
