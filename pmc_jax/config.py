@@ -75,6 +75,8 @@ SETTINGS = (
     Setting("evaluate.retain_rows", 400, "retain rows evaluated, a seeded subset without replacement; 0 = all", *AT_LEAST_0),
     Setting("evaluate.every", 0, "unlearn: rounds between evaluations during the run, for the curves; 0 = before and after only", *AT_LEAST_0),
     Setting("evaluate.leak_samples", 100, "evaluate: answers sampled per forget question to look for leaks; 0 = off", *AT_LEAST_0),
+    Setting("evaluate.relearn_rows", 4, "evaluate: forget rows that a relearning attack trains on; 0 = off", *AT_LEAST_0),
+    Setting("evaluate.relearn_updates", 20, "evaluate: updates of the relearning attack", *AT_LEAST_1),
     Setting("evaluate.retain_model", "", "evaluate: checkpoint that never saw the forget set, for forget quality, privacy leak, reference attack"),
     Setting("rounds.keep", 2, "rounds kept on disk", *AT_LEAST_1),
     Setting("mesh.data", -1, "devices that share the rows; -1 = all that are left", "-1, or 1 or more", lambda v: v == -1 or v >= 1),

@@ -18,7 +18,14 @@ def evaluate(cli, tiny_folder, data_folder, tmp_path):
 
     def run(*more):
         flags = {"model.path": tiny_folder, "data.path": data_folder, "data.forget": "forget20", "data.retain": "retain80"}
-        flags |= {"evaluate.max_new_tokens": 64, "evaluate.retain_rows": 8, "evaluate.leak_samples": 4, "evaluate.retain_model": tiny_folder}
+        flags |= {
+            "evaluate.max_new_tokens": 64,
+            "evaluate.retain_rows": 8,
+            "evaluate.leak_samples": 4,
+            "evaluate.relearn_rows": 2,
+            "evaluate.relearn_updates": 1,
+            "evaluate.retain_model": tiny_folder,
+        }
         return cli("evaluate", *(f"--config.{k}={v}" for k, v in flags.items()), f"--workdir={tmp_path / 'run'}", *more)
 
     return run
@@ -35,7 +42,8 @@ def test_an_evaluation_from_start_to_end_and_resumed(evaluate, tmp_path, splits)
     low, high = found["retain_Truth_Ratio"]["interval"]
     assert low <= found["retain_Truth_Ratio"]["value"] <= high
     assert found["mia_loss"]["value"] > 0.9 and 0 <= found["model_utility"]["value"] < 1
-    assert set(result["evaluate_parts"]) == {"answers", "retain model", "likelihoods", "TOFU", "leakage"}
+    assert set(result["evaluate_parts"]) == {"answers", "retain model", "relearning, retain model", "likelihoods", "TOFU", "leakage", "relearning"}
+    assert [look["updates"] for look in result["attacks"]["relearning"]] == [0, 1]
     assert result["attacks"]["sampled"]["worst"]["mean"] > 0.8 and result["attacks"]["least likely option"]["mean"] == 0.0
     log = logs.read_log(run / "tofu_log.json", needs=(*logs.ATTACKS, *logs.DERIVED))
     for name, value in logs.aggregates(log, logs.read_log(run / "retain_log.json")).items():

@@ -12,7 +12,8 @@ from pmc_jax import config as settings
 from pmc_jax import questions, runs
 from pmc_jax.draw import GREEDY
 from pmc_jax.evaluate import attacks, logs, metrics, tofu
-from pmc_jax.generate import make_generator
+from pmc_jax.evaluate.relearn import relearning
+from pmc_jax.generate import Generator, make_generator
 from pmc_jax.progress import track
 from pmc_jax.report import page
 from pmc_jax.timing import Clock
@@ -57,10 +58,8 @@ def tofu_table(summary: dict[str, dict[str, Any]]) -> Table:
     return found
 
 
-def retain_model_log(config: ConfigDict, sets: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray] | None]:
+def retain_model_log(generator: Generator, sets: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray] | None]:
     """The log on forget and holdout rows of the model that never saw the forget set, and its losses for the reference attack."""
-    theirs = settings.changed(config, {"model.path": config.evaluate.retain_model})
-    generator = make_generator(runs.load_checkpoint(theirs), theirs, GREEDY, 1)
     sides = {side: sets[side] for side in ("forget", "holdout") if side in sets}
     scores = tofu.score_sets(generator, sides)
     log = logs.make_log(tofu.evaluate_tofu(generator, sides, scores, {}))
@@ -112,11 +111,16 @@ def evaluate_parts(work: Workdir, checkpoint, config: ConfigDict, sets: dict[str
         nonlocal start
         parts[name], start = time.perf_counter() - start, time.perf_counter()
 
-    retain_log, reference = given_log, None
+    retain_log, reference, found = given_log, None, {"attacks": {}}
     if config.evaluate.retain_model:
-        retain_log, reference = retain_model_log(config, sets)
+        theirs = settings.changed(config, {"model.path": config.evaluate.retain_model})
+        retain = make_generator(runs.load_checkpoint(theirs), theirs, GREEDY, 1)
+        retain_log, reference = retain_model_log(retain, sets)
         write_json(work.file("retain_log.json"), retain_log)
         part_done("retain model")
+        if config.evaluate.relearn_rows:
+            found["attacks"]["relearning, retain model"] = relearn(retain, config, sets["forget"], "retain model")
+            part_done("relearning, retain model")
     known = {a["question"]: a["answer"] for a in read_lines(work.path / "answers" / "model.jsonl")}
     generator = make_generator(checkpoint, config, GREEDY, 1)
     scores = tofu.score_sets(generator, sets)
@@ -124,7 +128,7 @@ def evaluate_parts(work: Workdir, checkpoint, config: ConfigDict, sets: dict[str
     with track("TOFU, answers", len({r["question"] for s in sets.values() for r in s} - known.keys())) as advance:
         log = logs.write_log(work.file("tofu_log.json"), tofu.evaluate_tofu(generator, sets, scores, known, reference, advance), retain_log)
     part_done("TOFU")
-    found: dict[str, Any] = {"tofu": summarise(log, retain_log), "attacks": {}}
+    found["tofu"] = summarise(log, retain_log)
     if "forget_Q_A_PERT_Prob" in scores:
         found["attacks"]["least likely option"] = attacks.least_likely_option(scores["forget_Q_A_Prob"], scores["forget_Q_A_PERT_Prob"])
     if config.evaluate.leak_samples:
@@ -132,7 +136,28 @@ def evaluate_parts(work: Workdir, checkpoint, config: ConfigDict, sets: dict[str
             with track(f"leakage, {name}", len(sets["forget"])) as advance:
                 found["attacks"][name] = attacks.sampled_leakage(generator, sets["forget"], config.evaluate.leak_samples, prefill, advance)
         part_done("leakage")
+    if config.evaluate.relearn_rows:
+        found["attacks"]["relearning"] = relearn(generator, config, sets["forget"], "model")
+        part_done("relearning")
     return found
+
+
+def relearn(generator: Generator, config: ConfigDict, rows: questions.Rows, whose: str) -> list[dict[str, float]]:
+    """The relearning attack with a progress line."""
+    with track(f"relearning, {whose}, updates", config.evaluate.relearn_updates) as advance:
+        return relearning(generator, config, rows, advance)
+
+
+def relearning_table(found: dict[str, Any]) -> Table:
+    """Recall of the forget answers that were held back, by updates on those that were shown."""
+    curves = {name: found[name] for name in ("relearning", "relearning, retain model") if name in found}
+    table = Table(title="ROUGE-L recall of forget answers held back, by updates on the ones shown")
+    table.add_column("updates", justify="right")
+    for name in curves:
+        table.add_column("this model" if name == "relearning" else "retain model", justify="right")
+    for looks in zip(*curves.values()):
+        table.add_row(str(looks[0]["updates"]), *("-" if look["held_back"] is None else f"{look['held_back']:.3f}" for look in looks))
+    return table
 
 
 def attacks_table(found: dict[str, Any]) -> Table:
@@ -158,6 +183,8 @@ def show(result: dict[str, Any]) -> dict[str, Any]:
             )
         if "sampled" in result["attacks"]:
             runs.console.print(attacks_table(result["attacks"]))
+        if "relearning" in result["attacks"]:
+            runs.console.print(relearning_table(result["attacks"]))
     parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result["evaluate_parts"].items())
     runs.console.print(f"seconds by part: {parts}", highlight=False)
     return result

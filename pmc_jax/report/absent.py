@@ -9,13 +9,11 @@ TOFU = (
         "Truth ratio and forget quality",
         "TOFU's test against a model that never saw the forget data; it needs that model and wrong answers to compare.",
     ),
+    ("Leakage under sampling", "greedy answers only: what the worst of many sampled answers gives away."),
+    ("Relearning", "how fast a little fine-tuning brings the answers back."),
 )
 ALWAYS = (
-    ("Relearning", "how fast a little fine-tuning, or a few examples in the prompt, brings the answers back."),
-    (
-        "Other ways to ask",
-        "greedy answers to the questions as written (and one paraphrase) only: no sampling, translation, jailbreak or multiple choice.",
-    ),
+    ("Other ways to ask", "the questions as written (and one paraphrase) only: no translation, no jailbreak, no examples in the prompt."),
     ("Quantisation and merging", "whether the answers come back in fewer bits or in another model's weights."),
     ("Fluency", "an answer that shares no word with the truth scores as forgotten, also when it is no sentence."),
     ("General ability", "no benchmark beyond the sets above."),

@@ -1,0 +1,44 @@
+"""Relearning: how few updates on a few forget rows bring the rest of the secret back. A model that never knew it is the yardstick."""
+
+import functools
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from pmc_jax import parallel
+from pmc_jax.generate import Generator
+from pmc_jax.prompts import training_row
+from pmc_jax.questions import Rows
+from pmc_jax.reward import score
+from pmc_jax.train import start_packing, train_on
+from pmc_jax.update import Recipe, create_state, update
+
+LOOKS = (0, 1, 2, 5, 10, 20, 50, 100)  # updates after which the answers are looked at
+
+
+def relearning(generator: Generator, config: ConfigDict, rows: Rows, on_progress: Any = None) -> list[dict[str, float]]:
+    """[{updates, shown, held_back}]: mean ROUGE-L recall of greedy answers to the rows that were trained on and to all others.
+
+    generator: greedy, one sample. `evaluate.relearn_rows` rows, spread over the file, make one batch that is trained on again and again for
+    `evaluate.relearn_updates` updates at the full `train.learning_rate`, by cross-entropy on their true answers.
+    """
+    shown = np.unique(np.linspace(0, len(rows) - 1, min(config.evaluate.relearn_rows, len(rows))).astype(int))
+    others = np.setdiff1d(np.arange(len(rows)), shown)
+    checkpoint, text = generator.checkpoint, generator.text
+    examples = [training_row(text, rows[i]["question"], rows[i]["answer"], config.train.max_length, group=1) for i in shown]
+    t = config.train
+    constant = Recipe(t.learning_rate, t.weight_decay, 0, 10**9, t.grad_clip, 0.0, config.model.compute_dtype)
+    state = create_state(checkpoint.params, constant)
+    packing = start_packing(config, examples, [], 1, parallel.mesh_of(state.params), len(examples))
+    step = functools.partial(update, checkpoint.model, constant)
+    found, done = [], 0
+    for look in [n for n in LOOKS if n < config.evaluate.relearn_updates] + [config.evaluate.relearn_updates]:
+        state, _ = train_on(step, state, [examples] * (look - done), packing, config)
+        done = look
+        answers = generator.at(state.params).answers([r["question"] for r in rows])
+        recall_N = score([r["answer"] for r in rows], answers)[:, 0]
+        found.append({"updates": done, "shown": float(recall_N[shown].mean()), "held_back": float(recall_N[others].mean()) if len(others) else None})
+        if on_progress:
+            on_progress(done, f"held back {found[-1]['held_back'] or 0:.2f}")
+    return found
