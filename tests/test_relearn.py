@@ -6,7 +6,7 @@ from pmc_jax.generate import make_generator
 
 
 def test_shown_rows_come_back_and_what_is_known_stays(tiny_checkpoint, fresh_checkpoint, small, splits):
-    """An untrained model learns the rows it is shown within some updates and little of the others; one that knows them all knows them from the start."""
+    """An untrained model learns the rows it is shown within some updates and little of the others; one that knows them knows them at once."""
     rows = splits["forget20"]
     config = small({"evaluate.max_new_tokens": 48, "evaluate.relearn_rows": 2, "evaluate.relearn_updates": 60, "train.learning_rate": 5e-3})
     found = relearning(make_generator(fresh_checkpoint, config, GREEDY, 1), config, rows)
