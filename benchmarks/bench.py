@@ -2,7 +2,7 @@
 
 The two sides run one after the other in processes of their own, each with the whole machine. Machines are shared and noisy: quote the ratios.
 
-    python benchmarks/bench.py [--presets=llama,phi] [--shared=../shared] [--out=bench.json]
+    python benchmarks/bench.py [--presets=llama,phi] [--sizes=0,8] [--shared=../shared] [--out=bench.json]
 """
 
 import argparse
@@ -75,6 +75,7 @@ def show(preset: str, yardstick: dict, ours: dict[str, dict]) -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--presets", default="llama,phi")
+    parser.add_argument("--sizes", default="0,8", help="questions per round of our side; 0 = all, 8 = the published algorithm")
     parser.add_argument("--shared", type=Path, default=HERE.parent.parent / "shared", help="folder with checkpoints/ and tofu-mini/")
     parser.add_argument("--out", help="JSON file for all results")
     given = parser.parse_args()
@@ -85,8 +86,8 @@ def main() -> None:
         checkpoint = given.shared / "checkpoints" / CHECKPOINTS[preset]
         yardstick = run_side("yardstick.py", checkpoint, data, preset)
         ours = {
-            "round = batch": run_side("ours.py", checkpoint, data, preset, "--questions_per_round=8"),
-            "round = all": run_side("ours.py", checkpoint, data, preset, "--questions_per_round=0"),
+            "round = all" if size == "0" else f"round = {size}": run_side("ours.py", checkpoint, data, preset, f"--questions_per_round={size}")
+            for size in given.sizes.split(",")
         }
         Console().print(show(preset, yardstick, ours))
         trouble += [f"{preset}, {name}: {line}" for name, result in ours.items() for line in differs(yardstick, result)]
