@@ -67,7 +67,7 @@ def retain_model_log(generator: Generator, sets: dict[str, Any]) -> tuple[dict[s
 
 
 def run_evaluate(config: ConfigDict, workdir: str, retain_log: str | None = None) -> dict[str, Any]:
-    """Greedy answers, unlearn quality and utility; then TOFU's metrics where the data has their splits. A stopped evaluation goes on part by part."""
+    """Greedy answers, unlearn quality and utility; then TOFU's metrics where the data has their splits. One that was stopped keeps its answers."""
     settings.check(config)
     work = Workdir(workdir)
     given_log = logs.read_log(retain_log) if retain_log else None
