@@ -1,4 +1,5 @@
-"""TOFU's measures as functions of arrays: from losses and hits of rows to one number of a set (shared/methods_and_metrics.md, "TOFU metrics").
+"""TOFU's measures as functions of arrays: from losses and hits of rows to one number of a set (Maini et al., "TOFU", arXiv 2401.06121;
+extraction, memorisation and privacy leak as in open-unlearning).
 
 N rows, K wrong answers, T labels (padded on the right). Losses are nats a token, everything is float64. NaN marks a row without labels: it has
 no probability, and means leave it out.
