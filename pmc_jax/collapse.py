@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from pmc_jax import config as settings
 from pmc_jax import parallel, questions, sampler
 from pmc_jax.checkpoint import Rounds
+from pmc_jax.contest import contest
 from pmc_jax.draw import GREEDY, Warp
 from pmc_jax.errors import UserError
 from pmc_jax.generate import Generator, make_generator
@@ -63,6 +64,11 @@ def round_batches(config, text: Any, forget: Forget, memory: Memory, retain: lis
     return even_batches(list(zip(rows, retain_rows_for(config, epoch, which, retain))), config.train.batch_size)
 
 
+def drops_losers(config: ConfigDict) -> bool:
+    """Whether samples that have lost are stopped: asked for, and the score can only grow with the answer."""
+    return config.pmc.drop_losers and config.pmc.selection == "lowest" and config.pmc.reward == "rouge_l_recall"
+
+
 def collapse_round(config, generator: Generator, forget: Forget, memory: Memory, number: int, which: np.ndarray, clock: Clock):
     """Steps 1-5 of a round: sample, score, select, remember. Returns the memory and what was seen, one dict a sampled question."""
     todo = unsolved(memory, which, config.pmc.skip_solved)
@@ -70,10 +76,13 @@ def collapse_round(config, generator: Generator, forget: Forget, memory: Memory,
         return memory, []
     todo = todo[np.argsort([memory.lengths[q] for q in todo], kind="stable")]
     with clock.phase("sample"):
-        tokens = generator.tokens(sampler.Prompts(*(x[todo] for x in forget.prompts)), round_index=number)
+        references = [memory.references[q] for q in todo]
+        stored = [memory.scores[q] if config.pmc.keep_best else None for q in todo]
+        losers = contest(references, stored, generator.num_samples, generator.text, config.pmc.min_words) if drops_losers(config) else None
+        tokens = generator.tokens(sampler.Prompts(*(x[todo] for x in forget.prompts)), round_index=number, losers=losers)
         answers = [[generator.text.read(t) for t in samples] for samples in tokens]
     with clock.phase("score"):
-        scores_QS = score([memory.references[q] for q in todo], answers, config.pmc.reward, config.pmc.min_words)
+        scores_QS = score(references, answers, config.pmc.reward, config.pmc.min_words)
         seeds = [[SELECTION, config.seed, number, int(forget.prompts.keys_Q[q])] for q in todo]
         chosen = select(scores_QS, config.pmc.selection, config.pmc.selection_temperature, seeds)
     picks = [samples[c] for samples, c in zip(answers, chosen)]
@@ -87,9 +96,9 @@ def collapse_round(config, generator: Generator, forget: Forget, memory: Memory,
     return memory, seen
 
 
-def summarise(number: int, epoch: int, memory: Memory, seen: list[dict[str, Any]], updates: list[dict[str, float]]) -> dict[str, Any]:
-    """One line about a round. reward = 1 - score, over all samples of the round; None when everything was solved."""
-    rewards = 1 - np.array([s["scores"] for s in seen]) if seen else None
+def summarise(config, number: int, epoch: int, memory: Memory, seen: list[dict[str, Any]], updates: list[dict[str, float]]) -> dict[str, Any]:
+    """One line about a round. reward = 1 - score, over the samples drawn to their end whatever they hold; None when everything was solved."""
+    rewards = 1 - np.array([s["scores"][:1] if drops_losers(config) else s["scores"] for s in seen]) if seen else None
     known = [s for s in memory.scores if s is not None]
     return {
         "round": number,
@@ -160,7 +169,7 @@ def unlearn(
             with clock.phase("update"):
                 batches = round_batches(config, generator.text, forget, memory, retain_rows, packing, epoch, which)
                 state, updates = train_on(step, state, batches, packing, config)
-            history.append(summarise(number, epoch, memory, seen, updates) | {"seconds": time.perf_counter() - start})
+            history.append(summarise(config, number, epoch, memory, seen, updates) | {"seconds": time.perf_counter() - start})
             if on_evaluate and config.evaluate.every and (number + 1) % config.evaluate.every == 0 and number + 1 < total:
                 with clock.phase("evaluate"):
                     on_evaluate(number, checkpoint.replace(params=state.params))

@@ -61,6 +61,7 @@ SETTINGS = (
     Setting("pmc.reward", "rouge_l_recall", "what likeness to the original answer is measured by", *one_of("rouge_l_recall", "rouge_l_f1")),
     Setting("pmc.min_words", 0, "shorter answers are penalised; 0 = off", *AT_LEAST_0),
     Setting("pmc.keep_best", True, "a new pick replaces the stored answer only if it scores no worse"),
+    Setting("pmc.drop_losers", True, "a sample that can no longer be the one kept is not drawn to its end; what is kept stays the same"),
     Setting("pmc.skip_solved", True, "a question whose stored score is 0 is not sampled again"),
     Setting("train.epochs", 30, "passes over the forget questions", *AT_LEAST_1),
     Setting("train.batch_size", 16, "forget rows an update; as many retain rows come on top", *AT_LEAST_1),
