@@ -18,6 +18,8 @@ required() { [[ $2 ]] || die "--$1=... is missing (--help explains all)"; }
 
 whole_number() { [[ $2 =~ ^[1-9][0-9]*$ ]] || die "--$1=$2: must be a whole number, 1 or more"; }
 
+resource_name() { [[ $1 =~ ^[a-z]([-a-z0-9]*[a-z0-9])?$ ]] || die "--name=$1: must be of small letters, digits and -, a letter first"; }
+
 # A dry run needs no tool: it is for reading on any machine.
 need() { [[ $dry_run ]] || command -v "$1" >/dev/null || die "$1 is not installed: $2"; }
 
@@ -26,7 +28,10 @@ quoted() {
   local word line='' quote=\' escaped="'\\''"
   for word; do
     case $word in
-      '' | *[!A-Za-z0-9_@%+=:,./-]*) line+=" '${word//$quote/$escaped}'" ;;
+      '' | *[!A-Za-z0-9_@%+=:,./-]*)
+        word=${word//"$quote"/"$escaped"}
+        line+=" '$word'"
+        ;;
       *) line+=" $word" ;;
     esac
   done

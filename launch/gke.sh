@@ -60,6 +60,7 @@ while (($#)); do
   shift
 done
 required name "$name"
+resource_name "$name"
 required image "$image"
 required accelerator "$accelerator"
 required topology "$topology"
@@ -71,7 +72,6 @@ whole_number max-restarts "$restarts"
 [[ ! $bucket || ! $claim ]] || die "--bucket and --claim: both would lie at /data, give one"
 read_pmc_command "$@"
 [[ $workdir == /data/?* ]] || die "--workdir=$workdir: must lie below /data, the folder that outlives the pods"
-[[ $name =~ ^[a-z]([-a-z0-9]*[a-z0-9])?$ ]] || die "--name=$name: small letters, digits and -, from a letter on"
 [[ $topology =~ ^[0-9]+(x[0-9]+)+$ ]] || die "--topology=$topology: must read as 2x4 or 4x4x4"
 chips_of_topology=$((${topology//x/*}))
 ((chips_of_topology == hosts * chips)) || die "--topology=$topology has $chips_of_topology chips, --hosts=$hosts x --chips-per-host=$chips makes $((hosts * chips))"
@@ -80,15 +80,17 @@ need kubectl "https://kubernetes.io/docs/tasks/tools, then: gcloud container clu
 # A word as a string of JSON, which is one of YAML too.
 yaml() {
   local word=$1 backslash=\\ quote=\" newline=$'\n'
-  word=${word//$backslash/$backslash$backslash}
-  word=${word//$quote/$backslash$quote}
-  echo "\"${word//$newline/${backslash}n}\""
+  word=${word//"$backslash"/"$backslash$backslash"}
+  word=${word//"$quote"/"$backslash$quote"}
+  word=${word//"$newline"/"${backslash}n"}
+  echo "$quote$word$quote"
 }
 
 # Kubernetes replaces $(NAME) in arguments, and reads $$ as $: what the user wrote is meant as it stands.
 argument() {
-  local dollar=\$
-  yaml "${1//$dollar/$dollar$dollar}"
+  local word=$1 dollar=\$
+  word=${word//"$dollar"/"$dollar$dollar"}
+  yaml "$word"
 }
 
 # The service that JobSet makes for the pods bears the JobSet's name, pod 0 the name below: no pod needs to ask the cluster who is who.

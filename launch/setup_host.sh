@@ -40,7 +40,7 @@ apt_get() { sudo DEBIAN_FRONTEND=noninteractive apt-get -y -q -o DPkg::Lock::Tim
 if [[ $bucket ]]; then
   if ! command -v gcsfuse >/dev/null; then
     key=/usr/share/keyrings/cloud.google.asc
-    curl -fsSL https://packages.cloud.google.com/apt/doc/apt-key.gpg | sudo tee $key >/dev/null
+    curl -fsSL https://packages.cloud.google.com/apt/doc/apt-key.gpg | sudo tee "$key" >/dev/null
     echo "deb [signed-by=$key] https://packages.cloud.google.com/apt gcsfuse-$(lsb_release -cs) main" | sudo tee /etc/apt/sources.list.d/gcsfuse.list >/dev/null
     apt_get update
     apt_get install gcsfuse

@@ -75,7 +75,7 @@ for i in "${!hosts[@]}"; do
 done
 [[ ! $dry_run ]] || echo wait
 status=0
-for i in "${!processes[@]}"; do
+for ((i = 0; i < ${#processes[@]}; i++)); do
   wait "${processes[i]}" || {
     status=$?
     note "${hosts[i]} ended with status $status"
@@ -92,5 +92,5 @@ if [[ $fetch ]]; then
   run scp -q "${hosts[0]}:pmc_jax/results.tar" "${TMPDIR:-/tmp}/pmc_jax-$first.tar"
   run mkdir -p "$fetch"
   run tar -xf "${TMPDIR:-/tmp}/pmc_jax-$first.tar" -C "$fetch"
-  run rm "${TMPDIR:-/tmp}/pmc_jax-$first.tar"
+  run rm -f "${TMPDIR:-/tmp}/pmc_jax-$first.tar"
 fi

@@ -21,6 +21,7 @@ launch/tpu_vm.sh --name=NAME --zone=ZONE --type=TYPE (--bucket=BUCKET | --nfs=SE
   --hf-token=FILE   file with a Hugging Face token, for gated checkpoints; default: none
   --fetch=DIR       where to put the results (all but rounds/); default: runs/NAME-OF-WORKDIR; --fetch= for none
   --keep            do not delete the TPU at the end: it is billed until you do
+  --reuse           take a TPU of this name that is there already, and treat it as one's own: it too is deleted at the end
   --dry-run         print every command, run none
   --help            this text
 
@@ -34,7 +35,7 @@ goes on from the last finished round: after a failure, a preemption, a lost conn
 HELP
 }
 
-name='' zone='' type='' bucket='' nfs='' project='' runtime='' spot='' wait='' hf_token='' fetch=default keep=''
+name='' zone='' type='' bucket='' nfs='' project='' runtime='' spot='' wait='' hf_token='' fetch=default keep='' reuse=''
 while (($#)); do
   case $1 in
     --name=*) name=${1#*=} ;;
@@ -49,6 +50,7 @@ while (($#)); do
     --hf-token=*) hf_token=${1#*=} ;;
     --fetch=*) fetch=${1#*=} ;;
     --keep) keep=1 ;;
+    --reuse) reuse=1 ;;
     --dry-run) dry_run=1 ;;
     --help | -h) usage && exit ;;
     --) shift && break ;;
@@ -57,6 +59,7 @@ while (($#)); do
   shift
 done
 required name "$name"
+resource_name "$name"
 required zone "$zone"
 required type "$type"
 [[ $bucket || $nfs ]] || die "--bucket=NAME or --nfs=SERVER:/SHARE is missing: the workdir must outlive the TPU and be seen by all its hosts"
@@ -84,6 +87,18 @@ vm_state=("${tpus[@]}" tpu-vm describe "$name" "${where[@]}" '--format=value(sta
 on() { run "${tpus[@]}" tpu-vm ssh "$name" "${where[@]}" --worker="$1" --command="$2"; }
 copy() { run "${tpus[@]}" tpu-vm scp "$2" "$3" "${where[@]}" --worker="$1"; }
 
+# A list fails where the cloud cannot be asked, and is empty where there is none of this name: nothing that is not ours may be deleted below.
+found=''
+[[ $dry_run ]] || found=$("${tpus[@]}" queued-resources list "${where[@]}" --filter="name~/$name\$" '--format=value(state.state)')
+case $found in
+  FAILED | SUSPENDING | SUSPENDED)
+    note "$name was taken away ($found): queueing for another one"
+    run "${delete[@]}"
+    found=''
+    ;;
+  ?*) [[ $reuse ]] || die "$name is there already ($found): --reuse takes it, another --name leaves it alone, this deletes it: $(quoted "${delete[@]}")" ;;
+esac
+
 finish() {
   local status=$?
   if [[ $keep ]]; then
@@ -102,16 +117,6 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-found=''
-[[ $dry_run ]] || found=$("${queue_state[@]}" 2>/dev/null) || found=''
-case $found in
-  FAILED | SUSPENDING | SUSPENDED)
-    note "$name was taken away ($found): queueing for another one"
-    run "${delete[@]}"
-    found=''
-    ;;
-  ?*) note "$name is there already ($found): going on with it" ;;
-esac
 if [[ ! $found ]]; then
   run "${tpus[@]}" queued-resources create "$name" --node-id="$name" "${where[@]}" --accelerator-type="$type" --runtime-version="$runtime" \
     --scopes=https://www.googleapis.com/auth/cloud-platform ${spot:+--spot} ${wait:+--valid-until-duration="$wait"}
@@ -155,5 +160,5 @@ if [[ $fetch ]]; then
   copy 0 "$name:results.tar" "${TMPDIR:-/tmp}/pmc_jax-$name.tar"
   run mkdir -p "$fetch"
   run tar -xf "${TMPDIR:-/tmp}/pmc_jax-$name.tar" -C "$fetch"
-  run rm "${TMPDIR:-/tmp}/pmc_jax-$name.tar"
+  run rm -f "${TMPDIR:-/tmp}/pmc_jax-$name.tar"
 fi
