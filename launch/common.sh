@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# What the launch scripts share: sourced by them, not run. The bash 3.2 of macOS is enough for all of them, so that they start from a laptop.
+# What the launch scripts share: sourced by them, not run. They use nothing newer than the bash 3.2 of macOS, to start from any laptop.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 dry_run=

@@ -65,4 +65,4 @@ step=(srun --kill-on-bad-exit=1 --cpus-per-task="$cpus" env "JAX_LOCAL_DEVICE_ID
 
 run sbatch --job-name="$name" --dependency=singleton --nodes="$nodes" --ntasks-per-node=1 --gpus-per-node="$gpus" --cpus-per-task="$cpus" --output=%x-%j.log \
   "${flags[@]}" --wrap="$(quoted "${step[@]}")"
-[[ $dry_run ]] || note "state: squeue --me --name=$name   output: $name-JOBID.log   to stop it: scancel --me --name=$name"
+[[ $dry_run ]] || note "state: squeue --user=$(id -un) --name=$name   output: $name-JOBID.log   to stop it: scancel --user=$(id -un) --name=$name"
