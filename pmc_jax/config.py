@@ -66,6 +66,8 @@ SETTINGS = (
     Setting("train.epochs", 30, "passes over the forget questions", *AT_LEAST_1),
     Setting("train.batch_size", 16, "forget rows an update; as many retain rows come on top", *AT_LEAST_1),
     Setting("train.accumulate", 1, "micro-batches an update is split into, to save memory", *AT_LEAST_1),
+    Setting("train.optimizer", "adamw", "adafactor keeps next to no state beside the parameters", *one_of("adamw", "adafactor")),
+    Setting("train.moment_dtype", "", "AdamW's first moment; empty = model.dtype", *one_of("", "float32", "bfloat16")),
     Setting("train.learning_rate", 1e-5, "peak", *ABOVE_0),
     Setting("train.weight_decay", 0.01, "AdamW; not on biases and norms", *AT_LEAST_0),
     Setting("train.warmup_epochs", 1.0, "epochs until the peak rate; then linear to 0", *AT_LEAST_0),

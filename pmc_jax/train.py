@@ -26,6 +26,8 @@ def make_recipe(config: ConfigDict, num_rows: int) -> Recipe:
     steps = sum(-(-size // config.train.batch_size) for size in sizes)
     t = config.train
     return Recipe(
+        optimiser=t.optimizer,
+        moment_dtype=t.moment_dtype,
         learning_rate=t.learning_rate,
         weight_decay=t.weight_decay,
         warmup_steps=round(t.warmup_epochs * steps),

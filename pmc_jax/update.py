@@ -23,6 +23,7 @@ class TrainState(NamedTuple):
 class Recipe(NamedTuple):
     """What shapes an update beyond the batch; hashable, so that it is a static argument.
 
+    optimiser: "adamw" or "adafactor". moment_dtype: of AdamW's first moment (empty: the parameters' own).
     compute_dtype: parameters are cast to it for the forward and backward pass (empty: as they are); gradients come back in their own dtype.
     """
 
@@ -33,6 +34,8 @@ class Recipe(NamedTuple):
     grad_clip: float
     retain_weight: float
     compute_dtype: str
+    optimiser: str = "adamw"
+    moment_dtype: str = ""
 
 
 def decays(params: Any) -> Any:
@@ -55,19 +58,32 @@ def schedule(recipe: Recipe) -> optax.Schedule:
 
 @functools.lru_cache(maxsize=4)
 def optimiser(recipe: Recipe) -> optax.GradientTransformation:
-    """AdamW (b1 .9, b2 .999, eps 1e-8) after clipping by the global norm."""
+    """Clipping by the global norm, then AdamW (b1 .9, b2 .999, eps 1e-8), or Adafactor without its first moment and parameter scale.
+
+    Both have the same learning rate and decoupled weight decay. Adafactor (Shazeer and Stern, 2018) keeps a row and a column of second moments
+    instead of two numbers a parameter.
+    """
     clip = optax.clip_by_global_norm(recipe.grad_clip) if recipe.grad_clip else optax.identity()
-    return optax.chain(clip, optax.adamw(schedule(recipe), weight_decay=recipe.weight_decay, mask=decays))
+    if recipe.optimiser == "adamw":
+        scale = optax.scale_by_adam(mu_dtype=recipe.moment_dtype or None)
+    else:
+        scale = optax.chain(optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0))
+    return optax.chain(clip, scale, optax.add_decayed_weights(recipe.weight_decay, decays), optax.scale_by_learning_rate(schedule(recipe)))
 
 
 def create_state(params: Any, recipe: Recipe) -> TrainState:
-    """Optimiser state laid out like the parameters; counters on every device. The parameters are copied: an update donates its state."""
+    """Optimiser state laid out like the parameters; counters, and factors of moments, on every device.
+
+    The parameters are copied: an update donates its state.
+    """
     tx = optimiser(recipe)
-    mesh = parallel.mesh_of(params)
-    shapes = jax.eval_shape(tx.init, params)
-    like_params = jax.tree.map(lambda x: x.sharding, params)
-    shardings = optax.tree.map_params(tx, lambda _, s: s, shapes, like_params, transform_non_params=lambda _: parallel.replicated(mesh))
-    step = jax.device_put(jnp.int32(0), parallel.replicated(mesh))
+    everywhere = parallel.replicated(parallel.mesh_of(params))
+
+    def layout(moment, param):
+        return param.sharding if moment.shape == param.shape else everywhere
+
+    shardings = optax.tree.map_params(tx, layout, jax.eval_shape(tx.init, params), params, transform_non_params=lambda _: everywhere)
+    step = jax.device_put(jnp.int32(0), everywhere)
     return TrainState(jax.tree.map(jnp.copy, params), jax.jit(tx.init, out_shardings=shardings)(params), step)
 
 
