@@ -23,8 +23,7 @@ from pmc_jax.pretrained import Checkpoint
 from pmc_jax.prompts import training_row
 from pmc_jax.reward import Memory, keep_best, score, select, unsolved
 from pmc_jax.timing import Clock
-from pmc_jax.train import check_length, compile_update, even_batches, make_recipe, start_packing, train_on
-from pmc_jax.update import create_state
+from pmc_jax.train import check_length, compile_update, even_batches, start_packing, start_state, train_on, trained
 
 ORDER, RETAIN, SELECTION = 1, 2, 3  # first word of a numpy seed: these streams never meet
 
@@ -158,12 +157,14 @@ def unlearn(
         forget = Forget(texts, sampler.left_pad([generator.text.prompt(q) for q in texts], texts))
         retain_rows = [training_row(generator.text, r["question"], r["answer"], config.train.max_length, group=2) for r in retain]
         total = config.train.epochs * rounds_per_epoch(config, len(texts))
-        state, memory, packing, history = begin(checkpoint, config, generator, forget, retain_rows, references, rounds, clock)
-        compiled = compile_update(checkpoint.model, make_recipe(config, len(texts)), state, packing, config, retain_rows[0])
+        with clock.phase("load"):
+            recipe, state = start_state(checkpoint, config, len(texts))
+        state, memory, packing, history = begin(state, config, generator, forget, retain_rows, references, rounds, clock)
+        compiled = compile_update(checkpoint, recipe, state, packing, config, retain_rows[0])
         for number in range(len(history), total):
             start = time.perf_counter()
             epoch, which = round_questions(config, len(texts), number)
-            memory, seen = collapse_round(config, generator.at(state.params), forget, memory, number, which, clock)
+            memory, seen = collapse_round(config, generator.at(trained(checkpoint, recipe, state).params), forget, memory, number, which, clock)
             with clock.phase("compile"):
                 step = compiled.result()
             with clock.phase("update"):
@@ -172,7 +173,7 @@ def unlearn(
             history.append(summarise(config, number, epoch, memory, seen, updates) | {"seconds": time.perf_counter() - start})
             if on_evaluate and config.evaluate.every and (number + 1) % config.evaluate.every == 0 and number + 1 < total:
                 with clock.phase("evaluate"):
-                    on_evaluate(number, checkpoint.replace(params=state.params))
+                    on_evaluate(number, trained(checkpoint, recipe, state))
             with clock.phase("save"):
                 # Lines of a round that a kill left unsaved are dropped on resume; the other way round they would be lost.
                 if on_round:
@@ -180,13 +181,13 @@ def unlearn(
                 if rounds:
                     notes = {"memory": memory._asdict(), "history": history, "seconds": clock.seconds}
                     rounds.save(number, state, notes)
-    return checkpoint.replace(params=state.params), history
+    return trained(checkpoint, recipe, state), history
 
 
-def begin(checkpoint, config, generator: Generator, forget: Forget, retain_rows: list[Row], references, rounds: Rounds | None, clock: Clock):
+def begin(state, config, generator: Generator, forget: Forget, retain_rows: list[Row], references, rounds: Rounds | None, clock: Clock):
     """State, memory, packing and history before the next round: those of the last saved round, or fresh ones with the model's own answers."""
+    history: list[dict[str, Any]] = []
     with clock.phase("load"):
-        state, history = create_state(checkpoint.params, make_recipe(config, len(forget.texts))), []
         if rounds and rounds.latest() is not None:
             state, notes = rounds.restore(rounds.latest(), like=state)
             memory, history = Memory(**notes["memory"]), notes["history"]
@@ -195,7 +196,7 @@ def begin(checkpoint, config, generator: Generator, forget: Forget, retain_rows:
         if references is None:
             with clock.phase("sample"):
                 longest = config.evaluate.max_new_tokens  # whole answers, as the command line's, also when samples are kept short
-                greedy = generator._replace(warp=GREEDY, num_samples=1, max_new_tokens=longest, capacity=None).at(state.params)
+                greedy = generator._replace(warp=GREEDY, num_samples=1, max_new_tokens=longest, capacity=None)
                 references = [generator.text.read(samples[0]) for samples in greedy.tokens(forget.prompts)]
         lengths = [float(len(generator.text.answer(r))) for r in references]
         memory = Memory(list(references), [""] * len(lengths), [None] * len(lengths), lengths)

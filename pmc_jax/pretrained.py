@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from pmc_jax import parallel, weights
+from pmc_jax import lora, parallel, weights
 from pmc_jax.errors import UserError
 from pmc_jax.models import Decoder, Family, ModelConfig, find_family
 
@@ -23,6 +23,7 @@ class Checkpoint:
     """model: Linen module. params: nested dict of arrays. config: the model's shape. tokenizer: transformers' tokenizer.
 
     raw_config, generation_config: the JSON files as read. end_tokens: ids that end an answer. source: where it came from.
+    adapters: (Lora, adapters) that are merged into params, where such were trained.
     """
 
     model: Decoder
@@ -34,6 +35,7 @@ class Checkpoint:
     generation_config: dict[str, Any]
     end_tokens: tuple[int, ...]
     source: str
+    adapters: tuple[lora.Lora, Any] | None = None
 
     def replace(self, **changes) -> "Checkpoint":
         return dataclasses.replace(self, **changes)
@@ -121,6 +123,7 @@ def create(raw_config: dict[str, Any], tokenizer: Any, seed: int, dtype: str = "
 def export(checkpoint: Checkpoint, folder: str | Path) -> Path:
     """Write what transformers and vLLM load: safetensors, config, generation config, tokenizer and chat template. Returns the folder.
 
+    Trained adapters are merged into the weights, and also stand alone in adapter/, as PEFT loads them.
     The folder appears whole or not at all; an older export in its place is replaced.
     """
     folder = Path(folder)
@@ -136,6 +139,8 @@ def export(checkpoint: Checkpoint, folder: str | Path) -> Path:
     if checkpoint.generation_config:
         (partial / "generation_config.json").write_text(json.dumps(checkpoint.generation_config, indent=2) + "\n")
     checkpoint.tokenizer.save_pretrained(partial)
+    if checkpoint.adapters:
+        lora.save(partial / "adapter", *checkpoint.adapters, base=checkpoint.source)
     shutil.rmtree(folder, ignore_errors=True)
     partial.rename(folder)
     return folder

@@ -22,8 +22,7 @@ from pmc_jax.progress import clock_time, track
 from pmc_jax.report import page
 from pmc_jax.timing import Clock
 from pmc_jax.tokenizer import train_tokenizer
-from pmc_jax.train import make_recipe
-from pmc_jax.update import create_state
+from pmc_jax.train import start_state, trained
 from pmc_jax.workdir import Workdir, data_hash, read_json, read_lines, versions, write_json, write_lines
 
 console, stderr = Console(), Console(stderr=True)
@@ -223,11 +222,11 @@ def run_export(workdir: str, output: str, number: int | None) -> Path:
         raise UserError(f"--workdir={workdir}: no saved round{'' if number is None else f' {number}'}; saved: {kept or 'none'}")
     rows = questions.load_forget(config.data) if unlearning else finetune_rows(config)
     checkpoint = load_checkpoint(config) if unlearning else start_checkpoint(config, rows)
-    recipe = make_recipe(config, len(rows))
+    recipe, state = start_state(checkpoint, config, len(rows))
     number = kept[-1] if number is None else number
-    state, _ = rounds.restore(number, like=create_state(checkpoint.params, recipe))
+    state, _ = rounds.restore(number, like=state)
     rounds.close()
-    folder = pretrained.export(checkpoint.replace(params=state.params), output)
+    folder = pretrained.export(trained(checkpoint, recipe, state), output)
     console.print(f"exported round {number} to {folder}")
     return folder
 

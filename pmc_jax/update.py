@@ -8,12 +8,13 @@ import jax.numpy as jnp
 import optax
 
 from pmc_jax import losses, parallel
+from pmc_jax.lora import Lora, merge
 from pmc_jax.models import Decoder
 from pmc_jax.packing import Batch
 
 
 class TrainState(NamedTuple):
-    """Parameters, optimiser state and the number of updates done."""
+    """What is trained (the parameters, or the adapters of them), optimiser state and the number of updates done."""
 
     params: Any
     opt_state: Any
@@ -25,6 +26,7 @@ class Recipe(NamedTuple):
 
     optimiser: "adamw" or "adafactor". moment_dtype: of AdamW's first moment (empty: the parameters' own).
     compute_dtype: parameters are cast to it for the forward and backward pass (empty: as they are); gradients come back in their own dtype.
+    lora: which adapters are trained instead of the parameters.
     """
 
     learning_rate: float
@@ -36,6 +38,7 @@ class Recipe(NamedTuple):
     compute_dtype: str
     optimiser: str = "adamw"
     moment_dtype: str = ""
+    lora: Lora | None = None
 
 
 def decays(params: Any) -> Any:
@@ -88,13 +91,15 @@ def create_state(params: Any, recipe: Recipe) -> TrainState:
 
 
 @functools.partial(jax.jit, static_argnames=("model", "recipe"), donate_argnames=("state",))
-def update(model: Decoder, recipe: Recipe, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+def update(model: Decoder, recipe: Recipe, state: TrainState, batch: Batch, base: Any = None) -> tuple[TrainState, dict[str, jax.Array]]:
     """One optimiser step on a batch. Micro-batches are summed: their number changes memory, not the result.
 
+    base: the parameters that adapters are added to, where adapters are trained.
     Returns the new state and scalars: forget_loss, retain_loss (means over labels of the whole batch), loss, grad_norm.
     """
 
     def loss_of(params, index):
+        params = merge(model, recipe.lora, base, params) if recipe.lora else params
         cast = jax.tree.map(lambda x: x.astype(recipe.compute_dtype or x.dtype), params)
         values_SA = losses.batch_losses(model, cast, batch, index)
         groups_2 = losses.group_losses(values_SA, batch.group_MSA[index], batch.counts_2)

@@ -31,8 +31,8 @@ class Weight(NamedTuple):
     """One parameter: its name in the checkpoint and how the axes go over."""
 
     name: str
-    source_axes: list[str]  # groups of letters, as ["NH", "D"]
-    axes: list[str]  # letters, as ["D", "N", "H"]
+    source_axes: tuple[str, ...]  # groups of letters, as ("NH", "D")
+    axes: tuple[str, ...]  # letters, as ("D", "N", "H")
 
     def source_shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
         return tuple(int(np.prod([sizes[a] for a in group])) for group in self.source_axes)
@@ -77,7 +77,7 @@ def weight_map(family: Family, model: Decoder) -> dict[str, Weight]:
     paths = traverse_util.flatten_dict(abstract_params(model), sep="/")
     found = {}
     for name, path, spec in family.weights:
-        source, target = (side.split() for side in spec.split("->"))
+        source, target = (tuple(side.split()) for side in spec.split("->"))
         for i in range(model.config.num_layers if "{}" in name else 1):
             if path.format(i) in paths:
                 found[path.format(i)] = Weight(name.format(i), source, target)
