@@ -200,13 +200,13 @@ def decode_rows(model: Decoder, params: Any, state: State, most: int, sizes: lis
     rows_B = np.arange(len(answers_BC))  # which original row each current row is; -1 for filling
     sharding = parallel.rows(parallel.mesh_of(params))
     while True:
-        done_B, step = np.asarray(state.done_B), int(state.step)
+        done_B, step = parallel.gather((state.done_B, state.step))
         alive = np.flatnonzero(~done_B)
         finished = len(alive) == 0 or step >= most
         size = len(done_B) if finished else min(len(done_B), fit(len(alive), sizes))
         if finished or size < len(done_B):
             real = rows_B >= 0
-            answers_BC[rows_B[real], : state.answers_BC.shape[1]] = np.asarray(state.answers_BC)[real]
+            answers_BC[rows_B[real], : state.answers_BC.shape[1]] = parallel.gather(state.answers_BC)[real]
         if finished:
             return answers_BC
         if size < len(done_B):

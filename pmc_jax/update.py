@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from pmc_jax import losses, parallel
@@ -67,7 +68,7 @@ def create_state(params: Any, recipe: Recipe) -> TrainState:
     shapes = jax.eval_shape(tx.init, params)
     like_params = jax.tree.map(lambda x: x.sharding, params)
     shardings = optax.tree.map_params(tx, lambda _, s: s, shapes, like_params, transform_non_params=lambda _: parallel.replicated(mesh))
-    step = jax.device_put(jnp.int32(0), parallel.replicated(mesh))
+    step = parallel.put(np.int32(0), parallel.replicated(mesh))
     return TrainState(jax.tree.map(jnp.copy, params), jax.jit(tx.init, out_shardings=shardings)(params), step)
 
 

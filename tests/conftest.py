@@ -59,6 +59,7 @@ PHI = dict(
     rope_theta=10000.0,
     tie_word_embeddings=False,
 )
+OWN_FLAGS = ("config", "workdir", "output", "round", "log", "retain_log", "coordinator", "num_processes", "process_id", "peer_timeout")
 SMALL = {
     "data.forget": "forget20",
     "data.retain": "retain80",
@@ -193,7 +194,7 @@ def cli(monkeypatch, capsys):
 
     def call(*arguments) -> Said:
         monkeypatch.setattr(sys, "argv", ["pmc-jax", *map(str, arguments)])
-        for name in [n for n in flags.FLAGS if n in ("config", "workdir", "output", "round", "log", "retain_log") or n.startswith("config.")]:
+        for name in [n for n in flags.FLAGS if n in OWN_FLAGS or n.startswith("config.")]:
             delattr(flags.FLAGS, name)
         sys.modules.pop("pmc_jax.main", None)
         main = importlib.import_module("pmc_jax.main")
