@@ -9,6 +9,7 @@ JAX is imported inside the functions: a report is read and written without it.
 import contextlib
 import json
 import os
+import platform
 import subprocess
 import sys
 import time
@@ -27,47 +28,49 @@ AGAIN = "the same command on every host goes on from the last finished round"
 def cluster() -> bool:
     """Whether a scheduler started this process as one of several: SLURM, a Kubernetes Job or JobSet, Cloud TPU.
 
-    JAX finds out the rest by itself, but on its own it also waits for partners in a shell of one process inside a larger allocation.
+    JAX finds out the rest by itself, but asked in a shell of one process inside a larger SLURM allocation it would wait for partners.
     """
+    import jax  # noqa: F401  leaves a mark where it finds TPU chips
+
     slurm = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
     kubernetes = {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= os.environ.keys()
-    tpu = "tpu" in os.environ.get("JAX_PLATFORMS", "tpu") and os.environ.get("TPU_ML_PLATFORM") == "JAX"  # set by JAX where it finds TPU chips
+    tpu = "tpu" in os.environ.get("JAX_PLATFORMS", "tpu") and os.environ.get("TPU_ML_PLATFORM") == "JAX"
     return slurm or kubernetes or tpu
 
 
-def start(coordinator: str | None, num_processes: int | None, process_id: int | None, timeout: int) -> bool:
-    """Join the run's other processes; False where there are none. Called before any device is touched.
-
-    coordinator: "host:port" of the first process. All of the first three or none, which then come from the scheduler. timeout: seconds after which a
-    process that is not heard of counts as dead. Raises UserError for flags that do not go together and when the others are not found.
-    """
-    import jax
-
+def several(coordinator: str | None, num_processes: int | None, process_id: int | None) -> bool:
+    """Whether there are other processes to join: all three flags are given, or none and a scheduler is there. UserError for flags that do not go
+    together."""
     flags = {"--coordinator": coordinator, "--num_processes": num_processes, "--process_id": process_id}
     missing = [name for name, value in flags.items() if value is None]
-    if 0 < len(missing) < len(flags):
+    if len(missing) == len(flags):
+        return cluster()
+    if missing:
         raise UserError(
             f"{' and '.join(missing)} missing: --coordinator=HOST:PORT, --num_processes and --process_id are given together or not at all"
         )
-    if missing and not cluster():
-        return False
-    if not missing and not (num_processes >= 1 and 0 <= process_id < num_processes):
-        raise UserError(f"--process_id={process_id}: must be 0 to {num_processes - 1} with --num_processes={num_processes}")
-    if not missing and not coordinator.rpartition(":")[2].isdigit():
+    if not coordinator.rpartition(":")[2].isdigit():
         raise UserError(f"--coordinator={coordinator}: must be HOST:PORT of the process with --process_id=0")
+    if not 0 <= process_id < num_processes:
+        raise UserError(f"--process_id={process_id}: must be 0 to {num_processes - 1} with --num_processes={num_processes}")
+    return True
+
+
+def start(coordinator: str | None, num_processes: int | None, process_id: int | None, timeout: int) -> None:
+    """Connect to the other processes, before any device is touched. timeout: seconds after which one that is not heard of counts as dead."""
+    import jax
+
     # Left on, it catches SIGTERM and waits for the program to ask; every round is saved anyway.
     jax.config.update("jax_enable_preemption_service", False)
     times = dict(initialization_timeout=3 * timeout, heartbeat_timeout_seconds=timeout, shutdown_timeout_seconds=timeout)
-    method = None if missing else "deactivate"
+    method = "deactivate" if coordinator else None
     try:
         jax.distributed.initialize(coordinator, num_processes, process_id, cluster_detection_method=method, **times)
-    except ValueError:  # JAX's word for an accelerator without a scheduler around it
-        if missing:
-            return False
-        raise
+    except ValueError as error:
+        if "coordinator_address" not in str(error):  # JAX's word for TPU chips without a scheduler around them: a run of one process
+            raise
     except RuntimeError as error:
         raise UserError(f"the other processes of the run were not found: {_first_line(error)}") from None
-    return True
 
 
 def is_first() -> bool:
@@ -118,23 +121,25 @@ def spread(work: Callable[[Any], Any], items: list[Any]) -> list[Any]:
 
 @contextlib.contextmanager
 def joined(coordinator: str | None, num_processes: int | None, process_id: int | None, timeout: int) -> Iterator[None]:
-    """The run of one process among others (or alone). Only the first one's stdout is seen; when one fails, all end."""
-    if not start(coordinator, num_processes, process_id, timeout):
+    """The run of one process among others (or alone). Only the first one's stdout is seen; when one fails, all end.
+
+    coordinator: "host:port" of the first process. All of the first three or none, which then come from the scheduler. timeout: see `start`.
+    """
+    if not several(coordinator, num_processes, process_id):
         yield
         return
-    import jax
-
-    name = f"process {jax.process_index()} of {jax.process_count()}"
     # JAX ends a process whose partners are gone from outside of Python, with a stack trace. This gives it a last line that says what to do.
-    words = f"pmc-jax: {name} was ended: it was killed, or another process of the run is gone; {AGAIN}"
+    whose = f"this process (pid {os.getpid()} on {platform.node()})"
+    words = f"pmc-jax: {whose} was ended: it was killed, or another process of the run is gone or never came; {AGAIN}"
     witness = subprocess.Popen(["sh", "-c", 'read -r ended || echo "$0" >&2', words], stdin=subprocess.PIPE, start_new_session=True)
     try:
+        start(coordinator, num_processes, process_id, timeout)
         with open(os.devnull, "w") as nowhere, contextlib.nullcontext() if is_first() else contextlib.redirect_stdout(nowhere):
             yield
             exchange(b"done")  # the first process may write for longer than the others wait for it at the end
         witness.communicate(b"ended\n")
     except BaseException as error:
-        code = _say_why(error, name)
+        code = _say_why(error)
         witness.communicate(b"ended\n")
         if is_first():
             time.sleep(LAST_WORDS)  # all hang on its connection: those that met the same error are to say so
@@ -145,7 +150,7 @@ def _first_line(error: BaseException) -> str:
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
-def _say_why(error: BaseException, name: str) -> int:
+def _say_why(error: BaseException) -> int:
     """One line on stderr, after the traceback of what should not happen. Returns the exit code."""
     import jax
 
@@ -158,5 +163,6 @@ def _say_why(error: BaseException, name: str) -> int:
         why = f"a computation broke off, as it does when another process is gone ({_first_line(error)}); {AGAIN}"
     else:
         traceback.print_exception(error)
-    print(f"pmc-jax: {name}: {why}", file=sys.stderr, flush=True)
+    name = f"process {jax.process_index()} of {jax.process_count()}: " if jax.distributed.is_initialized() else ""
+    print(f"pmc-jax: {name}{why}", file=sys.stderr, flush=True)
     return code
