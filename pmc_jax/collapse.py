@@ -12,7 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from pmc_jax import config as settings
-from pmc_jax import parallel, questions, sampler
+from pmc_jax import hosts, parallel, questions, sampler
 from pmc_jax.checkpoint import Rounds
 from pmc_jax.contest import contest
 from pmc_jax.draw import GREEDY, Warp
@@ -79,9 +79,14 @@ def collapse_round(config, generator: Generator, forget: Forget, memory: Memory,
         stored = [memory.scores[q] if config.pmc.keep_best else None for q in todo]
         losers = contest(references, stored, generator.num_samples, generator.text, config.pmc.min_words) if drops_losers(config) else None
         tokens = generator.tokens(sampler.Prompts(*(x[todo] for x in forget.prompts)), round_index=number, losers=losers)
-        answers = [[generator.text.read(t) for t in samples] for samples in tokens]
     with clock.phase("score"):
-        scores_QS = score(references, answers, config.pmc.reward, config.pmc.min_words)
+
+        def read_and_score(question: int) -> tuple[list[str], list[float]]:
+            answers = [generator.text.read(t) for t in tokens[question]]
+            return answers, score([references[question]], [answers], config.pmc.reward, config.pmc.min_words)[0].tolist()
+
+        answers, scores = zip(*hosts.spread(read_and_score, list(range(len(todo)))))
+        scores_QS = np.array(scores)
         seeds = [[SELECTION, config.seed, number, int(forget.prompts.keys_Q[q])] for q in todo]
         chosen = select(scores_QS, config.pmc.selection, config.pmc.selection_temperature, seeds)
     picks = [samples[c] for samples, c in zip(answers, chosen)]

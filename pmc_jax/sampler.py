@@ -214,8 +214,8 @@ def decode_rows(
     rows_B = np.where(numbers_B < len(rows), rows.start + numbers_B, -1)  # -1: nobody's any more
     sharding = parallel.rows(parallel.mesh_of(params))
     while True:
-        step, done_B, answers_BC = int(state.step), np.asarray(state.done_B), np.asarray(state.answers_BC)
-        seen = {int(rows_B[b]): Seen(answers_BC[b, :step].tolist(), bool(done_B[b]) or step >= most) for b in np.flatnonzero(rows_B >= 0)}
+        step, done_B, answers_BC = parallel.gather((state.step, state.done_B, state.answers_BC))
+        seen = {int(rows_B[b]): Seen(answers_BC[b, :step].tolist(), bool(done_B[b] or step >= most)) for b in np.flatnonzero(rows_B >= 0)}
         lost = losers(seen) if losers else set()
         closed = {row for row, of_row in seen.items() if of_row.done} | lost
         answers |= {row: cut(seen[row].tokens, how["end_tokens"]) for row in closed}

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from pmc_jax import losses, parallel
@@ -86,7 +87,7 @@ def create_state(params: Any, recipe: Recipe) -> TrainState:
         return param.sharding if moment.shape == param.shape else everywhere
 
     shardings = optax.tree.map_params(tx, layout, jax.eval_shape(tx.init, params), params, transform_non_params=lambda _: everywhere)
-    step = jax.device_put(jnp.int32(0), everywhere)
+    step = parallel.put(np.int32(0), everywhere)
     return TrainState(jax.tree.map(jnp.copy, params), jax.jit(tx.init, out_shardings=shardings)(params), step)
 
 
