@@ -18,6 +18,14 @@ flags.DEFINE_string(
 flags.DEFINE_string("log", None, "evaluate: an official TOFU log (JSON) whose aggregates are recomputed and printed; needs no model and no workdir.")
 flags.DEFINE_string("retain_log", None, "evaluate: the log of a model that never saw the forget set, for forget quality and privacy leak.")
 flags.DEFINE_integer("round", None, "export: which saved round; the last one when not given.")
+flags.DEFINE_string("topology", None, "plan: the TPU slice to plan for, as v5e:2x4, v5p:2x4x4, 2*v5e:4x4.")
+flags.DEFINE_integer("slices", 1, "plan: how many such slices.")
+flags.DEFINE_bool("json", False, "plan: print JSON instead of tables.")
+flags.DEFINE_enum("compile", "depths", ["none", "depths", "whole"], "plan: two shallow models, extrapolated; every layer; or estimates alone.")
+flags.DEFINE_integer("questions", 400, "plan: questions to forget.")
+flags.DEFINE_integer("prefix_tokens", 36, "plan: tokens that all prompts begin with.")
+flags.DEFINE_integer("prompt_tokens", 64, "plan: tokens of a prompt on average, the shared ones included.")
+flags.DEFINE_integer("answer_tokens", 45, "plan: tokens of a sampled answer on average.")
 
 VERBS = {
     "unlearn": "make a checkpoint forget questions by partial model collapse",
@@ -25,6 +33,7 @@ VERBS = {
     "evaluate": "unlearn quality, utility and TOFU's metrics of a checkpoint; or of an official log: evaluate --log=FILE [--retain_log=FILE]",
     "export": "write a saved round of a run as a Hugging Face checkpoint",
     "report": "report.html of one run, or of several side by side: pmc-jax report WORKDIR [WORKDIR ...] [--output=FILE]",
+    "plan": "what a run takes on a TPU slice: memory, time, mesh; compiled here, no TPU needed: plan --config.model.path=... --topology=v5e:2x4 [--json]",
     "demo": "a small model learns fictitious authors and forgets a tenth of them; no network, minutes",
 }
 EXAMPLE = "pmc-jax unlearn --config=configs/tofu.py --config.model.path=FOLDER_OR_HUB_ID --workdir=runs/first"
@@ -75,10 +84,26 @@ def run_report(workdirs: list[str]) -> None:
     print(f"report: {page.write(workdirs, FLAGS.output)}")
 
 
+def run_plan() -> None:
+    """Print what a run would take; needs no workdir, no weights, and no TPU."""
+    import json
+
+    from pmc_jax.plan import run, show, topology
+    from pmc_jax.plan.abstract import Assumed
+
+    where = topology.parse_topology(FLAGS.topology, FLAGS.slices)
+    assumed = Assumed(FLAGS.questions, FLAGS.prefix_tokens, FLAGS.prompt_tokens, FLAGS.answer_tokens)
+    found = run.plan(FLAGS.config, where, assumed, FLAGS.compile)
+    print(json.dumps(found, indent=1)) if FLAGS.json else show.show(found)
+
+
 def run(verb: str, workdirs: list[str]) -> None:
     """Do what the verb says with the parsed flags."""
     if verb == "report":
         run_report(workdirs)
+        return
+    if verb == "plan":
+        run_plan()
         return
     if verb == "evaluate" and FLAGS.log:
         from pmc_jax.evaluate.run import recompute_log

@@ -8,6 +8,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from pmc_jax.errors import UserError
@@ -16,13 +17,20 @@ TENSOR_PARALLEL = {"N": "model", "K": "model", "F": "model", "V": "model"}
 LAYOUTS = {"train": TENSOR_PARALLEL | {"D": "data"}, "decode": TENSOR_PARALLEL}
 
 
-def make_mesh(data: int = -1, model: int = 1) -> Mesh:
-    """A (data, model) mesh over all devices; -1 = as many as are left."""
-    devices = jax.device_count()
-    data = devices // model if data == -1 else data
-    if data * model != devices:
-        raise UserError(f"mesh {data} x {model} (data x model) needs {data * model} devices, {devices} are here")
-    return jax.make_mesh((data, model), ("data", "model"), axis_types=(AxisType.Auto, AxisType.Auto))
+def make_mesh(data: int = -1, model: int = 1, devices: list[Any] | None = None, slices: int = 1) -> Mesh:
+    """A (data, model) mesh over all devices, or those given; -1 = as many as are left. Of several slices only `data` goes from one to the next."""
+    devices = jax.devices() if devices is None else devices
+    count = len(devices)
+    data = count // model if data == -1 else data
+    if data * model != count:
+        raise UserError(f"mesh {data} x {model} (data x model) needs {data * model} devices, {count} are here")
+    if data % slices:
+        raise UserError(f"mesh.data={data}: must be a multiple of the {slices} slices")
+    if slices > 1:
+        grid = mesh_utils.create_hybrid_device_mesh((data // slices, model), (slices, 1), devices, allow_split_physical_axes=True)
+    else:
+        grid = mesh_utils.create_device_mesh((data, model), devices, allow_split_physical_axes=True)
+    return Mesh(grid, ("data", "model"), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
 def param_spec(axes: str, sizes: dict[str, int], mesh: Mesh, layout: str) -> PartitionSpec:

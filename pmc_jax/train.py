@@ -13,7 +13,7 @@ from pmc_jax.errors import UserError
 from pmc_jax.models import Decoder
 from pmc_jax.models.config import Rope
 from pmc_jax.packing import Batch, Packing, Row, common_prefix, pack, plan_packing
-from pmc_jax.update import Recipe, TrainState, put_batch, update
+from pmc_jax.update import Recipe, TrainState, on_mesh, put_batch, update
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 DRAWN_BATCHES = 40  # typical batches that the packing is planned on
@@ -74,6 +74,7 @@ def start_packing(config: ConfigDict, forget: list[Row], retain: list[Row], long
 def compile_update(model: Decoder, recipe: Recipe, state: TrainState, packing: Packing, config: ConfigDict, row: Row) -> Future:
     """The update step, (state, batch) -> (state, metrics), compiled in a thread while the first answers are sampled. row: any example."""
     mesh = parallel.mesh_of(state.params)
+    model = on_mesh(model, mesh)
     batch = put_batch(pack([row], packing, mesh.shape["data"], config.train.accumulate), mesh)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), (state, batch))
 
