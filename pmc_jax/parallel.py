@@ -52,6 +52,11 @@ def rows(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
+def cache(mesh: Mesh) -> NamedSharding:
+    """Keys and values, rows x heads x ..: rows over `data`, heads over `model`."""
+    return NamedSharding(mesh, PartitionSpec("data", "model"))
+
+
 def replicated(mesh: Mesh) -> NamedSharding:
     """The same on every device."""
     return NamedSharding(mesh, PartitionSpec())

@@ -8,7 +8,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from pmc_jax import sampler, train, update
+from pmc_jax import parallel, sampler, train, update
 from pmc_jax.draw import Warp
 from pmc_jax.plan import abstract, hlo
 from pmc_jax.plan.abstract import Assumed
@@ -83,7 +83,7 @@ def lower_prefill(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: 
     plan = abstract.sampling(config, mesh, assumed, width)
     params = abstract.params(shape, mesh, "decode", config.model.compute_dtype or config.model.dtype)
     how = dict(warp=Warp(s.temperature, s.top_k, s.top_p), end_tokens=END_TOKENS, num_samples=s.num_samples)
-    sizes = dict(first_slots=min(sampler.FIRST_SLOTS, s.max_new_tokens), shards=mesh.shape["data"], parts=plan.parts)
+    sizes = dict(first_slots=min(sampler.FIRST_SLOTS, s.max_new_tokens), shards=mesh.shape["data"], parts=plan.parts, cache_at=parallel.cache(mesh))
     return sampler.prefill.lower(shape.model, params, *abstract.prompts(mesh, plan.questions, width), 0, 0, **how, **sizes)
 
 
