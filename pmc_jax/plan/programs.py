@@ -119,8 +119,7 @@ def compile_programs(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assume
 
 def compile_round(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, whole: bool, wanted: tuple[str, ...]) -> dict[str, Measured]:
     """The programs of the whole model: compiled as they are, or, for deep models, at two depths."""
-    layers = raw["num_hidden_layers"]
-    if whole or layers <= DEPTHS[1]:
+    if whole:
         return compile_programs(raw, config, mesh, assumed, None, wanted)
     few, more = (compile_programs(raw, config, mesh, assumed, depth, wanted) for depth in DEPTHS)
-    return {name: deeper(few[name], more[name], DEPTHS, layers) for name in few}
+    return {name: deeper(few[name], more[name], DEPTHS, raw["num_hidden_layers"]) for name in few}

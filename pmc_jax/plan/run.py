@@ -47,6 +47,12 @@ def roofline(m: Measured, where: Topology) -> dict[str, float]:
     return parts | {"bound": max(parts.values())}
 
 
+def weight_gathers(shape: Shape, mesh: Any, m: Measured) -> int:
+    """All-gathers of a program whose result is a weight matrix, whole or one device's share of it along `model`."""
+    sizes = {x.size // parts for x in jax.tree.leaves(weights.abstract_params(shape.model)) if x.ndim > 1 for parts in (1, mesh.shape["model"])}
+    return round(sum(n for c, n in m.collectives.items() if c.kind == "all-gather" and c.elements in sizes))
+
+
 def largest(shape: Shape, config: ConfigDict, mesh: Any, where: Topology, assumed: Assumed, used: dict[str, float]) -> dict[str, int]:
     """The largest train.batch_size (in the micro-batches set) and sample.max_rows that fit: what is used now, and a slope from the memory model."""
     packing = abstract.batch(config, mesh, assumed)[0]
@@ -119,17 +125,20 @@ def plan(config: ConfigDict, where: Topology, assumed: Assumed, compiling: str =
         found["seconds"] = {"sample": guess.sample_seconds, "update": guess.round_seconds - guess.sample_seconds, "round": guess.round_seconds}
         return found | {"largest": largest(shape, config, mesh, where, assumed, used)}
     try:
-        compiled = programs.compile_round(raw, config, mesh, assumed, compiling == "whole", ("update", "decode"))
+        whole = compiling == "whole" or shape.model.config.num_layers <= programs.DEPTHS[1]
+        compiled = programs.compile_round(raw, config, mesh, assumed, whole, ("update", "decode"))
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise UserError(f"{config.model.path} on {where}, mesh {dict(mesh.shape)}: the compiler finds no room: {str(error).splitlines()[0][:300]}") from None
+    found["compiled"] = "whole" if whole else compiling
     found["memory"] = memory(compiled, stays, where.chip)
     found["seconds"] = round_seconds(shape, config, mesh, where, assumed, compiled)
     found["largest"] = largest(shape, config, mesh, where, assumed, found["memory"]["used"])
     found["programs"] = {
         name: {k: v for k, v in m._asdict().items() if k != "collectives"}
-        | {"roofline": roofline(m, where), "collectives": [c._asdict() | {"count": n} for c, n in m.collectives.items()]}
+        | {"roofline": roofline(m, where), "weight_gathers": weight_gathers(shape, mesh, m)}
+        | {"collectives": [c._asdict() | {"count": n} for c, n in m.collectives.items()]}
         for name, m in compiled.items()
     }
     return found | {"plan_seconds": time.perf_counter() - start}

@@ -1,5 +1,6 @@
 """A plan as tables for the terminal."""
 
+import sys
 from typing import Any
 
 from rich.console import Console
@@ -50,8 +51,8 @@ def programs(found: dict[str, Any]) -> Table:
     for name, p in found["programs"].items():
         r = p["roofline"]
         times = [seconds(p["optimal_seconds"]), *(seconds(r[k]) for k in ("products", "memory", "collectives", "bound"))]
-        rows.append([name, f"{p['flops'] / 1e9:.0f}", f"{p['bytes'] / 1e9:.2f}", *times, f"{p['float32_products']:.0f}", f"{p['compile_seconds']:.0f} s"])
-    headings = ["program", "GFLOP", "GB", "XLA's optimum", "products", "memory", "collectives", "bound", "float32 products", "compiled in"]
+        rows.append([name, f"{p['flops'] / 1e9:.0f}", f"{p['bytes'] / 1e9:.2f}", *times, f"{p['float32_products']:.0f}", str(p["weight_gathers"]), f"{p['compile_seconds']:.0f} s"])
+    headings = ["program", "GFLOP", "GB", "XLA's optimum", "products", "memory", "collectives", "bound", "float32 products", "weights gathered", "compiled in"]
     return table("programs, a chip (update: a micro-batch; prefill: a reading; decode: a step)", headings, rows)
 
 
@@ -66,7 +67,7 @@ def collectives(found: dict[str, Any]) -> Table:
 
 def show(found: dict[str, Any]) -> None:
     """Print the plan."""
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 160)
     a, s, m = found["assumed"], found["seconds"], found["memory"]
     how = {"none": "not compiled: estimated", "depths": "compiled at two depths, extrapolated to all layers", "whole": "compiled whole"}
     console.print(f"{found['model']} ({found['parameters'] / 1e9:.2f}B) on {found['topology']}, {found['chips']} chips; {how[found['compiled']]}")
