@@ -1,7 +1,10 @@
 """The programs of a round, lowered from abstract values, compiled for a topology and measured."""
 
+import sys
+import tempfile
 import time
 from collections import Counter
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
@@ -42,11 +45,16 @@ class Measured(NamedTuple):
 
 
 def measure(lowered: jax.stages.Lowered) -> tuple[Measured, jax.stages.Compiled]:
-    """Compile, and read off what XLA says about the result. Raises JaxRuntimeError when it does not fit the chip's memory."""
+    """Compile, and read off what XLA says about the result. Raises JaxRuntimeError when it does not fit the chip's memory.
+
+    The program's text is what the compiler dumps: `as_text` fails on some programs with asynchronous collectives.
+    """
     start = time.perf_counter()
-    compiled = lowered.compile()
+    with tempfile.TemporaryDirectory() as folder:
+        compiled = lowered.compile(compiler_options={"xla_dump_to": folder, "xla_dump_hlo_as_text": True})
+        text = next(Path(folder).glob("*.after_codegen.txt")).read_text(encoding="utf-8")
     seconds = time.perf_counter() - start
-    memory, cost, text = compiled.memory_analysis(), compiled.cost_analysis(), compiled.as_text()
+    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
     # XLA takes a second off for each of these calls, which it has no cost for.
     optimal = cost["optimal_seconds"] + text.count('custom_call_target="ConcatBitcast"')
     sizes = memory.argument_size_in_bytes, memory.output_size_in_bytes, memory.alias_size_in_bytes, memory.temp_size_in_bytes
@@ -105,21 +113,25 @@ def prompt_width(assumed: Assumed) -> int:
     return -(-longest // sampler.PROMPT_MULTIPLE) * sampler.PROMPT_MULTIPLE
 
 
-def compile_programs(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, layers: int | None, wanted: tuple[str, ...]) -> dict[str, Measured]:
-    """The wanted ones of update, prefill and decode, at one depth (None = the model's own)."""
+def compile_programs(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, layers: int | None) -> dict[str, Measured]:
+    """Update, prefill and decode at one depth (None = the model's own); says on stderr how long each took to compile."""
     found = {}
-    if "update" in wanted:
-        found["update"], _ = measure(lower_update(raw, config, mesh, assumed, layers))
-    if "decode" in wanted:
-        prefill = lower_prefill(raw, config, mesh, assumed, layers)
-        found["prefill"], compiled = measure(prefill)
-        found["decode"], _ = measure(lower_decode(raw, config, mesh, layers, prefill, compiled))
+
+    def measured(name: str, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+        found[name], compiled = measure(lowered)
+        print(f"{name}, {layers or 'all'} layers: compiled in {found[name].compile_seconds:.0f} s", file=sys.stderr)
+        return compiled
+
+    measured("update", lower_update(raw, config, mesh, assumed, layers))
+    prefill = lower_prefill(raw, config, mesh, assumed, layers)
+    compiled = measured("prefill", prefill)
+    measured("decode", lower_decode(raw, config, mesh, layers, prefill, compiled))
     return found
 
 
-def compile_round(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, whole: bool, wanted: tuple[str, ...]) -> dict[str, Measured]:
+def compile_round(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, whole: bool) -> dict[str, Measured]:
     """The programs of the whole model: compiled as they are, or, for deep models, at two depths."""
     if whole:
-        return compile_programs(raw, config, mesh, assumed, None, wanted)
-    few, more = (compile_programs(raw, config, mesh, assumed, depth, wanted) for depth in DEPTHS)
+        return compile_programs(raw, config, mesh, assumed, None)
+    few, more = (compile_programs(raw, config, mesh, assumed, depth) for depth in DEPTHS)
     return {name: deeper(few[name], more[name], DEPTHS, raw["num_hidden_layers"]) for name in few}

@@ -126,7 +126,7 @@ def plan(config: ConfigDict, where: Topology, assumed: Assumed, compiling: str =
         return found | {"largest": largest(shape, config, mesh, where, assumed, used)}
     try:
         whole = compiling == "whole" or shape.model.config.num_layers <= programs.DEPTHS[1]
-        compiled = programs.compile_round(raw, config, mesh, assumed, whole, ("update", "decode"))
+        compiled = programs.compile_round(raw, config, mesh, assumed, whole)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise

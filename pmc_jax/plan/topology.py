@@ -80,6 +80,7 @@ def devices(topology: Topology) -> list[Any]:
         raise UserError("plan needs the TPU compiler: pip install 'pmc-jax[plan]' (the libtpu package; no TPU is needed)")
     os.environ.update({k: v for k, v in SURROUNDINGS.items() if k not in os.environ})
     jax.config.update("jax_platforms", "cpu")  # small host arrays go nowhere else
+    jax.config.update("jax_enable_compilation_cache", False)  # a program from the cache would leave no text
     from jax.experimental import topologies
 
     bounds = (*(min(2, n) for n in topology.shape[:2]), 1)
