@@ -34,13 +34,21 @@ GREEDY = Warp(temperature=0.0)
 PLAIN_TOP_K = 2**14  # up to this vocabulary one stage is quicker
 
 
+def group_size(vocab: int, k: int) -> int:
+    """About sqrt(V / k), so that both stages sort little. A divisor of V where one is near: then a vocabulary that lies on several devices falls into
+    groups that each lie on one, and its logits are never gathered."""
+    best = max(1, int((vocab / k) ** 0.5))
+    near = [g for g in range(max(1, best // 2), 2 * best + 1) if vocab % g == 0]
+    return min(near, key=lambda g: abs(g - best)) if near else best
+
+
 def top_k(logits_BV: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
     """The exact k largest logits and their ids, [B, k], largest first.
 
     Two stages: the k largest lie in the k groups with the largest maxima, so only k * group entries are sorted instead of V.
     """
     B, V = logits_BV.shape
-    group = max(1, int((V / k) ** 0.5))
+    group = group_size(V, k)
     groups = -(-V // group)
     if groups <= k or V < PLAIN_TOP_K:
         return jax.lax.top_k(logits_BV, min(k, V))

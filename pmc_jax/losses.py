@@ -1,10 +1,12 @@
 """The training objective: collapse + retain_weight * retain, over packed rows. Pure functions of parameters and a batch."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import PartitionSpec
 
 from pmc_jax.models import Decoder, Shared
 from pmc_jax.packing import Batch
@@ -29,27 +31,43 @@ def label_hidden(model: Decoder, params: Any, batch: Batch, index: Any) -> jax.A
     return jnp.take_along_axis(hidden_RTD.reshape(S, -1, hidden_RTD.shape[-1]), at_SA[:, :, None], axis=1)
 
 
-def over_labels(model: Decoder, params: Any, f: Callable, hidden_SAD: jax.Array, labels_SA: jax.Array) -> Any:
-    """f(logits_CV, labels_C) of all labels, [S, A] each. Chunked with recomputation: for a large vocabulary, A x V logits never exist at once."""
+def over_shard(model: Decoder, params: Any, f: Callable, hidden_AD: jax.Array, labels_A: jax.Array) -> Any:
+    """f(logits_CV, labels_C) of one shard's labels. Chunked with recomputation: for a large vocabulary, A x V logits never exist at once."""
 
     def of_chunk(hidden_CD, labels_C):
         return f(model.apply({"params": params}, hidden_CD, method="unembed"), labels_C)
 
-    def of_shard(hidden_AD, labels_A):
-        A, V = labels_A.shape[0], model.config.vocab_size
-        chunk = max(1, LOGITS_AT_ONCE // V)
-        if A <= chunk:
-            return of_chunk(hidden_AD, labels_A)
-        chunks = -(-A // chunk)
-        filled = chunks * chunk - A
-        hidden_NCD = jnp.pad(hidden_AD, ((0, filled), (0, 0))).reshape(chunks, chunk, -1)
-        labels_NC = jnp.pad(labels_A, (0, filled)).reshape(chunks, chunk)
-        found = jax.lax.map(jax.checkpoint(lambda x: of_chunk(*x)), (hidden_NCD, labels_NC))
-        return jax.tree.map(lambda x: x.reshape(-1)[:A], found)
+    A, V = labels_A.shape[0], model.config.vocab_size
+    chunk = max(1, LOGITS_AT_ONCE // V)
+    if A <= chunk:
+        return of_chunk(hidden_AD, labels_A)
+    chunks = -(-A // chunk)
+    filled = chunks * chunk - A
+    hidden_NCD = jnp.pad(hidden_AD, ((0, filled), (0, 0))).reshape(chunks, chunk, -1)
+    labels_NC = jnp.pad(labels_A, (0, filled)).reshape(chunks, chunk)
+    found = jax.lax.map(jax.checkpoint(lambda x: of_chunk(*x)), (hidden_NCD, labels_NC))
+    return jax.tree.map(lambda x: x.reshape(-1)[:A], found)
 
-    if labels_SA.shape[0] == 1:
-        return jax.tree.map(lambda x: x[None], of_shard(hidden_SAD[0], labels_SA[0]))
-    return jax.vmap(of_shard)(hidden_SAD, labels_SA)
+
+def over_labels(model: Decoder, params: Any, f: Callable, hidden_SAD: jax.Array, labels_SA: jax.Array) -> Any:
+    """f(logits_CV, labels_C) of all labels, [S, A] each, shard by shard.
+
+    Where the model's activations are laid out over a mesh, so is this: the head is gathered once and its gradient summed over the shards once, in place
+    of every shard's logits, or the whole gradient, going round in each chunk.
+    """
+    head = {name: x for name, x in params.items() if not isinstance(x, dict)}  # embedding, head and its bias: all that `unembed` reads
+
+    def of_shards(head, hidden_SAD, labels_SA):
+        of_shard = functools.partial(over_shard, model, head, f)
+        if labels_SA.shape[0] == 1:
+            return jax.tree.map(lambda x: x[None], of_shard(hidden_SAD[0], labels_SA[0]))
+        return jax.vmap(of_shard)(hidden_SAD, labels_SA)
+
+    if model.activations is None:
+        return of_shards(head, hidden_SAD, labels_SA)
+    here, rows = PartitionSpec(), PartitionSpec("data")
+    mesh = model.activations.mesh
+    return jax.shard_map(of_shards, mesh=mesh, in_specs=(here, rows, rows), out_specs=rows, axis_names={"data"})(head, hidden_SAD, labels_SA)
 
 
 def cross_entropy(logits_CV: jax.Array, labels_C: jax.Array) -> jax.Array:

@@ -25,6 +25,14 @@ flags.DEFINE_string(
 flags.DEFINE_integer("num_processes", None, "With --coordinator: how many processes the run has, one a host.")
 flags.DEFINE_integer("process_id", None, "With --coordinator: which of them this one is, 0 to num_processes - 1.")
 flags.DEFINE_integer("peer_timeout", 100, "Seconds after which a process that is not heard of ends the run.", lower_bound=1)
+flags.DEFINE_string("topology", None, "plan: the TPU slice to plan for, as v5e:2x4, v5p:2x4x4, 2*v5e:4x4.")
+flags.DEFINE_integer("slices", 1, "plan: how many such slices.")
+flags.DEFINE_bool("json", False, "plan: print JSON instead of tables.")
+flags.DEFINE_enum("compile", "depths", ["none", "depths", "whole"], "plan: two shallow models, extrapolated; every layer; or estimates alone.")
+flags.DEFINE_integer("questions", 400, "plan: questions to forget.")
+flags.DEFINE_integer("prefix_tokens", 36, "plan: tokens that all prompts begin with.")
+flags.DEFINE_integer("prompt_tokens", 64, "plan: tokens of a prompt on average, the shared ones included.")
+flags.DEFINE_integer("answer_tokens", 45, "plan: tokens of a sampled answer on average.")
 
 VERBS = {
     "unlearn": "make a checkpoint forget questions by partial model collapse",
@@ -32,6 +40,7 @@ VERBS = {
     "evaluate": "unlearn quality, utility and TOFU's metrics of a checkpoint; or of an official log: evaluate --log=FILE [--retain_log=FILE]",
     "export": "write a saved round of a run as a Hugging Face checkpoint",
     "report": "report.html of one run, or of several side by side: pmc-jax report WORKDIR [WORKDIR ...] [--output=FILE]",
+    "plan": "what a run takes on a TPU slice: memory, time, mesh; compiled here, no TPU needed: plan --config.model.path=... --topology=v5e:2x4 [--json]",
     "demo": "a small model learns fictitious authors and forgets a tenth of them; no network, minutes",
 }
 EXAMPLE = "pmc-jax unlearn --config=configs/tofu.py --config.model.path=FOLDER_OR_HUB_ID --workdir=runs/first"
@@ -86,10 +95,26 @@ def run_report(workdirs: list[str]) -> None:
     print(f"report: {page.write(workdirs, FLAGS.output)}")
 
 
+def run_plan() -> None:
+    """Print what a run would take; needs no workdir, no weights, and no TPU."""
+    import json
+
+    from pmc_jax.plan import run, show, topology
+    from pmc_jax.plan.abstract import Assumed
+
+    where = topology.parse_topology(FLAGS.topology, FLAGS.slices)
+    assumed = Assumed(FLAGS.questions, FLAGS.prefix_tokens, FLAGS.prompt_tokens, FLAGS.answer_tokens)
+    found = run.plan(FLAGS.config, where, assumed, FLAGS.compile)
+    print(json.dumps(found, indent=1)) if FLAGS.json else show.show(found)
+
+
 def run(verb: str, workdirs: list[str]) -> None:
     """Do what the verb says with the parsed flags."""
     if verb == "report":
         run_report(workdirs)
+        return
+    if verb == "plan":
+        run_plan()
         return
     if verb == "evaluate" and FLAGS.log:
         from pmc_jax.evaluate.run import recompute_log

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from pmc_jax.errors import UserError
@@ -21,12 +22,23 @@ LAYOUTS = {"train": TENSOR_PARALLEL | {"D": "data"}, "decode": TENSOR_PARALLEL}
 NAMES = {"N": "attention heads", "K": "key/value heads", "F": "MLP width", "V": "vocabulary"}
 
 
-def make_mesh(data: int = -1, model: int = 1) -> Mesh:
-    """A (data, model) mesh over all devices, those of the other processes included; -1 = as many as are left."""
-    devices = jax.device_count()
-    if devices % model or data not in (-1, devices // model):
-        raise UserError(f"mesh.data={data}, mesh.model={model}: data x model must be the number of devices, which is {devices}")
-    return jax.make_mesh((devices // model, model), ("data", "model"), axis_types=(AxisType.Auto, AxisType.Auto))
+def make_mesh(data: int = -1, model: int = 1, devices: list[Any] | None = None, slices: int = 1) -> Mesh:
+    """A (data, model) mesh over all devices, those of the other processes included, or over those given; -1 = as many as are left.
+
+    Of several slices only `data` goes from one to the next.
+    """
+    devices = jax.devices() if devices is None else devices
+    count = len(devices)
+    if count % model or data not in (-1, count // model):
+        raise UserError(f"mesh.data={data}, mesh.model={model}: data x model must be the number of devices, which is {count}")
+    data = count // model
+    if data % slices:
+        raise UserError(f"mesh.data={data}: must be a multiple of the {slices} slices")
+    if slices > 1:
+        grid = mesh_utils.create_hybrid_device_mesh((data // slices, model), (slices, 1), devices, allow_split_physical_axes=True)
+    else:
+        grid = mesh_utils.create_device_mesh((data, model), devices, allow_split_physical_axes=True)
+    return Mesh(grid, ("data", "model"), axis_types=(AxisType.Auto, AxisType.Auto))
 
 
 def check_mesh(mesh: Mesh, sizes: dict[str, int]) -> None:
@@ -56,6 +68,11 @@ def param_spec(axes: str, sizes: dict[str, int], mesh: Mesh, layout: str) -> Par
 def rows(mesh: Mesh) -> NamedSharding:
     """Leading axis over `data`, the rest replicated."""
     return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def cache(mesh: Mesh) -> NamedSharding:
+    """Keys and values, rows x heads x ..: rows over `data`, heads over `model`."""
+    return NamedSharding(mesh, PartitionSpec("data", "model"))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:

@@ -120,13 +120,21 @@ def read_prompts(model: Decoder, params: Any, prompts: Prompts, alive_Q: jax.Arr
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), whole)
 
 
-@functools.partial(jax.jit, static_argnames=("model", "warp", "num_samples", "first_slots", "shards", "parts", "end_tokens"))
-def prefill(model, params, prompts: Prompts, alive_Q, seed, round_index, *, warp, num_samples, first_slots, shards, parts, end_tokens) -> State:
-    """Read each prompt once and draw the first token of its n rows. Rows of questions not alive are done from the start."""
+@functools.partial(jax.jit, static_argnames=("model", "warp", "num_samples", "first_slots", "shards", "parts", "end_tokens", "cache_at"))
+def prefill(
+    model, params, prompts: Prompts, alive_Q, seed, round_index, *, warp, num_samples, first_slots, shards, parts, end_tokens, cache_at=None
+) -> State:
+    """Read each prompt once and draw the first token of its n rows. Rows of questions not alive are done from the start.
+
+    cache_at: where keys and values lie. Empty slots come from nowhere, so that the compiler would give each device all heads of them.
+    """
     logits_QV, prefix = read_prompts(model, params, prompts, alive_Q, shards, parts)
     keys_B = sample_keys(seed, round_index, prompts.keys_Q, num_samples)
     first_B = draw(jnp.repeat(logits_QV, num_samples, axis=0), jax.vmap(jax.random.fold_in, (0, None))(keys_B, 0), warp)
     B = first_B.shape[0]
+    own = slots([(jnp.zeros((B, *k.shape[1:3], 0), k.dtype), jnp.zeros((B, v.shape[1], 0, v.shape[3]), v.dtype)) for k, v in prefix], first_slots)
+    if cache_at is not None:
+        prefix, own = jax.lax.with_sharding_constraint((prefix, own), cache_at)
     return State(
         answers_BC=jnp.zeros((B, first_slots), jnp.int32).at[:, 0].set(first_B),
         step=jnp.int32(1),
@@ -134,7 +142,7 @@ def prefill(model, params, prompts: Prompts, alive_Q, seed, round_index, *, warp
         keys_B=keys_B,
         mask_GP=prompts.mask_QP,
         prefix=prefix,
-        own=slots([(jnp.zeros((B, *k.shape[1:3], 0), k.dtype), jnp.zeros((B, v.shape[1], 0, v.shape[3]), v.dtype)) for k, v in prefix], first_slots),
+        own=own,
     )
 
 
@@ -278,7 +286,7 @@ def sample_tokens(
         padded = Prompts(*(np.concatenate([x, np.repeat(x[:1], size - count, axis=0)]) for x in part))
         inputs = parallel.put((padded, np.arange(size) < count), parallel.rows(mesh))
         how = dict(warp=warp, end_tokens=end_tokens)
-        shape = dict(num_samples=num_samples, first_slots=min(FIRST_SLOTS, max_new_tokens), shards=shards, parts=parts)
+        shape = dict(num_samples=num_samples, first_slots=min(FIRST_SLOTS, max_new_tokens), shards=shards, parts=parts, cache_at=parallel.cache(mesh))
         state = prefill(model, params, *inputs, seed, round_index, **shape, **how)
         rows = range(start * num_samples, (start + count) * num_samples)
         found = decode_rows(model, params, state, rows, max_new_tokens, row_sizes, losers, **how)

@@ -14,7 +14,7 @@ from pmc_jax.errors import UserError
 from pmc_jax.models.config import Rope
 from pmc_jax.packing import Batch, Packing, Row, common_prefix, pack, plan_packing
 from pmc_jax.pretrained import Checkpoint
-from pmc_jax.update import Recipe, TrainState, create_state, put_batch, update
+from pmc_jax.update import Recipe, TrainState, create_state, on_mesh, put_batch, update
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 DRAWN_BATCHES = 40  # typical batches that the packing is planned on
@@ -59,7 +59,8 @@ def trained(checkpoint: Checkpoint, recipe: Recipe, state: TrainState) -> Checkp
 
 def make_step(checkpoint: Checkpoint, recipe: Recipe) -> Step:
     """The update step, compiled at its first call."""
-    return functools.partial(update, checkpoint.model, recipe, base=checkpoint.params if recipe.lora else None)
+    model = on_mesh(checkpoint.model, parallel.mesh_of(checkpoint.params))
+    return functools.partial(update, model, recipe, base=checkpoint.params if recipe.lora else None)
 
 
 def check_length(config: ConfigDict, rope: Rope) -> None:
@@ -100,13 +101,13 @@ def start_packing(config: ConfigDict, forget: list[Row], retain: list[Row], long
 def compile_update(checkpoint: Checkpoint, recipe: Recipe, state: TrainState, packing: Packing, config: ConfigDict, row: Row) -> Future:
     """The update step, compiled in a thread while the first answers are sampled. row: any example."""
     any_shape = make_step(checkpoint, recipe)
-    base = any_shape.keywords["base"]
+    model, base = any_shape.args[0], any_shape.keywords["base"]
     mesh = parallel.mesh_of(state.params)
     batch = put_batch(pack([row], packing, mesh.shape["data"], config.train.accumulate), mesh)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), (state, batch, base))
 
     def build() -> Step:
-        compiled = update.lower(checkpoint.model, recipe, *shapes).compile()
+        compiled = update.lower(model, recipe, *shapes).compile()
 
         def step(state: TrainState, batch: Batch):
             if batch.tokens_MRT.shape == shapes[1].tokens_MRT.shape:

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pmc_jax import losses, parallel
 from pmc_jax.lora import Lora, merge
@@ -75,10 +76,10 @@ def optimiser(recipe: Recipe) -> optax.GradientTransformation:
     return optax.chain(clip, scale, optax.add_decayed_weights(recipe.weight_decay, decays), optax.scale_by_learning_rate(schedule(recipe)))
 
 
-def create_state(params: Any, recipe: Recipe) -> TrainState:
-    """Optimiser state laid out like the parameters; counters, and factors of moments, on every device.
+def abstract_state(params: Any, recipe: Recipe) -> TrainState:
+    """Shapes and shardings of a state: the optimiser's laid out like the parameters, counters and factors of moments on every device.
 
-    The parameters are copied: an update donates its state.
+    params: arrays, or shapes as well.
     """
     tx = optimiser(recipe)
     everywhere = parallel.replicated(parallel.mesh_of(params))
@@ -86,9 +87,20 @@ def create_state(params: Any, recipe: Recipe) -> TrainState:
     def layout(moment, param):
         return param.sharding if moment.shape == param.shape else everywhere
 
-    shardings = optax.tree.map_params(tx, layout, jax.eval_shape(tx.init, params), params, transform_non_params=lambda _: everywhere)
-    step = parallel.put(np.int32(0), everywhere)
-    return TrainState(jax.tree.map(jnp.copy, params), jax.jit(tx.init, out_shardings=shardings)(params), step)
+    shapes = jax.eval_shape(tx.init, params)
+    shardings = optax.tree.map_params(tx, layout, shapes, params, transform_non_params=lambda _: everywhere)
+    found = (
+        TrainState(params, shapes, jax.ShapeDtypeStruct((), jnp.int32)),
+        TrainState(jax.tree.map(lambda x: x.sharding, params), shardings, everywhere),
+    )
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), *found)
+
+
+def create_state(params: Any, recipe: Recipe) -> TrainState:
+    """A state before its first update. The parameters are copied: an update donates its state."""
+    like = jax.tree.map(lambda x: x.sharding, abstract_state(params, recipe))
+    opt_state = jax.jit(optimiser(recipe).init, out_shardings=like.opt_state)(params)
+    return TrainState(jax.tree.map(jnp.copy, params), opt_state, parallel.put(np.int32(0), like.step))
 
 
 @functools.partial(jax.jit, static_argnames=("model", "recipe"), donate_argnames=("state",))
@@ -115,8 +127,17 @@ def update(model: Decoder, recipe: Recipe, state: TrainState, batch: Batch, base
     return TrainState(optax.apply_updates(state.params, updates), opt_state, state.step + 1), metrics
 
 
-def put_batch(batch: Batch, mesh: Any) -> Batch:
-    """Host arrays -> global arrays: rows and shards over `data`, scalars and counts everywhere."""
-    by_rows = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec(None, "data"))
-    everywhere = parallel.replicated(mesh)
-    return Batch(*(parallel.put(x, everywhere if x.ndim < 2 else by_rows) for x in batch))
+def batch_shardings(batch: Batch, mesh: Mesh) -> Batch:
+    """Rows and shards over `data`, scalars and counts everywhere."""
+    by_rows = NamedSharding(mesh, PartitionSpec(None, "data"))
+    return Batch(*(parallel.replicated(mesh) if x.ndim < 2 else by_rows for x in batch))
+
+
+def put_batch(batch: Batch, mesh: Mesh) -> Batch:
+    """Host arrays -> global arrays."""
+    return Batch(*map(parallel.put, batch, batch_shardings(batch, mesh)))
+
+
+def on_mesh(model: Decoder, mesh: Mesh) -> Decoder:
+    """The model as it is trained on a mesh: hidden states stay with the device that has their row. One device has nothing to lay out."""
+    return model.clone(activations=parallel.rows(mesh)) if mesh.size > 1 else model

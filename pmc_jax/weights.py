@@ -4,6 +4,7 @@ A table row is (checkpoint name, parameter path, "checkpoint axes -> our axes"),
 flattened and output first. Everything else, shapes, slices, sharding, follows from these letters.
 """
 
+import functools
 import json
 import os
 import re
@@ -62,8 +63,9 @@ class Weight(NamedTuple):
         return np.ascontiguousarray(tensor)
 
 
+@functools.lru_cache(maxsize=8)
 def abstract_params(model: Decoder) -> dict[str, Any]:
-    """The parameter tree's shapes, nothing computed."""
+    """The parameter tree's shapes, nothing computed. Traced once a model: for a deep one that takes seconds."""
     one = jnp.zeros((1, 1), jnp.int32)
 
     def init():

@@ -194,7 +194,8 @@ def cli(monkeypatch, capsys):
 
     def call(*arguments) -> Said:
         monkeypatch.setattr(sys, "argv", ["pmc-jax", *map(str, arguments)])
-        for name in [n for n in flags.FLAGS if n in OWN_FLAGS or n.startswith("config.")]:
+        ours = {f.name for module, found in flags.FLAGS.flags_by_module_dict().items() if module == "pmc_jax.main" for f in found}
+        for name in [n for n in flags.FLAGS if n in ours or n.startswith("config.")]:
             delattr(flags.FLAGS, name)
         sys.modules.pop("pmc_jax.main", None)
         main = importlib.import_module("pmc_jax.main")

@@ -12,6 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 
 from pmc_jax.models.config import ModelConfig, Rope
 
@@ -192,10 +193,13 @@ class Decoder(nn.Module):
     """Embedding, `num_layers` blocks, final norm; `unembed` gives the logits. A family fills in `block` and `final_norm`.
 
     remat: recompute each block in the backward pass instead of keeping its activations.
+    activations: sharding of the hidden states between blocks, None = the compiler's choice. Training sets it: with weights sharded over `data` the
+    compiler would rather gather the rows of all devices than a layer's weights, and every device would work on every row.
     """
 
     config: ModelConfig
     remat: bool = False
+    activations: NamedSharding | None = None
 
     block = None  # nn.Module class: (config)(x_BTD, tables, mask_BTS, cache, where) -> (x_BTD, own keys and values)
     final_norm = None  # nn.Module class: (eps)(x) -> x
@@ -221,13 +225,18 @@ class Decoder(nn.Module):
         """
         # The barrier keeps XLA from computing every angle's cosine and sine anew in each layer and head.
         tables = jax.lax.optimization_barrier(rope_tables(self.config.rope, positions_BT))
-        x_BTD = self.embed[tokens_BT]
+        x_BTD = self.pinned(self.embed[tokens_BT])
         kept = []
         for i, layer in enumerate(self.layers):
             with jax.named_scope(f"layer_{i}"):
                 x_BTD, own = layer(x_BTD, tables, mask_BTS, None if cache is None else cache[i], where)
+            x_BTD = self.pinned(x_BTD)
             kept.append(own)
         return self.norm(x_BTD), kept
+
+    def pinned(self, x_BTD: jax.Array) -> jax.Array:
+        """The same hidden states, laid out as `activations` says."""
+        return x_BTD if self.activations is None else jax.lax.with_sharding_constraint(x_BTD, self.activations)
 
     def unembed(self, hidden: jax.Array) -> jax.Array:
         """Logits [..., V] in float32 of final hidden states [..., D]."""

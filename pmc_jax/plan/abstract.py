@@ -1,0 +1,129 @@
+"""The values that the programs are compiled for, by shape and sharding only: parameters, optimiser state, a typical batch, prompts."""
+
+import functools
+import json
+from importlib import resources
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from pmc_jax import packing, parallel, pretrained, sampler, train, update, weights
+from pmc_jax.errors import UserError
+from pmc_jax.models import Decoder, Family, find_family
+from pmc_jax.packing import Row
+
+
+class Assumed(NamedTuple):
+    """What no setting says. questions: to forget. prefix: tokens that all prompts share. prompt: tokens of a whole prompt. answer: mean tokens.
+
+    Prompts differ by a quarter, answers are lognormal with a standard deviation of 0.44 of their mean (TOFU's: mean 45, deviation 20).
+    """
+
+    questions: int
+    prefix: int
+    prompt: int
+    answer: int
+
+    def lengths(self, most: int, count: int) -> np.ndarray:
+        """Lengths of `count` answers, 2 to `most` tokens; the same on every call."""
+        spread = np.log1p(0.44**2)
+        drawn = np.random.default_rng(0).lognormal(np.log(self.answer) - spread / 2, spread**0.5, count)
+        return np.clip(drawn.round(), 2, most).astype(int)
+
+    def rows(self, longest: int, group: int) -> list[Row]:
+        """Training rows, one a question, of at most `longest` tokens."""
+        own = np.random.default_rng(group).integers(-(self.prompt // 4), self.prompt // 4 + 1, self.questions)
+        starts = np.maximum(self.prompt + own, self.prefix + 1)
+        lengths = self.lengths(longest, self.questions)
+        return [Row(([1] * self.prefix + [2 + i % 2] * (s + n))[: min(s + n, longest)], min(int(s), longest - 1), group) for i, (s, n) in enumerate(zip(starts, lengths))]
+
+
+def read_shape(path: str) -> dict[str, Any]:
+    """The config.json of a local folder, of a model whose shape is part of the project, or of a hub id; weights are not looked at."""
+    if not path:
+        raise UserError(f"model.path is missing: a folder with a config.json, a hub id, or one of {', '.join(shipped())}")
+    if Path(path).is_dir():
+        return pretrained.read_json(Path(path) / "config.json")
+    name = path.split("/")[-1].lower()
+    for known, file in shipped().items():
+        if name in (known.lower(), f"{known.lower()}-instruct"):
+            return json.loads(file.read_text(encoding="utf-8"))
+    if path.startswith((".", "/", "~")) or path.count("/") != 1:
+        raise UserError(f"model.path={path!r}: no such folder, not a hub id (owner/name), and not one of {', '.join(shipped())}")
+    import huggingface_hub
+
+    try:
+        return pretrained.read_json(Path(huggingface_hub.hf_hub_download(path, "config.json")))
+    except Exception as error:  # the hub client raises many kinds; each means that the file could not be had
+        raise UserError(f"model.path={path!r}: the hub did not give its config.json: {str(error).strip().splitlines()[0]}") from None
+
+
+def shipped() -> dict[str, Any]:
+    """{name: config.json} of the models whose shapes are part of the project."""
+    return {file.name.removesuffix(".json"): file for file in resources.files(__package__).joinpath("shapes").iterdir()}
+
+
+class Shape(NamedTuple):
+    """A model without weights."""
+
+    family: Family
+    model: Decoder
+
+
+def make_shape(raw: dict[str, Any], remat: bool, layers: int | None = None) -> Shape:
+    """The model of a config.json, with another number of layers where one is given."""
+    family = find_family(raw)
+    return Shape(family, family.module(family.read_config(raw | ({"num_hidden_layers": layers} if layers else {})), remat=remat))
+
+
+@functools.lru_cache
+def params(shape: Shape, mesh: Mesh, layout: str, dtype: str) -> Any:
+    """Abstract parameters. UserError where the mesh's model axis does not divide the model's heads."""
+    shardings = weights.layout_shardings(shape.family, shape.model, mesh, layout)
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, dtype, sharding=s), weights.abstract_params(shape.model), shardings)
+
+
+def batch(config: ConfigDict, mesh: Mesh, assumed: Assumed) -> tuple[packing.Packing, packing.Batch]:
+    """The packing that a run would choose for rows of the assumed lengths, and its abstract batch."""
+    forget, retain = (assumed.rows(config.train.max_length, group) for group in (1, 2))
+    together = min(config.pmc.questions_per_round or assumed.questions, assumed.questions)
+    chosen = train.start_packing(config, forget, retain, config.train.max_length, mesh, together)
+    one = packing.pack(forget[:1], chosen, mesh.shape["data"], config.train.accumulate)
+    return chosen, jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), one, update.batch_shardings(one, mesh))
+
+
+class Sampling(NamedTuple):
+    """How the questions of a round are decoded: batches of `questions` prompts (filling included), `parts` readings each, every one in `rows` rows."""
+
+    batches: int
+    questions: int
+    parts: int
+    rows: int
+
+
+def sampling(config: ConfigDict, mesh: Mesh, assumed: Assumed, width: int) -> Sampling:
+    """As `sampler.sample_tokens` cuts a round's questions into batches. width: of the padded prompts."""
+    shards, n = mesh.shape["data"], config.sample.num_samples
+    questions = min(config.pmc.questions_per_round or assumed.questions, assumed.questions)
+    batches = -(-questions // max(1, config.sample.max_rows * shards // n))
+    per_batch = -(-questions // batches)
+    parts = -(-per_batch * width // (shards * sampler.READ_AT_ONCE))
+    size = -(-per_batch // (shards * parts)) * shards * parts
+    return Sampling(batches, size, parts, size * n)
+
+
+def prompts(mesh: Mesh, count: int, width: int) -> tuple[sampler.Prompts, Any]:
+    """Abstract prompts and which of them are alive."""
+    shapes = sampler.Prompts(((count, width), jnp.int32), ((count, width), bool), ((count,), jnp.uint32)), ((count,), bool)
+    make = lambda x: jax.ShapeDtypeStruct(*x, sharding=parallel.rows(mesh))  # noqa: E731
+    return sampler.Prompts(*map(make, shapes[0])), make(shapes[1])
+
+
+def bytes_of(tree: Any) -> int:
+    """Bytes a device holds of an abstract tree."""
+    return sum(int(np.prod(x.sharding.shard_shape(x.shape))) * x.dtype.itemsize for x in jax.tree.leaves(tree))

@@ -1,0 +1,144 @@
+"""Memory and time without a compiler: what meshes are compared by, and by how much the compiled figures grow with the batch.
+
+Bytes of parameters, optimiser and cache are exact (they follow from the shardings). Activations and times are a model of the program: its matrix
+products, the weights and caches it reads, the collectives it must have.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from pmc_jax import losses, sampler, train, update, weights
+from pmc_jax.plan import abstract
+from pmc_jax.plan.abstract import Assumed, Shape
+from pmc_jax.plan.programs import prompt_width
+from pmc_jax.plan.topology import Topology
+
+HOP = 5e-6  # seconds that a small collective takes at least
+
+
+class Held(NamedTuple):
+    """Bytes on a chip between the programs. params, optimiser: of the training state. start: the parameters the run began with, which it keeps.
+
+    sampling: the parameters laid out for decoding. cache: keys and values, of prompts and answers, of the rows decoded at once.
+    """
+
+    params: int
+    optimiser: int
+    start: int
+    sampling: int
+    cache: int
+
+
+class Estimate(NamedTuple):
+    """One mesh. update_bytes, sample_bytes: held and temporary, on a chip. Seconds of one update, of one round's sampling, of a whole round."""
+
+    update_bytes: float
+    sample_bytes: float
+    update_seconds: float
+    sample_seconds: float
+    round_seconds: float
+
+    @property
+    def peak(self) -> float:
+        return max(self.update_bytes, self.sample_bytes)
+
+
+def held(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Held:
+    """What stays on a chip, exactly."""
+    params = abstract.params(shape, mesh, "train", config.model.dtype)
+    state = update.abstract_state(params, train.make_recipe(config, assumed.questions))
+    dtype = config.model.compute_dtype or config.model.dtype
+    same = mesh.shape["data"] == 1 and dtype == config.model.dtype  # then decoding reads the training parameters
+    c, plan, s = shape.model.config, abstract.sampling(config, mesh, assumed, prompt_width(assumed)), config.sample
+    slots = plan.questions * prompt_width(assumed) + plan.rows * s.max_new_tokens
+    itemsize = 2 if dtype == "bfloat16" else 4
+    cache = 2 * c.num_layers * c.num_kv_heads * c.head_dim * slots * itemsize // mesh.size
+    sampling = 0 if same else abstract.bytes_of(abstract.params(shape, mesh, "decode", dtype))
+    size = abstract.bytes_of(params)
+    return Held(size, abstract.bytes_of(state.opt_state), size, sampling, cache)
+
+
+def multiplied(shape: Shape) -> tuple[int, int]:
+    """Parameters that every position is multiplied with: those of the layers, and those of the head."""
+    tree = weights.abstract_params(shape.model)
+    layers = sum(x.size for name, part in tree.items() if name.startswith("layer_") for x in jax.tree.leaves(part))
+    return layers, shape.model.config.vocab_size * shape.model.config.width
+
+
+def update_temporary(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any) -> tuple[float, float]:
+    """(bytes that do not depend on the batch, bytes per packed row of a shard): gradients and two layers' gathered weights; activations.
+
+    With remat a layer keeps its input; without, about what its products read and write. The logits of one chunk exist twice, in float32.
+    """
+    c, tensor = shape.model.config, mesh.shape["model"]
+    itemsize = 2 if (config.model.compute_dtype or config.model.dtype) == "bfloat16" else 4
+    layers, head = multiplied(shape)
+    params = abstract.bytes_of(abstract.params(shape, mesh, "train", config.model.dtype))
+    gathered = 2 * (head + 2 * layers / c.num_layers) * itemsize / tensor
+    logits = 2 * 4 * min(losses.LOGITS_AT_ONCE, packing.labels * c.vocab_size) / tensor
+    inside = packing.length * (6 * c.width + (2 * c.num_heads + 4 * c.num_kv_heads) * c.head_dim / tensor + 6 * c.mlp_width / tensor) * itemsize
+    scores = 3 * 4 * c.num_heads / tensor * packing.length * (packing.length + packing.prefix)
+    kept = packing.length * c.width * itemsize if config.train.remat else inside + scores
+    return params + gathered + logits, c.num_layers * kept + inside + scores
+
+
+def update_time(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any, topology: Topology) -> float:
+    """Seconds of one update: products or memory, whichever is longer, and what must be sent between chips, one after the other."""
+    c, chip, tensor, data = shape.model.config, topology.chip, mesh.shape["model"], mesh.shape["data"]
+    layers, head = multiplied(shape)
+    itemsize = 2 if (config.model.compute_dtype or config.model.dtype) == "bfloat16" else 4
+    positions = packing.rows * packing.length
+    flops = ((8 if config.train.remat else 6) * layers * positions + 8 * head * packing.labels) / tensor
+    whole = (layers + head) * itemsize / tensor
+    passes = (3 if config.train.remat else 2) + 1  # gathered for each pass, and gradients scattered
+    optimiser = 12 * (layers + head) * itemsize / mesh.size
+    local = max(flops / chip.flops, (passes * whole + optimiser) / chip.bandwidth)
+    sent = passes * whole * (data - 1) / data / chip.ici
+    summed = (6 if config.train.remat else 4) * c.num_layers * positions * c.width * itemsize * 2 * (tensor - 1) / tensor / chip.ici
+    between = passes * whole * tensor * (1 - 1 / topology.slices) / (topology.chips / topology.slices * chip.dcn)
+    return config.train.accumulate * (local + sent + summed + between)
+
+
+def decode_steps(config: ConfigDict, rows: int, shards: int, assumed: Assumed) -> list[int]:
+    """Rows of each decode step of a batch, as the sampler shrinks it: done rows leave when a smaller size holds the others."""
+    lengths = np.sort(assumed.lengths(config.sample.max_new_tokens, rows))
+    sizes = sampler.ladder(rows, shards, sampler.MIN_ROWS)
+    return [sampler.fit(max(1, rows - int(np.searchsorted(lengths, step, side="right"))), sizes) for step in range(1, int(lengths[-1]))]
+
+
+def decode_time(shape: Shape, config: ConfigDict, mesh: Mesh, topology: Topology, rows: int, prompts: int, assumed: Assumed) -> float:
+    """Seconds of one decode step of `rows` rows in all: weights and caches read, products, and two sums over `model` a layer."""
+    c, chip, tensor = shape.model.config, topology.chip, mesh.shape["model"]
+    itemsize = 2 if (config.model.compute_dtype or config.model.dtype) == "bfloat16" else 4
+    mine = rows / mesh.shape["data"]
+    slot = 2 * c.num_layers * c.num_kv_heads * c.head_dim * itemsize / tensor
+    cache = slot * (mine * config.sample.max_new_tokens + prompts / mesh.shape["data"] * prompt_width(assumed))
+    each = sum(multiplied(shape))
+    local = max(2 * each * mine / tensor / chip.flops, (each * itemsize / tensor + cache) / chip.bandwidth)
+    sums = 2 * c.num_layers * (HOP + 2 * mine * c.width * itemsize * (tensor - 1) / tensor / chip.ici) if tensor > 1 else 0.0
+    return local + sums
+
+
+def estimate(shape: Shape, config: ConfigDict, mesh: Mesh, topology: Topology, assumed: Assumed) -> Estimate:
+    """The mesh's memory and seconds."""
+    stays, packing = held(shape, config, mesh, assumed), abstract.batch(config, mesh, assumed)[0]
+    fixed, per_row = update_temporary(shape, config, mesh, packing)
+    plan = abstract.sampling(config, mesh, assumed, prompt_width(assumed))
+    logits = 4 * 4 * plan.rows / mesh.shape["data"] * shape.model.config.vocab_size / mesh.shape["model"]
+    base = stays.params + stays.optimiser + stays.start
+    step = update_time(shape, config, mesh, packing, topology)
+    sizes = decode_steps(config, plan.rows, mesh.shape["data"], assumed)
+    found, counts = np.unique(sizes, return_counts=True)
+    once = sum(n * decode_time(shape, config, mesh, topology, int(rows), plan.questions, assumed) for rows, n in zip(found, counts))
+    read = 2 * sum(multiplied(shape)) * plan.questions * prompt_width(assumed) / mesh.size / topology.chip.flops
+    sampled = plan.batches * (once + read)
+    return Estimate(base + fixed + packing.rows * per_row, base + stays.sampling + stays.cache + logits, step, sampled, sampled + updates_per_round(config, assumed) * step)
+
+
+def updates_per_round(config: ConfigDict, assumed: Assumed) -> int:
+    """Updates after each sampling."""
+    return -(-min(config.pmc.questions_per_round or assumed.questions, assumed.questions) // config.train.batch_size)

@@ -1,0 +1,137 @@
+"""The programs of a round, lowered from abstract values, compiled for a topology and measured."""
+
+import sys
+import tempfile
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from pmc_jax import parallel, sampler, train, update
+from pmc_jax.draw import Warp
+from pmc_jax.plan import abstract, hlo
+from pmc_jax.plan.abstract import Assumed
+
+DEPTHS = (1, 2)  # layers that are compiled in place of all: every layer is the same, so that the rest is on the line through the two
+END_TOKENS = (0, 1)  # any two ids
+
+
+class Measured(NamedTuple):
+    """One program on one chip. arguments, outputs, aliased, temporary: bytes. flops, bytes, optimal_seconds: XLA's cost analysis.
+
+    A loop's body is counted once: the update's figures are of one micro-batch, prefill's of one reading, decode's of one step. optimal_seconds: what
+    the compiler's own cost model says. collectives: how many of each. float32_products: matrix products of two float32 operands.
+    """
+
+    arguments: float
+    outputs: float
+    aliased: float
+    temporary: float
+    flops: float
+    bytes: float
+    optimal_seconds: float
+    compile_seconds: float
+    float32_products: float
+    collectives: dict[hlo.Collective, float]
+
+    @property
+    def peak(self) -> float:
+        """Bytes while it runs; what is donated is not held twice."""
+        return self.arguments + self.outputs - self.aliased + self.temporary
+
+
+def measure(lowered: jax.stages.Lowered) -> tuple[Measured, jax.stages.Compiled]:
+    """Compile, and read off what XLA says about the result. Raises JaxRuntimeError when it does not fit the chip's memory.
+
+    The program's text is what the compiler dumps: `as_text` fails on some programs with asynchronous collectives.
+    """
+    start = time.perf_counter()
+    with tempfile.TemporaryDirectory() as folder:
+        compiled = lowered.compile(compiler_options={"xla_dump_to": folder, "xla_dump_hlo_as_text": True})
+        text = next(Path(folder).glob("*.after_codegen.txt")).read_text(encoding="utf-8")
+    seconds = time.perf_counter() - start
+    memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
+    # XLA takes a second off for each of these calls, which it has no cost for.
+    optimal = cost["optimal_seconds"] + text.count('custom_call_target="ConcatBitcast"')
+    sizes = memory.argument_size_in_bytes, memory.output_size_in_bytes, memory.alias_size_in_bytes, memory.temp_size_in_bytes
+    found = Counter(hlo.collectives(text))
+    return Measured(*sizes, cost["flops"], cost["bytes accessed"], optimal, seconds, hlo.float32_products(text), found), compiled
+
+
+def deeper(few: Measured, more: Measured, depths: tuple[int, int], layers: int) -> Measured:
+    """What a model of `layers` layers takes, on the line through two compiled depths."""
+    far = (layers - depths[0]) / (depths[1] - depths[0])
+
+    def line(a: float, b: float) -> float:
+        return a + far * (b - a)
+
+    kinds = few.collectives.keys() | more.collectives.keys()
+    counts = {kind: line(few.collectives.get(kind, 0), more.collectives.get(kind, 0)) for kind in sorted(kinds)}
+    numbers = [line(a, b) for a, b in zip(few[:-1], more[:-1])]
+    whole = Measured(*numbers, {kind: round(n) for kind, n in counts.items() if n >= 0.5})
+    return whole._replace(compile_seconds=few.compile_seconds + more.compile_seconds)
+
+
+def lower_update(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, layers: int | None) -> jax.stages.Lowered:
+    """The update step."""
+    shape = abstract.make_shape(raw, config.train.remat, layers)
+    recipe = train.make_recipe(config, assumed.questions)
+    state = update.abstract_state(abstract.params(shape, mesh, "train", config.model.dtype), recipe)
+    return update.update.lower(update.on_mesh(shape.model, mesh), recipe, state, abstract.batch(config, mesh, assumed)[1])
+
+
+def lower_prefill(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, layers: int | None) -> jax.stages.Lowered:
+    """Reading the prompts of one batch of questions and drawing the first tokens."""
+    s = config.sample
+    shape, width = abstract.make_shape(raw, config.train.remat, layers), prompt_width(assumed)
+    plan = abstract.sampling(config, mesh, assumed, width)
+    params = abstract.params(shape, mesh, "decode", config.model.compute_dtype or config.model.dtype)
+    how = dict(warp=Warp(s.temperature, s.top_k, s.top_p), end_tokens=END_TOKENS, num_samples=s.num_samples)
+    sizes = dict(first_slots=min(sampler.FIRST_SLOTS, s.max_new_tokens), shards=mesh.shape["data"], parts=plan.parts, cache_at=parallel.cache(mesh))
+    return sampler.prefill.lower(shape.model, params, *abstract.prompts(mesh, plan.questions, width), 0, 0, **how, **sizes)
+
+
+def lower_decode(raw, config: ConfigDict, mesh: Mesh, layers: int | None, prefill: jax.stages.Lowered, compiled: jax.stages.Compiled) -> jax.stages.Lowered:
+    """A chunk of decode steps on the state that prefill leaves, where it leaves it, grown to the longest answer."""
+    s = config.sample
+    shape = abstract.make_shape(raw, config.train.remat, layers)
+    params = abstract.params(shape, mesh, "decode", config.model.compute_dtype or config.model.dtype)
+    state = jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), prefill.out_info, compiled.output_shardings)
+    grown = jax.eval_shape(lambda x: sampler.grow(x, s.max_new_tokens), state)
+    state = jax.tree.map(lambda x, like: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=like.sharding), grown, state)
+    how = dict(warp=Warp(s.temperature, s.top_k, s.top_p), end_tokens=END_TOKENS)
+    return sampler.decode_chunk.lower(shape.model, params, state, 8, **how)
+
+
+def prompt_width(assumed: Assumed) -> int:
+    """Slots of a padded prompt."""
+    longest = assumed.prompt + assumed.prompt // 4
+    return -(-longest // sampler.PROMPT_MULTIPLE) * sampler.PROMPT_MULTIPLE
+
+
+def compile_programs(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, layers: int | None) -> dict[str, Measured]:
+    """Update, prefill and decode at one depth (None = the model's own); says on stderr how long each took to compile."""
+    found = {}
+
+    def measured(name: str, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+        found[name], compiled = measure(lowered)
+        print(f"{name}, {layers or 'all'} layers: compiled in {found[name].compile_seconds:.0f} s", file=sys.stderr)
+        return compiled
+
+    measured("update", lower_update(raw, config, mesh, assumed, layers))
+    prefill = lower_prefill(raw, config, mesh, assumed, layers)
+    compiled = measured("prefill", prefill)
+    measured("decode", lower_decode(raw, config, mesh, layers, prefill, compiled))
+    return found
+
+
+def compile_round(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, whole: bool) -> dict[str, Measured]:
+    """The programs of the whole model: compiled as they are, or, for deep models, at two depths."""
+    if whole:
+        return compile_programs(raw, config, mesh, assumed, None)
+    few, more = (compile_programs(raw, config, mesh, assumed, depth) for depth in DEPTHS)
+    return {name: deeper(few[name], more[name], DEPTHS, raw["num_hidden_layers"]) for name in few}

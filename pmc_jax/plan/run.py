@@ -1,0 +1,144 @@
+"""The verb: settings and a topology -> which mesh, does it fit, how long does a round take, and why."""
+
+import time
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from pmc_jax import config as settings
+from pmc_jax import parallel, weights
+from pmc_jax.errors import UserError
+from pmc_jax.plan import abstract, estimate, hlo, programs, topology
+from pmc_jax.plan.abstract import Assumed, Shape
+from pmc_jax.plan.estimate import Estimate
+from pmc_jax.plan.programs import Measured
+from pmc_jax.plan.topology import Topology
+
+MOST_TENSOR = 16  # a model axis longer than this leaves the links of a torus axis
+
+
+def candidate_meshes(shape: Shape, where: Topology, devices: list[Any]) -> list[jax.sharding.Mesh]:
+    """Every (data, model) mesh of the topology that divides the model and keeps `model` within a slice."""
+    c, found = shape.model.config, []
+    for tensor in range(1, MOST_TENSOR + 1):
+        divides = not any(size % tensor for size in (c.num_heads, c.num_kv_heads, c.mlp_width, c.vocab_size))
+        if divides and len(devices) // where.slices % tensor == 0:
+            found.append(parallel.make_mesh(-1, tensor, devices, where.slices))
+    return found
+
+
+def choose(options: list[tuple[jax.sharding.Mesh, Estimate]], hbm: float) -> jax.sharding.Mesh:
+    """The quickest mesh that fits by the estimate; the one that needs least where none does."""
+    fitting = [(e.round_seconds, i) for i, (_, e) in enumerate(options) if e.peak <= hbm]
+    least = min(fitting) if fitting else min((e.peak, i) for i, (_, e) in enumerate(options))
+    return options[least[1]][0]
+
+
+def roofline(m: Measured, where: Topology) -> dict[str, float]:
+    """Seconds that products, memory and collectives each take at the chip's full speed; `bound`, the longest, is what no schedule can beat."""
+    found = [c for c in m.collectives for _ in range(round(m.collectives[c]))]
+    sent = hlo.seconds_sent(found, where.chip.ici)
+    if where.slices > 1:  # groups that are larger than a slice exchange all but their own slice's part over the data centre's network
+        per_slice = where.chips // where.slices
+        sent += sum(c.bytes * (1 - 1 / where.slices) / (c.group / where.slices * where.chip.dcn) for c in found if c.group > per_slice // MOST_TENSOR)
+    parts = {"products": m.flops / where.chip.flops, "memory": m.bytes / where.chip.bandwidth, "collectives": sent}
+    return parts | {"bound": max(parts.values())}
+
+
+def weight_gathers(shape: Shape, mesh: Any, m: Measured) -> int:
+    """All-gathers of a program whose result is a weight matrix, whole or one device's share of it along `model`."""
+    sizes = {x.size // parts for x in jax.tree.leaves(weights.abstract_params(shape.model)) if x.ndim > 1 for parts in (1, mesh.shape["model"])}
+    return round(sum(n for c, n in m.collectives.items() if c.kind == "all-gather" and c.elements in sizes))
+
+
+def largest(shape: Shape, config: ConfigDict, mesh: Any, where: Topology, assumed: Assumed, used: dict[str, float]) -> dict[str, int]:
+    """The largest train.batch_size (in the micro-batches set) and sample.max_rows that fit: what is used now, and a slope from the memory model."""
+    packing = abstract.batch(config, mesh, assumed)[0]
+    _, per_row = estimate.update_temporary(shape, config, mesh, packing)
+    rows = int((where.chip.hbm - used["update"]) // per_row) + packing.rows
+    c, tensor = shape.model.config, mesh.shape["model"]
+    itemsize = 2 if (config.model.compute_dtype or config.model.dtype) == "bfloat16" else 4
+    slots = config.sample.max_new_tokens + programs.prompt_width(assumed) / config.sample.num_samples
+    per_answer = (2 * c.num_layers * c.num_kv_heads * c.head_dim * itemsize * slots + 16 * c.vocab_size) / tensor
+    now = abstract.sampling(config, mesh, assumed, programs.prompt_width(assumed)).rows // mesh.shape["data"]
+    answers = int((where.chip.hbm - used["decode"]) // per_answer) + now
+    return {"batch_size": max(0, int(config.train.batch_size * rows / packing.rows)), "max_rows": max(0, answers)}
+
+
+def round_seconds(shape, config, mesh, where: Topology, assumed: Assumed, found: dict[str, Measured]) -> dict[str, float]:
+    """Seconds of a round at the compiled programs' bounds: every reading of prompts, every decode step at the size it then has, every update."""
+    plan = abstract.sampling(config, mesh, assumed, programs.prompt_width(assumed))
+    bounds = {name: roofline(m, where)["bound"] for name, m in found.items()}
+    sizes, counts = np.unique(estimate.decode_steps(config, plan.rows, mesh.shape["data"], assumed), return_counts=True)
+    cost = [estimate.decode_time(shape, config, mesh, where, int(n), plan.questions, assumed) for n in (*sizes, plan.rows)]
+    steps = sum(n * each / cost[-1] for n, each in zip(counts, cost))  # in steps of the full size
+    sample = plan.batches * (plan.parts * bounds["prefill"] + steps * bounds["decode"])
+    update = estimate.updates_per_round(config, assumed) * config.train.accumulate * bounds["update"]
+    return {"sample": sample, "update": update, "round": sample + update}
+
+
+def memory(found: dict[str, Measured], stays: estimate.Held, chip: topology.Chip) -> dict[str, Any]:
+    """Bytes on a chip while each program runs, and whether both fit."""
+    state = stays.params + stays.optimiser
+    decode = max(found["decode"].peak, found["prefill"].peak) + (state if stays.sampling else stays.optimiser)
+    used = {"update": stays.start + found["update"].peak, "decode": stays.start + decode}
+    return {"used": used, "hbm": chip.hbm, "fits": max(used.values()) <= chip.hbm}
+
+
+def plan(config: ConfigDict, where: Topology, assumed: Assumed, compiling: str = "depths") -> dict[str, Any]:
+    """Everything that `pmc-jax plan` prints, JSON-ready. compiling: "none" (the memory and time model alone), "depths" (two shallow models of the
+    same width, the rest extrapolated layer by layer), "whole" (every layer)."""
+    settings.check(config)
+    start = time.perf_counter()
+    raw = abstract.read_shape(config.model.path)
+    devices = topology.devices(where)
+    shape = abstract.make_shape(raw, config.train.remat)
+    fixed = config.mesh.data != -1 or config.mesh.model != 1
+    if fixed:
+        meshes = [parallel.make_mesh(config.mesh.data, config.mesh.model, devices, where.slices)]
+    else:
+        meshes = candidate_meshes(shape, where, devices)
+    options = [(mesh, estimate.estimate(shape, config, mesh, where, assumed)) for mesh in meshes]
+    mesh = choose(options, where.chip.hbm)
+    stays = estimate.held(shape, config, mesh, assumed)
+    guess = dict(options)[mesh]
+    found: dict[str, Any] = {
+        "model": config.model.path,
+        "parameters": sum(x.size for x in jax.tree.leaves(weights.abstract_params(shape.model))),
+        "topology": str(where),
+        "chips": where.chips,
+        "assumed": assumed._asdict() | {"updates_per_round": estimate.updates_per_round(config, assumed)},
+        "settings": {n: settings.lookup(config, n) for n in ("model.dtype", "train.remat", "train.batch_size", "train.accumulate", "sample.num_samples")},
+        "meshes": [dict(m.shape) | e._asdict() | {"fits": e.peak <= where.chip.hbm} for m, e in options],
+        "mesh": dict(mesh.shape),
+        "chosen": not fixed,
+        "packing": abstract.batch(config, mesh, assumed)[0]._asdict(),
+        "rows_at_once": abstract.sampling(config, mesh, assumed, programs.prompt_width(assumed)).rows,
+        "held": stays._asdict(),
+        "compiled": compiling,
+    }
+    if compiling == "none":
+        used = {"update": guess.update_bytes, "decode": guess.sample_bytes}
+        found["memory"] = {"used": used, "hbm": where.chip.hbm, "fits": guess.peak <= where.chip.hbm}
+        found["seconds"] = {"sample": guess.sample_seconds, "update": guess.round_seconds - guess.sample_seconds, "round": guess.round_seconds}
+        return found | {"largest": largest(shape, config, mesh, where, assumed, used)}
+    try:
+        whole = compiling == "whole" or shape.model.config.num_layers <= programs.DEPTHS[1]
+        compiled = programs.compile_round(raw, config, mesh, assumed, whole)
+    except jax.errors.JaxRuntimeError as error:
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        raise UserError(f"{config.model.path} on {where}, mesh {dict(mesh.shape)}: the compiler finds no room: {str(error).splitlines()[0][:300]}") from None
+    found["compiled"] = "whole" if whole else compiling
+    found["memory"] = memory(compiled, stays, where.chip)
+    found["seconds"] = round_seconds(shape, config, mesh, where, assumed, compiled)
+    found["largest"] = largest(shape, config, mesh, where, assumed, found["memory"]["used"])
+    found["programs"] = {
+        name: {k: v for k, v in m._asdict().items() if k != "collectives"}
+        | {"roofline": roofline(m, where), "weight_gathers": weight_gathers(shape, mesh, m)}
+        | {"collectives": [c._asdict() | {"count": n} for c, n in m.collectives.items()]}
+        for name, m in compiled.items()
+    }
+    return found | {"plan_seconds": time.perf_counter() - start}

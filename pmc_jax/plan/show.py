@@ -1,0 +1,80 @@
+"""A plan as tables for the terminal."""
+
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def gib(size: float) -> str:
+    return f"{size / 2**30:.2f}"
+
+
+def seconds(value: float) -> str:
+    return f"{value:.1f} s" if value >= 1 else f"{1e3 * value:.2f} ms"
+
+
+def table(title: str, headings: list[str], rows: list[list[str]]) -> Table:
+    made = Table(title=title, title_justify="left")
+    for i, heading in enumerate(headings):
+        made.add_column(heading, justify="right" if i else "left")
+    for row in rows:
+        made.add_row(*row)
+    return made
+
+
+def meshes(found: dict[str, Any]) -> Table:
+    """The candidates, by the memory and time model."""
+    rows = []
+    for m in found["meshes"]:
+        chosen = found["mesh"] == {"data": m["data"], "model": m["model"]}
+        peak = max(m["update_bytes"], m["sample_bytes"])
+        rows.append([f"{m['data']} x {m['model']}" + " <-" * chosen, gib(peak), "yes" if m["fits"] else "no", seconds(m["round_seconds"])])
+    return table("meshes, estimated", ["data x model", "GiB a chip", "fits", "a round"], rows)
+
+
+def held(found: dict[str, Any]) -> Table:
+    """Memory per chip."""
+    h, m = found["held"], found["memory"]
+    names = {"params": "parameters", "optimiser": "optimiser", "start": "parameters of the start", "sampling": "parameters for decoding", "cache": "cache"}
+    rows = [[title, gib(h[name])] for name, title in names.items()]
+    if "programs" in found:
+        rows += [[f"{name}: activations and temporaries", gib(p["temporary"])] for name, p in found["programs"].items()]
+    rows += [["all, while updating", gib(m["used"]["update"])], ["all, while sampling", gib(m["used"]["decode"])], ["HBM", gib(m["hbm"])]]
+    return table("memory, GiB a chip", ["what", "GiB"], rows)
+
+
+def programs(found: dict[str, Any]) -> Table:
+    """Work and time of each program on one chip."""
+    rows = []
+    for name, p in found["programs"].items():
+        r = p["roofline"]
+        times = [seconds(p["optimal_seconds"]), *(seconds(r[k]) for k in ("products", "memory", "collectives", "bound"))]
+        rows.append([name, f"{p['flops'] / 1e9:.0f}", f"{p['bytes'] / 1e9:.2f}", *times, f"{p['float32_products']:.0f}", str(p["weight_gathers"]), f"{p['compile_seconds']:.0f} s"])
+    headings = ["program", "GFLOP", "GB", "XLA's optimum", "products", "memory", "collectives", "bound", "float32 products", "weights gathered", "compiled in"]
+    return table("programs, a chip (update: a micro-batch; prefill: a reading; decode: a step)", headings, rows)
+
+
+def collectives(found: dict[str, Any]) -> Table:
+    rows = [
+        [name, c["kind"], str(c["count"]), f"{c['bytes'] / 1e6:.2f}", str(c["group"])]
+        for name, p in found["programs"].items()
+        for c in sorted(p["collectives"], key=lambda c: -c["count"] * c["bytes"])
+    ]
+    return table("collectives", ["program", "kind", "times", "MB each", "chips"], rows)
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print the plan."""
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    a, s, m = found["assumed"], found["seconds"], found["memory"]
+    how = {"none": "not compiled: estimated", "depths": "compiled at two depths, extrapolated to all layers", "whole": "compiled whole"}
+    console.print(f"{found['model']} ({found['parameters'] / 1e9:.2f}B) on {found['topology']}, {found['chips']} chips; {how[found['compiled']]}")
+    console.print(f"assumed: {a['questions']} questions of {a['prompt']} tokens ({a['prefix']} shared), answers of {a['answer']} tokens on average")
+    for part in [meshes, held] + [programs, collectives] * ("programs" in found):
+        console.print(part(found))
+    verdict = "fits" if m["fits"] else "DOES NOT FIT"
+    console.print(f"mesh {found['mesh']['data']} x {found['mesh']['model']}: {verdict}; {gib(max(m['used'].values()))} of {gib(m['hbm'])} GiB a chip")
+    console.print(f"a round: {seconds(s['round'])} = sampling {seconds(s['sample'])} + {a['updates_per_round']} updates {seconds(s['update'])}, at the bounds")
+    console.print(f"largest that fits: train.batch_size={found['largest']['batch_size']}, sample.max_rows={found['largest']['max_rows']}")

@@ -1,0 +1,223 @@
+"""Plans for a TPU that is not here: the real programs of a tiny model, compiled with libtpu where it is installed."""
+
+import importlib.util
+import json
+import subprocess
+
+import pytest
+from conftest import ROOT
+
+from pmc_jax.errors import UserError
+from pmc_jax.plan import hlo, topology
+from pmc_jax.plan.abstract import Assumed, read_shape, shipped
+
+needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install -e '.[plan]'")
+TINY = dict(
+    architectures=["LlamaForCausalLM"],
+    model_type="llama",
+    vocab_size=512,
+    hidden_size=256,
+    intermediate_size=512,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=256,
+    rms_norm_eps=1e-6,
+    rope_theta=10000.0,
+    tie_word_embeddings=True,
+)
+SMALL = ("--questions=16", "--config.train.batch_size=8", "--config.train.remat=True", "--config.sample.num_samples=2", "--config.sample.max_rows=8")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a config.json and nothing else."""
+    made = tmp_path_factory.mktemp("tiny")
+    (made / "config.json").write_text(json.dumps(TINY))
+    return made
+
+
+@pytest.fixture(scope="module")
+def plan(command, folder):
+    """plan(*flags) -> the finished process; one of its own, as the compiler's flags for TPUs are not the tests' for CPUs."""
+
+    def run(*flags):
+        arguments = command("plan", "--config=configs/tofu_llama.py", f"--config.model.path={folder}", *SMALL, *flags)
+        return subprocess.run(["env", "-u", "XLA_FLAGS", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=300)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def compiled(plan):
+    """The plan of a mesh with both axes, as JSON."""
+    done = plan("--topology=v5e:2x4", "--config.mesh.data=4", "--config.mesh.model=2", "--json")
+    assert done.returncode == 0, done.stderr[-2000:]
+    return json.loads(done.stdout)
+
+
+@needs_libtpu
+def test_decode_gathers_no_weight_and_an_update_does(compiled):
+    assert compiled["programs"]["decode"]["weight_gathers"] == 0
+    assert compiled["programs"]["prefill"]["weight_gathers"] == 0
+    assert compiled["programs"]["update"]["weight_gathers"] > 0, "an update's weights are sharded over data: were they not recognised?"
+
+
+@needs_libtpu
+def test_an_update_keeps_rows_where_they_are(compiled):
+    """No activations or logits go round among the devices of the data axis: only weights, gradients, and what tells tokens apart."""
+    packing = compiled["packing"]
+    rows = 4 * packing["rows"] * packing["length"]
+    gathers = [c for c in compiled["programs"]["update"]["collectives"] if c["kind"] == "all-gather" and c["group"] == 4]
+    assert all(c["elements"] != rows * TINY[width] for c in gathers for width in ("hidden_size", "intermediate_size", "vocab_size"))
+
+
+@needs_libtpu
+def test_memory_and_work_are_what_the_shapes_say(compiled):
+    count = 512 * 256 + 2 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 512 + 2 * 256) + 256
+    assert compiled["parameters"] == count
+    norms = 5 * 256  # on every device of the data axis
+    assert compiled["held"]["params"] == 2 * ((count - norms) // 8 + norms)
+    assert compiled["held"]["sampling"] == 2 * ((count - norms) // 2 + norms)
+    assert 2 * compiled["held"]["params"] <= compiled["held"]["optimiser"] <= 2 * compiled["held"]["params"] + 64
+    assert compiled["memory"]["fits"] and max(compiled["memory"]["used"].values()) < 2**28
+    positions = compiled["packing"]["rows"] * compiled["packing"]["length"]
+    products = 8 * (count - 512 * 256) * positions / 2
+    assert 0.8 * products < compiled["programs"]["update"]["flops"] < 2 * products
+    for program in compiled["programs"].values():
+        assert 0 < program["optimal_seconds"] < 1 and program["roofline"]["bound"] > 0 and program["float32_products"] == 0
+    assert compiled["seconds"]["round"] == pytest.approx(compiled["seconds"]["sample"] + compiled["seconds"]["update"])
+
+
+@needs_libtpu
+def test_the_tables_choose_a_mesh(plan):
+    done = plan("--topology=2*v5e:2x2", "--compile=none")
+    assert done.returncode == 0 and not done.stderr, done.stderr[-2000:]
+    assert "8 x 1" in done.stdout and "4 x 2" in done.stdout and "fits" in done.stdout and "a round:" in done.stdout
+
+
+@needs_libtpu
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--topology=v5e:3x5"], ["v5e:3x5", "no such slice"]),
+        (["--topology=v5e:2x4", "--config.mesh.model=3"], ["mesh", "8 are here"]),
+        (["--topology=v5e:2x4", "--config.mesh.model=4"], ["mesh.model=4", "axis K of size 2"]),
+        (["--topology=2*v5e:2x2", "--config.mesh.model=8", "--config.mesh.data=1"], ["mesh.data=1", "2 slices"]),
+    ],
+)
+def test_what_cannot_be_is_one_line(plan, flags, words):
+    done = plan(*flags)
+    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, done.stderr[-2000:]
+    assert all(word in done.stderr for word in words), done.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "slices", "words"),
+    [
+        (None, 1, ["--topology is missing", "v5e:2x4"]),
+        ("v9x:2x4", 1, ["v9x:2x4", "v5p"]),
+        ("v5e", 1, ["v5e", "examples"]),
+        ("v5p:4x4", 1, ["3 axes"]),
+        ("v5e:0x4", 1, ["2 axes"]),
+        ("2*v5e:2x4", 2, ["once"]),
+        ("v5e:2x4", 0, ["--slices=0"]),
+    ],
+)
+def test_topologies_that_are_none(text, slices, words):
+    with pytest.raises(UserError) as error:
+        topology.parse_topology(text, slices)
+    assert all(word in str(error.value) for word in words)
+
+
+def test_topologies():
+    assert topology.parse_topology("v5p:2x4x4").chips == 32
+    assert topology.parse_topology("2*v5e:4x4") == topology.parse_topology("v5e:4x4", 2)
+    assert str(topology.parse_topology("v5e:4x4", 2)) == "2*v5e:4x4"
+
+
+def test_without_libtpu_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="libtpu"):
+        topology.devices(topology.parse_topology("v5e:2x4"))
+
+
+def test_shapes_by_name(folder):
+    assert read_shape(str(folder)) == TINY
+    assert read_shape("meta-llama/Llama-3.2-3B-Instruct")["num_hidden_layers"] == 28
+    assert read_shape("phi-1_5")["model_type"] == "phi"
+    assert len(shipped()) == 5
+    for path in ("", "llama-9", "/no/such/folder"):
+        with pytest.raises(UserError, match=r"Llama-3\.2-1B"):
+            read_shape(path)
+
+
+def test_assumed_lengths():
+    lengths = Assumed(400, 36, 64, 45).lengths(128, 10000)
+    assert abs(lengths.mean() - 45) < 1.5 and lengths.min() >= 2 and lengths.max() <= 128
+
+
+PROGRAM = """
+%fused (p: bf16[4,8]) -> bf16[32,8] {
+  %all-gather.1 = bf16[32,8]{1,0} all-gather(%p), channel_id=3, replica_groups=mesh['axis_0'=8,'axis_1'=2] {'axis_0'}, dimensions={0}
+}
+%again (p: bf16[4,8]) -> bf16[32,8] {
+  %all-gather.2 = bf16[32,8]{1,0} all-gather(%p), channel_id=3, replica_groups=mesh['axis_0'=8,'axis_1'=2] {'axis_0'}, dimensions={0}
+}
+%all-reduce-scatter.7 (p: f32[16,8]) -> f32[4,8] {
+  %all-reduce.1 = f32[16,8]{1,0} all-reduce(%p), channel_id=4, replica_groups={{0,1,2,3},{4,5,6,7}}, to_apply=%add
+  ROOT %slice = f32[4,8]{1,0} dynamic-slice(%all-reduce.1, %zero)
+}
+ENTRY %main {
+  %a = f32[4,8]{1,0} parameter(0)
+  %b = f32[8,8]{1,0} parameter(1)
+  %all-reduce.2 = (f32[2]{0}, bf16[3]{0}) all-reduce(%a, %b), channel_id=5, replica_groups=[2,4]<=[8], to_apply=%add
+  %convolution.1 = f32[4,8]{1,0} convolution(%a, %b), dim_labels=bf_io->bf
+}
+"""
+
+
+def test_collectives_are_read_once_each():
+    found = hlo.collectives(PROGRAM)
+    assert found == [
+        hlo.Collective("all-gather", 256, 512, 8),
+        hlo.Collective("all-reduce", 5, 14, 4),
+        hlo.Collective("reduce-scatter", 128, 512, 4),
+    ]
+    assert hlo.float32_products(PROGRAM) == 1
+    assert hlo.seconds_sent(found[:1], 1.0) == 512 * 7 / 8
+    assert hlo.seconds_sent(found[1:2], 1.0) == 2 * 14 * 3 / 4
+
+
+MESHES = """
+import jax
+jax.config.update("jax_num_cpu_devices", 8)
+import json, sys
+import numpy as np
+from pmc_jax import config, losses, parallel, train, update, weights
+from pmc_jax.models import find_family
+from pmc_jax.packing import Row, pack
+raw = json.loads(sys.argv[1]) | {"hidden_size": 32, "intermediate_size": 64}
+losses.LOGITS_AT_ONCE = 512 * 40  # the head in chunks
+settings, draw = config.default(), np.random.default_rng(0)
+settings.train.batch_size, settings.train.warmup_epochs = 8, 0.0
+rows = [Row([1] * 6 + draw.integers(2, 500, 20 + i % 9).tolist(), 15, 1 + i % 2) for i in range(16)]
+for data, model in ((1, 1), (4, 2), (8, 1)):
+    mesh = parallel.make_mesh(data, model, jax.devices()[: data * model])
+    family = find_family(raw)
+    module = update.on_mesh(family.module(family.read_config(raw), remat=True), mesh)
+    packing = train.start_packing(settings, rows[::2], rows[1::2], 40, mesh, 8)
+    recipe = train.make_recipe(settings, 8)
+    state = update.create_state(weights.init_params(family, module, mesh, 0, "float32"), recipe)
+    state, metrics = update.update(module, recipe, state, update.put_batch(pack(rows, packing, data, 1), mesh))
+    print(json.dumps([float(metrics[k]) for k in ("forget_loss", "retain_loss", "grad_norm")]))
+"""
+
+
+def test_an_update_is_the_same_on_every_mesh(python):
+    done = python(MESHES, json.dumps(TINY))
+    assert done.returncode == 0, done.stderr[-2000:]
+    one, *others = (json.loads(line) for line in done.stdout.splitlines())
+    assert len(others) == 2
+    for other in others:
+        assert other == pytest.approx(one, rel=1e-5)
