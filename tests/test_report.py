@@ -11,7 +11,8 @@ import pytest
 
 from pmc_jax import config as settings
 from pmc_jax.errors import UserError
-from pmc_jax.evaluate.collapse import SETS, Evaluation
+from pmc_jax.evaluate.collapse import Evaluation
+from pmc_jax.evaluate.interval import mean_with_interval
 from pmc_jax.report import curves, page, read
 from pmc_jax.reward import score
 from pmc_jax.workdir import Workdir, read_lines, write_json, write_lines
@@ -36,9 +37,7 @@ def evaluation(answers_by_set):
         for name, rows in answers_by_set.items()
         for q, a, t in rows
     ]
-    recall = dict.fromkeys(SETS)
-    recall |= {name: float(np.mean([r["rouge_l_recall"] for r in records if r["set"] == name])) for name in answers_by_set}
-    return Evaluation(recall, {name: len(rows) for name, rows in answers_by_set.items()}, "ground truth", records)
+    return Evaluation(records, "ground truth")
 
 
 def rows_before():
@@ -168,8 +167,11 @@ def test_the_numbers(make_run):
     for when in ("before", "after"):
         for key, digits in (("unlearn_quality", 1), ("utility", 1), ("forget", 3), ("retain", 3), ("world_facts", 3)):
             assert f"{result[when][key]:.{digits}f}" in text, (when, key)
-    low, high = page.interval([r["rouge_l_recall"] for r in read_lines(work / "answers" / "after.jsonl") if r["set"] == "forget"])
+    _, low, high, _ = mean_with_interval([r["rouge_l_recall"] for r in read_lines(work / "answers" / "after.jsonl") if r["set"] == "forget"])
     assert f"[{low:.3f}, {high:.3f}]" in text and "12 rows" in text
+    for when in ("before", "after"):
+        low, high = result[when]["intervals"]["unlearn_quality"]
+        assert f"[{low:.1f}, {high:.1f}]" in text
     assert "5 of 6 retain answers" in text and "1 of 1 world facts answers" in text and "1 changed" in text
     assert "1:03 min" in text and "60.2" in text and "e838d6" in text and "80% of the forget questions" in text
     assert "not evaluated" in text and "Sets: real authors" in text and "Membership attacks" in text and "Relearning" in text
@@ -179,14 +181,6 @@ def test_the_page_is_a_function_of_the_run(make_run, tmp_path):
     work = make_run()
     first = page.write([work], tmp_path / "a.html").read_bytes()
     assert page.write([work], tmp_path / "b.html").read_bytes() == first
-
-
-def test_the_interval_holds_the_mean_and_narrows():
-    few, many = [0.0, 0.5, 1.0, 0.25], [0.0, 0.5, 1.0, 0.25] * 100
-    (low, high), (near, far) = page.interval(few), page.interval(many)
-    assert low < near < np.mean(few) < far < high and page.interval([0.5]) is None and page.interval([1.0, 1.0]) == (1.0, 1.0)
-    exact = 1.96 * np.std(many) / np.sqrt(len(many))
-    assert abs((far - near) / 2 - exact) < 0.1 * exact
 
 
 def test_marked_words_are_those_that_rouge_counts():
@@ -217,21 +211,111 @@ def test_an_unfinished_run_says_so(make_run):
         page.write([work])
 
 
-def test_an_evaluation_alone(make_run):
-    work = make_run()
-    frozen, result = (json.loads((work / name).read_text()) for name in ("config.json", "result.json"))
-    write_json(work / "config.json", frozen | {"verb": "evaluate"})
-    tofu = {
-        "forget_truth_ratio": {"value": 0.4375, "rows": 8, "interval": [0.25, 0.625]},
-        "forget_quality": {"value": None, "rows": 0, "reason": "no retain model"},
+def interval(mean, low, high, rows=12):
+    return {"mean": mean, "low": low, "high": high, "rows": rows}
+
+
+def leaks(seed, scale):
+    """Leakage as an evaluation keeps it, of 12 questions."""
+    worst = np.random.default_rng(seed).beta(1, 1, 12) * scale
+    names = ("worst", "mean", "M_bin", "M_gen", "M_mu", "M_sigma", "ED")
+    return {"measures": {name: mean_with_interval(worst)._asdict() for name in names}, "samples": 100, "worst_of_each": worst.tolist()}
+
+
+def looks(*recalls):
+    return {
+        "looks": [
+            {"updates": n, "shown": interval(1, 1, 1, 4), "held_back": interval(r, r - 0.1, r + 0.1)} for n, r in zip((0, 1, 3, 10, 20), recalls)
+        ]
     }
-    write_json(work / "result.json", {"model": result["after"], "tofu": tofu, "seconds": {"evaluate": 1.0, "total": 1.0}})
-    (work / "answers" / "after.jsonl").rename(work / "answers" / "model.jsonl")
-    for name in ("before.json", "metrics.jsonl", "answers/before.jsonl"):
-        (work / name).unlink()
-    text = parsed(page.write([work])).text
-    assert "The model before" in text and "Round by round" not in text
-    assert "0.4375 [0.250 .. 0.625], 8 rows" in text and "not computed: no retain model" in text and "Membership attacks" not in text
+
+
+TOFU = {
+    "forget_truth_ratio": {"value": 0.4375, "rows": 8, "interval": [0.25, 0.625]},
+    "forget_quality": {"value": 0.5, "rows": 8},
+    "mia_loss": {"value": 0.75, "rows": 16, "interval": [0.5, 0.9]},
+}
+MEASURED = {
+    "tofu": TOFU,
+    "least_likely_option": interval(0.25, 0.0, 0.5) | {"chance": 1 / 6},
+    "leakage": {"sampled": leaks(0, 0.5), "prefilled": leaks(1, 0.9)},
+    "relearning": {"model": looks(0.1, 0.2, 0.4, 0.5, 0.6), "retain_model": looks(0.1, 0.1, 0.15, 0.2, 0.25)},
+    "drift": {kind: interval(-0.0125, -0.02, 0.001) | {"std": 0.0625, "words": 345} for kind in ("forget_words", "other_words")},
+    "neighbours": {
+        "recall": {name: interval(0.9, 0.8, 0.95) for name in ("near", "far")} | {"difference": interval(-0.031, -0.1, 0.04)},
+        "change": {name: interval(-0.077, -0.1, -0.01) for name in ("near", "far", "difference")},
+    },
+}
+
+
+@pytest.fixture
+def make_evaluation(make_run):
+    """make_evaluation("name", {"drift": {"reason": "..."}}) -> the folder of an evaluation with these results in the place of all that there is."""
+
+    def make(name="evaluated", results=None):
+        work = make_run(name)
+        frozen, result = (json.loads((work / file).read_text()) for file in ("config.json", "result.json"))
+        write_json(work / "config.json", frozen | {"verb": "evaluate"})
+        write_json(work / "result.json", {"model": result["after"], **MEASURED, **(results or {}), "seconds": {"evaluate": 1.0, "total": 1.0}})
+        (work / "answers" / "after.jsonl").rename(work / "answers" / "model.jsonl")
+        for file in ("before.json", "metrics.jsonl", "answers/before.jsonl"):
+            (work / file).unlink()
+        return work
+
+    return make
+
+
+def test_an_evaluation_alone(make_evaluation):
+    found = parsed(page.write([make_evaluation()]))
+    assert "The model before" in found.text and "Round by round" not in found.text and "0.4375 [0.250 .. 0.625], 8 rows" in found.text
+    worst = MEASURED["leakage"]["prefilled"]["measures"]["worst"]
+    for words in (
+        f"{worst['mean']:.3f} [{worst['low']:.3f}, {worst['high']:.3f}]", "100 answers sampled", "Mean sample", "M_sigma",
+        "0.250 [0.000, 0.500]", "0.167", "Near less far", "-0.031 [-0.100, +0.040] 12 rows", "-0.077",
+        "-0.0125 [-0.0200, +0.0010] 12 rows, 345 words, standard deviation 0.0625", "Other words", "retain model", "update 10 runs/evaluated: 0.5",
+    ):  # fmt: skip
+        assert words in found.text, words
+    absent = found.text.split("Not measured A good number")[1]
+    for topic in ("Membership attacks", "Forget quality", "Leakage", "Relearning", "Drift", "Neighbouring", "Least likely"):
+        assert topic not in absent, topic
+
+
+def test_what_an_evaluation_could_not_compute(make_evaluation):
+    reason = {"reason": "no <b>reason</b>"}
+    missing = {"tofu": reason, "least_likely_option": reason, "leakage": {"sampled": reason, "prefilled": reason}, "drift": reason}
+    quality = TOFU | {"forget_quality": {"value": None, "rows": 0, "reason": "no log of a retain model was given"}}
+    bare, no_retain = make_evaluation("bare", missing), make_evaluation("no_retain", {"tofu": quality})
+    text = parsed(page.write([bare])).text
+    assert "not computed: no <b>reason</b>" in text and "Relearning" in text
+    absent = text.split("Not measured A good number")[1]
+    assert all(words in absent for words in ("Membership attacks", "Least likely option", "Leakage under sampling", "Drift in unrelated text"))
+    assert "Neighbouring knowledge" not in absent
+    text = parsed(page.write([bare, no_retain])).text
+    assert "not computed: no log of a retain model was given" in text and "Drift in unrelated text (runs/bare)" in text
+    assert "Forget quality :" in text and "Membership attacks (runs/bare)" in text
+
+
+def test_leakage_of_several_evaluations_is_spread_side_by_side(make_evaluation, make_run):
+    before, after = make_evaluation("before", {"leakage": {"sampled": leaks(0, 1), "prefilled": leaks(0, 1)}}), make_evaluation("after")
+    found = parsed(page.write([before, after]))
+    pillars = [attrs["class"] for attrs in found.of("rect") if "pillar" in attrs.get("class", "")]
+    assert {"pillar c0", "pillar c1", "pillar before", "pillar after"} >= set(pillars) >= {"pillar c0", "pillar c1"}
+    mixed = parsed(page.write([make_run("unlearned"), after])).text
+    assert "not computed" in mixed and "Leakage under sampling (runs/unlearned)" in mixed
+
+
+def test_an_unlearning_run_shows_its_neighbours(make_run):
+    work = make_run()
+    for when in ("before", "after"):
+        rows = [r for r in read_lines(work / "answers" / f"{when}.jsonl") if r["set"] != "retain"]
+        retain = [
+            {"set": "retain", "question": f"{'Where was writer' if i < 4 else 'What does'} {i}?", "answer": "a", "truth": "a"} for i in range(12)
+        ]
+        scores = [1.0 if when == "before" or i > 3 else 0.25 for i in range(12)]
+        write_lines(work / "answers" / f"{when}.jsonl", rows + [r | {"rouge_l_recall": s} for r, s in zip(retain, scores)])
+    found = read.read_run(work, "run").neighbours
+    assert found["recall"]["near"]["mean"] == 0.25 and found["change"]["difference"]["mean"] == -0.75
+    assert "Neighbouring knowledge" in parsed(page.write([work])).text
 
 
 def test_several_runs_side_by_side(make_run, tmp_path):
@@ -285,12 +369,12 @@ def test_no_device_is_started(make_run, python):
 def test_curves_have_gaps_and_round_ticks():
     assert curves.ticks(0, 1) == pytest.approx([0, 0.5, 1]) or curves.ticks(0, 1)[-1] == pytest.approx(1)
     assert curves.ticks(0, 2.3)[-1] >= 2.3 and curves.whole_ticks(0) == [0] and curves.whole_ticks(14) == [0, 5, 10]
-    line = curves.Line("a", [(0, 1.0), (1, None), (2, float("nan")), (3, 2.0), (4, 1.0)], [0.1, None, None, 0.2, None])
+    line = curves.Line("a", [(0, 1.0), (1, None), (2, float("nan")), (3, 2.0), (4, 1.0)], [(0.9, 1.1), *[(None, None)] * 2, (1.8, 2.2), (None, None)])
     found = curves.chart("t", "m", [line])["lines"][0]
     assert found["d"].count("M") == 2 and found["band"].count("M") == 2 and found["last"] == "1"
     assert curves.chart("t", "m", [curves.Line("a", [(0, None)])]) is None
-    bars = curves.histogram([0.0, 1.0, 1.0], [0.3])
-    assert [b["height"] > 0 for b in bars["before"]] == [True, *[False] * 8, True] and bars["after"][3]["height"] > 0
+    before, after = (group["of"] for group in curves.histogram([("before", [0.0, 1.0, 1.0]), ("now", [0.3])], ["before", "after"])["bars"])
+    assert [b["height"] > 0 for b in before] == [True, *[False] * 8, True] and after[3]["height"] > 0
 
 
 @pytest.fixture
@@ -314,8 +398,8 @@ def shown(dom):
     return [question for attributes, question in rows if "hidden" not in attributes]
 
 
-def test_in_a_browser(make_run, chromium, tmp_path):
-    file = page.write([make_run("one"), make_run("two", **{"seed": 8})], tmp_path / "report.html")
+def test_in_a_browser(make_run, make_evaluation, chromium, tmp_path):
+    file = page.write([make_run("one"), make_evaluation("two")], tmp_path / "report.html")
     everything = chromium(file.as_uri(), "--dump-dom")
     assert "CONSOLE" not in everything.stderr, everything.stderr
     assert len(shown(everything.stdout)) == 24 and "24 of 24 rows" in everything.stdout
