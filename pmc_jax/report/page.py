@@ -56,7 +56,7 @@ def render(values: dict[str, Any]) -> str:
     """The HTML. A value that the template misspells is an error and no blank."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     env = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    env.filters |= {"number": number, "digest": digest, "clock_time": clock_time}
+    env.filters |= {"number": number, "percent": percent, "digest": digest, "clock_time": clock_time}
     return env.get_template("report.html.j2").render(values)
 
 
@@ -68,6 +68,11 @@ def digest(script: str) -> str:
 def number(value: float | None, digits: int) -> str:
     """The number, or a dash."""
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def percent(share: float) -> float:
+    """How far along a strip a value lies; what is beyond its ends (a bound may exceed 1) lies at them."""
+    return round(100 * min(max(share, 0.0), 1.0), 1)
 
 
 def context(runs: list[Run]) -> dict[str, Any]:
