@@ -45,7 +45,7 @@ def score_batch(model: Decoder, params: Any, batch: Batch, index: Any) -> TokenS
 
 
 def packings(rows: list[Row], prefix: int, shards: int) -> list[tuple[Packing, list[int]]]:
-    """[(shape, indices of rows for it)]: few shapes, little padding. A packed row has LENGTH positions, or a power of two for rows that are longer."""
+    """[(shape, indices of rows for it)]: few shapes, little padding. A packed row has LENGTH positions, or a power of two for longer rows."""
     lengths = [LENGTH if len(row.tokens) <= LENGTH else 2 ** (len(row.tokens) - 1).bit_length() for row in rows]
     found = []
     for length in sorted(set(lengths)):
@@ -55,7 +55,8 @@ def packings(rows: list[Row], prefix: int, shards: int) -> list[tuple[Packing, l
         # Rows dealt to several shards do not always fall into these bins again: one packed row a shard stays free for them.
         step = at_once if shards == 1 else shards * max(1, at_once - 1)
         batches = [[members[j] for one in bins[at : at + step] for j in one] for at in range(0, len(bins), step)]
-        most = max(sum(len(rows[i].tokens) - rows[i].start for i in batch) for batch in batches)  # labels of the fullest
+        # Labels have as much room as the fullest batch needs.
+        most = max(sum(len(rows[i].tokens) - rows[i].start for i in batch) for batch in batches)
         labels = max(length, -(-most // LABEL_MULTIPLE) * LABEL_MULTIPLE if shards == 1 else at_once * length)
         found += [(Packing(prefix, length, at_once, labels), batch) for batch in batches]
     return found
