@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from pmc_jax.errors import UserError
-from pmc_jax.evaluate import log_rows, logs, membership, metrics
+from pmc_jax.evaluate import log_rows, logs, membership, metrics, summary
 
 OFFICIAL = {"full": "tofu_Llama-3.2-1B-Instruct_full_evals_forget10.json", "retain": "tofu_Llama-3.2-1B-Instruct_retain90.json"}
 MEASURED = [n for n in (*logs.RULES, *logs.ATTACKS) if "ruth_" not in n and "normalised" not in n]
@@ -303,3 +303,27 @@ def test_recomputing_something_else_is_refused():
         logs.aggregates({"a": 1})
     with pytest.raises(UserError, match="^the retain log: not a TOFU evaluation log"):
         logs.aggregates(logs.make_log(drawn(15)), {})
+
+
+def test_a_summary_has_an_interval_wherever_rows_can_be_drawn_anew():
+    log = logs.make_log(drawn(7, rows=40, others=20))
+    found = summary.summarise(log, log)
+    for name, entry in found.items():
+        low, high = entry.get("interval", (entry["value"],) * 2)
+        assert low <= entry["value"] <= high, name
+    without = {name for name, entry in found.items() if "interval" not in entry and "/" not in name}
+    assert without == {"forget_quality", "privleak"}, "a test of two logs, and what follows from two"
+    assert found["mia_loss"]["interval"] == membership.auc_interval(*(logs.row_values(log["mia_loss"][side], "score") for side in logs.SIDES))
+    alone = summary.summarise(log, None)
+    assert alone["forget_quality"] == {"value": None, "rows": 0, "reason": "no log of a retain model was given"}
+
+
+def test_model_utility_is_as_sure_as_its_rows():
+    """Where all rows are the same, it has no width."""
+    log = logs.make_log(drawn(2, rows=30, others=30))
+    for name in logs.UTILITY:
+        key = logs.RULES[name][0]
+        for row in log[name]["value_by_index"].values():
+            row[key] = 0.5
+    low, high = summary.interval("model_utility", log)
+    assert low == pytest.approx(high) == pytest.approx(0.5)
