@@ -1,7 +1,7 @@
 """`pmc-jax evaluate`: one checkpoint, alone and complete, in a workdir; or the aggregates of an official log, recomputed."""
 
-import functools
 import json
+from collections.abc import Callable
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -48,13 +48,16 @@ def check_checkpoint(setting: str, path: str) -> None:
         raise UserError(f"{setting}={path!r}: {str(error).removeprefix(f'model.path={path!r}: ')}") from None
 
 
-def loader(config: ConfigDict) -> Any:
-    """path -> greedy generator of that checkpoint; the last one stays loaded."""
+def loader(config: ConfigDict) -> Callable[[str], Generator]:
+    """path -> greedy generator of that checkpoint; the last one stays loaded, and goes before the next one is read: one model is in memory."""
+    kept: dict[str, Generator] = {}
 
-    @functools.lru_cache(maxsize=1)
     def load(path: str) -> Generator:
-        theirs = settings.changed(config, {"model.path": path})
-        return make_generator(runs.load_checkpoint(theirs), theirs, GREEDY, 1)
+        if path not in kept:
+            kept.clear()
+            theirs = settings.changed(config, {"model.path": path})
+            kept[path] = make_generator(runs.load_checkpoint(theirs), theirs, GREEDY, 1)
+        return kept[path]
 
     return load
 
@@ -80,7 +83,11 @@ def run_evaluate(config: ConfigDict, workdir: str, retain_log: str | None = None
             if work.result():
                 runs.console.print(f"{work.path} holds this evaluation, finished; nothing was changed.")
                 return show(work.result())
-            setup.model()  # before the folder is made: a checkpoint that does not load leaves none
+            tokenizer = setup.model().text.tokenizer  # before the folder is made: a checkpoint that does not load leaves none
+            if config.evaluate.original_model and not tokenizer.is_fast:
+                raise UserError(
+                    f"evaluate.original_model: drift needs to know where tokens lie in a text; {config.model.path}'s tokenizer does not tell"
+                )
             work.claim("evaluate", settings.to_flat(config), hashes)
         with clock.phase("evaluate"):
             parts = measure(setup)

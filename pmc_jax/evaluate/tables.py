@@ -95,7 +95,7 @@ def reasons(found: dict[str, Any]) -> list[str]:
 def show(result: dict[str, Any]) -> dict[str, Any]:
     """Print an evaluation's tables, what is not computed and why, and its cost by part. Returns the result."""
     runs.console.print(runs.table({"model": result["model"]}))
-    for key, title, lines in TABLES:
+    for key, title, lines in (t for t in TABLES if t[0] in result):
         if "reason" not in result[key] and (rows := lines(result[key])):
             runs.console.print(table(title, rows))
         for reason in reasons(result[key]):
