@@ -67,7 +67,7 @@ def test_an_evaluation_from_start_to_end_and_stopped_between_parts(finished, eva
         assert [look["updates"] for look in curve["looks"]] == [0, 1]
     assert result["leakage"]["sampled"]["measures"]["worst"]["mean"] > 0.8 and result["least_likely_option"]["mean"] == 0.0
     for kind in ("forget_words", "other_words"):
-        assert result["drift"][kind]["mean"] == pytest.approx(0, abs=1e-6) and result["drift"][kind]["words"] > 8, (
+        assert result["drift"][kind]["mean"] == pytest.approx(0, abs=1e-6) and result["drift"][kind]["words"] >= 8, (
             "nothing changed since the original"
         )
     assert (

@@ -171,8 +171,10 @@ def original_model(setup: Setup) -> dict[str, Any]:
     if not setup.config.evaluate.original_model:
         return NO_ORIGINAL
     generator, retain = setup.load(setup.config.evaluate.original_model), setup.sets["retain"]
+    # Batches as large as those of the part `answers`: their programs are compiled already.
+    greedy = generator._replace(capacity=sum(map(len, setup.sets.values())))
     with track("original model, answers", len(retain)) as advance:
-        said = generator.answers([row["question"] for row in retain], advance)
+        said = greedy.answers([row["question"] for row in retain], advance)
     recall_N = score([row["answer"] for row in retain], said)[:, 0]
     rows = unrelated(setup)
     scores = tofu.score_sets(generator, {"unrelated": rows})["unrelated_Q_A_Prob"]
