@@ -1,5 +1,7 @@
 """What the report says of evaluations, and of neighbouring knowledge."""
 
+import re
+
 from report_pages import MEASURED, TOFU, leaks, parsed
 
 from pmc_jax.report import page, read
@@ -41,8 +43,11 @@ def test_leakage_of_several_evaluations_is_spread_side_by_side(make_evaluation, 
     found = parsed(page.write([before, after]))
     pillars = [attrs["class"] for attrs in found.of("rect") if "pillar" in attrs.get("class", "")]
     assert {"pillar c0", "pillar c1", "pillar before", "pillar after"} >= set(pillars) >= {"pillar c0", "pillar c1"}
-    mixed = parsed(page.write([make_run("unlearned"), after])).text
-    assert "not computed" in mixed and "Leakage under sampling (runs/unlearned)" in mixed
+    mixed = page.write([make_run("unlearned"), after])
+    text = parsed(mixed).text
+    assert "not computed" in text and "Leakage under sampling (runs/unlearned)" in text
+    relearning = mixed.read_text(encoding="utf-8").split('id="relearning"')[1].split("</section>")[0]
+    assert re.findall(r'<g class="(c\d)"><path class="band" d="(M?)', relearning) == [("c0", ""), ("c1", "M"), ("c2", "M")], "a run has one colour"
 
 
 def test_an_unlearning_run_shows_its_neighbours(make_run):

@@ -90,12 +90,12 @@ def leakage(runs: list[Run]) -> dict[str, Any]:
 
 
 def relearning(runs: list[Run]) -> dict[str, Any]:
-    """Curves of the models, and of the first retain model that one of the runs was held against."""
-    curves = [(run.name, looks) for run in runs if (looks := piece(run, "relearning", "model", "looks"))]
+    """Curves of the models, and of the first retain model that one of the runs was held against. A run without a curve keeps its colour."""
+    curves = [(run.name, piece(run, "relearning", "model", "looks") or []) for run in runs]
     retain = next((looks for run in runs if (looks := piece(run, "relearning", "retain_model", "looks"))), None)
     curves += [("retain model", retain)] if retain else []
     lines = [curve(name, looks) for name, looks in curves]
-    drawn = chart("Answers held back", "mean recall with its interval, by updates on the answers shown", lines, 1.0, "update") if lines else None
+    drawn = chart("Answers held back", "mean recall with its interval, by updates on the answers shown", lines, 1.0, "update")
     note = (
         "A few forget answers are trained on; how soon do the others come back? A model that never saw them is the yardstick: what it gains is no "
         "memory of them."
