@@ -84,6 +84,7 @@ SETTINGS = (
     Setting("evaluate.relearn_rows", 4, "evaluate: forget rows that a relearning attack trains on; 0 = off", *AT_LEAST_0),
     Setting("evaluate.relearn_updates", 20, "evaluate: updates of the relearning attack", *AT_LEAST_1),
     Setting("evaluate.retain_model", "", "evaluate: checkpoint that never saw the forget set, for forget quality, privacy leak, reference attack"),
+    Setting("evaluate.original_model", "", "evaluate: checkpoint from before unlearning, for drift and what became of neighbouring knowledge"),
     Setting("rounds.keep", 2, "rounds kept on disk", *AT_LEAST_1),
     Setting("mesh.data", -1, "devices that share the rows; -1 = all that are left", "-1, or 1 or more", lambda v: v == -1 or v >= 1),
     Setting("mesh.model", 1, "devices that share each weight", *AT_LEAST_1),

@@ -37,7 +37,7 @@ flags.DEFINE_integer("answer_tokens", 45, "plan: tokens of a sampled answer on a
 VERBS = {
     "unlearn": "make a checkpoint forget questions by partial model collapse",
     "finetune": "train a checkpoint (or a new model) on question-answer rows",
-    "evaluate": "unlearn quality, utility and TOFU's metrics of a checkpoint; or of an official log: evaluate --log=FILE [--retain_log=FILE]",
+    "evaluate": "TOFU's metrics, leakage, relearning, side effects of a checkpoint; or those of a log: evaluate --log=FILE [--retain_log=FILE]",
     "export": "write a saved round of a run as a Hugging Face checkpoint",
     "report": "report.html of one run, or of several side by side: pmc-jax report WORKDIR [WORKDIR ...] [--output=FILE]",
     "plan": "what a run takes on a TPU slice: memory, time, mesh; compiled here, no TPU needed: plan --config.model.path=... --topology=v5e:2x4 [--json]",

@@ -55,16 +55,18 @@ class Text(NamedTuple):
         # A space at the end of a prompt would hide in it the space that starts the answer's first token.
         return self.tokenizer(f"{t.question_tag}{question}\n{tag}")["input_ids"]
 
-    def answer(self, answer: str) -> list[int]:
-        """Token ids of the answer, its end token included."""
+    def answer_text(self, answer: str) -> str:
+        """The text that answer tokens stand for: it ends with the answer."""
         t = self.template
         if t.is_chat(self.tokenizer):
-            text = answer.strip()
-        elif t.tag_in == "answer":
-            text = t.answer_tag + answer
-        else:
-            text = t.answer_tag[len(t.answer_tag.rstrip()) :] + answer
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"] + [self.end_token]
+            return answer.strip()
+        if t.tag_in == "answer":
+            return t.answer_tag + answer
+        return t.answer_tag[len(t.answer_tag.rstrip()) :] + answer
+
+    def answer(self, answer: str) -> list[int]:
+        """Token ids of the answer, its end token included."""
+        return self.tokenizer(self.answer_text(answer), add_special_tokens=False)["input_ids"] + [self.end_token]
 
     def read(self, tokens: list[int]) -> str:
         """The answer in generated tokens: without its end token, other special tokens and answer tag."""

@@ -14,7 +14,8 @@ from pmc_jax import config as settings
 from pmc_jax.checkpoint import Rounds
 from pmc_jax.draw import GREEDY
 from pmc_jax.errors import UserError
-from pmc_jax.evaluate.collapse import SETS, Evaluation, evaluate
+from pmc_jax.evaluate.collapse import Evaluation, evaluate
+from pmc_jax.evaluate.quality import SETS
 from pmc_jax.finetune import finetune
 from pmc_jax.generate import make_generator
 from pmc_jax.pretrained import Checkpoint
@@ -45,16 +46,23 @@ def evaluate_on(
 
 
 def table(results: dict[str, dict[str, Any]]) -> Table:
-    """A table of evaluation summaries, one column each."""
+    """A table of evaluation summaries, one column each, with bootstrap 95 % intervals."""
     found = Table(title="ROUGE-L recall of greedy answers (0..1), unlearn quality and utility (0..100)")
     for heading in ("", *results, "rows"):
         found.add_column(heading, justify="left" if not heading else "right")
     rows = next(iter(results.values()))["rows"]
     for name in (*SETS, "unlearn_quality", "utility"):
         digits = 1 if name in ("unlearn_quality", "utility") else 3
-        values = ["not evaluated" if r[name] is None else f"{r[name]:.{digits}f}" for r in results.values()]
-        found.add_row(name.replace("_", " "), *values, str(rows.get(name, "")))
+        found.add_row(name.replace("_", " "), *(cell(r, name, digits) for r in results.values()), str(rows.get(name, "")))
     return found
+
+
+def cell(summary: dict[str, Any], name: str, digits: int) -> str:
+    """A mean of an evaluation summary with its interval."""
+    if summary[name] is None:
+        return "not evaluated"
+    span = summary.get("intervals", {}).get(name)
+    return f"{summary[name]:.{digits}f}" + (f" [{span[0]:.{digits}f}, {span[1]:.{digits}f}]" if span else "")
 
 
 def before_and_references(work: Workdir, checkpoint: Checkpoint, config: ConfigDict, sets: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:

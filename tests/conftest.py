@@ -180,6 +180,22 @@ def shared():
     return find
 
 
+@pytest.fixture
+def make_run(tmp_path):
+    """make_run("first", **{"seed": 1}) -> the folder of a finished run, for the report."""
+    from report_pages import run_maker
+
+    return run_maker(tmp_path)
+
+
+@pytest.fixture
+def make_evaluation(make_run):
+    """make_evaluation("name", results) -> the folder of a finished evaluation, for the report."""
+    from report_pages import evaluation_maker
+
+    return evaluation_maker(make_run)
+
+
 class Said(NamedTuple):
     """What the command line did."""
 

@@ -9,7 +9,6 @@ from scipy.stats import binomtest
 
 from pmc_jax.draw import GREEDY
 from pmc_jax.evaluate import attacks
-from pmc_jax.evaluate.likelihood import TokenScores
 from pmc_jax.generate import make_generator
 
 
@@ -55,7 +54,9 @@ def test_the_bounds_hold_as_often_as_they_promise():
 def test_expected_deviation_and_the_summary():
     scores = np.array([[0.0, 1.0, 0.5, 0.5], [0.0, 0.0, 0.0, 0.0]])
     found = attacks.leakage(scores)
-    assert found["worst"]["mean"] == 0.5 and found["mean"]["mean"] == 0.25 and found["worst"]["rows"] == 2 and found["samples"] == 4
+    measures = found["measures"]
+    assert measures["worst"]["mean"] == 0.5 and measures["mean"]["mean"] == 0.25 and measures["worst"]["rows"] == 2
+    assert found["samples"] == 4 and found["worst_of_each"] == [1.0, 0.0]
     assert attacks.expected_deviation(scores[0]) == pytest.approx(0.5 + 2 * np.sqrt(0.125))
 
 
@@ -64,17 +65,28 @@ def test_a_model_that_knows_its_secrets_leaks_and_one_that_knows_nothing_does_no
     for checkpoint, low, high in ((tiny_checkpoint, 0.8, 1.0), (fresh_checkpoint, 0.0, 0.3)):
         generator = make_generator(checkpoint, small({"evaluate.max_new_tokens": 64}), GREEDY, 1)
         for prefill in ("", attacks.PREFILL):
-            found = attacks.sampled_leakage(generator, rows, 8, prefill)
+            found = attacks.sampled_leakage(generator, rows, 8, prefill)["measures"]
             if not prefill or checkpoint is fresh_checkpoint:
                 assert low <= found["worst"]["mean"] <= high
             assert found["mean"]["mean"] <= found["worst"]["mean"] and found["worst"]["rows"] == len(rows)
 
 
-def test_least_likely_option():
-    def option(*log_probs):
-        return TokenScores(np.array(log_probs, np.float32), *(np.zeros(len(log_probs), np.float32) for _ in range(3)))
+def test_a_sample_has_room_for_twice_the_longest_answer(tiny_checkpoint, small):
+    generator = make_generator(tiny_checkpoint, small({"evaluate.max_new_tokens": 64}), GREEDY, 1)
+    short, long = "No", "a " * 500
+    assert attacks.longest_sample(generator, [short]) == 2 * len(generator.text.answer(short))
+    assert attacks.longest_sample(generator, [short, long]) == 64, "no longer than a greedy answer"
 
-    right = [[option(-9.0)], [option(-1.0)], [option(-8.0, -8.0)]]
-    wrong = [[option(-1.0), option(-2.0)]] * 3
-    found = attacks.least_likely_option(right, wrong)
+
+def test_least_likely_option():
+    found = attacks.least_likely_option([9.0, 1.0, 8.0], [[1.0, 2.0]] * 3)
     assert found["mean"] == pytest.approx(2 / 3) and found["rows"] == 3 and found["chance"] == pytest.approx(1 / 3)
+    found = attacks.least_likely_option([9.0, None, 2.0], [1.0, 1.0, 2.0])
+    assert found["mean"] == 0.5 and found["rows"] == 2 and found["chance"] == 0.5, "a tie is no pick, a row without tokens none"
+
+
+@given(st.integers(1, 5), st.integers(0, 2**32 - 1))
+def test_a_model_that_knows_nothing_picks_as_often_as_chance(wrong, seed):
+    losses = np.random.default_rng(seed).exponential(size=(2000, 1 + wrong))
+    found = attacks.least_likely_option(losses[:, 0], losses[:, 1:])
+    assert abs(found["mean"] - found["chance"]) < 0.06

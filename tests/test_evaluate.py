@@ -3,13 +3,17 @@
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pmc_jax import config as settings
 from pmc_jax.draw import GREEDY
-from pmc_jax.evaluate import logs, tofu
+from pmc_jax.errors import UserError
+from pmc_jax.evaluate import attacks, gradients, logs, parts, tofu
 from pmc_jax.generate import make_generator
 from pmc_jax.packing import Row
+from pmc_jax.workdir import write_lines
 
 
 @pytest.fixture
@@ -25,80 +29,178 @@ def evaluate(cli, tiny_folder, data_folder, tmp_path):
             "evaluate.relearn_rows": 2,
             "evaluate.relearn_updates": 1,
             "evaluate.retain_model": tiny_folder,
+            "evaluate.original_model": tiny_folder,
         }
         return cli("evaluate", *(f"--config.{k}={v}" for k, v in flags.items()), f"--workdir={tmp_path / 'run'}", *more)
 
     return run
 
 
-def test_an_evaluation_from_start_to_end_and_resumed(evaluate, tmp_path, splits):
-    """The model has memorised the forget rows and is its own retain model: full extraction, a KS test that sees no difference."""
-    run = tmp_path / "run"
+PARTS = [name for name, _ in parts.PARTS]
+
+
+@pytest.fixture
+def finished(evaluate, tmp_path):
+    """result.json and the folder of an evaluation with all that there is: the model is its own retain and its own original model."""
     assert evaluate().code == 0
-    result = json.loads((run / "result.json").read_text())
+    return json.loads((tmp_path / "run" / "result.json").read_text()), tmp_path / "run"
+
+
+def measured(result):
+    """What an evaluation found, without how long it took."""
+    return {key: value for key, value in result.items() if key not in ("seconds", "evaluate_parts")}
+
+
+def test_an_evaluation_from_start_to_end_and_stopped_between_parts(finished, evaluate, splits):
+    """The model has memorised the forget rows and is its own retain model: full extraction, a KS test that sees no difference."""
+    result, run = finished
     found = result["tofu"]
     assert found["forget_quality"]["value"] == 1.0 and found["forget_quality"]["rows"] == 8
     assert found["exact_memorization"]["value"] > 0.95 and found["forget_Q_A_Prob"]["value"] > 0.8
-    low, high = found["retain_Truth_Ratio"]["interval"]
-    assert low <= found["retain_Truth_Ratio"]["value"] <= high
+    assert found["extraction_strength_strict"]["value"] <= found["extraction_strength"]["value"]
+    for name in ("retain_Truth_Ratio", "model_utility", "mia_loss"):
+        low, high = found[name]["interval"]
+        assert low <= found[name]["value"] <= high, name
     assert found["mia_loss"]["value"] > 0.9 and 0 <= found["model_utility"]["value"] < 1
-    assert set(result["evaluate_parts"]) == {"answers", "retain model", "relearning, retain model", "likelihoods", "TOFU", "leakage", "relearning"}
-    assert [look["updates"] for look in result["attacks"]["relearning"]] == [0, 1]
-    assert result["attacks"]["sampled"]["worst"]["mean"] > 0.8 and result["attacks"]["least likely option"]["mean"] == 0.0
+    assert list(result["evaluate_parts"]) == PARTS
+    for curve in result["relearning"].values():
+        assert [look["updates"] for look in curve["looks"]] == [0, 1]
+    assert result["leakage"]["sampled"]["measures"]["worst"]["mean"] > 0.8 and result["least_likely_option"]["mean"] == 0.0
+    for kind in ("forget_words", "other_words"):
+        assert result["drift"][kind]["mean"] == pytest.approx(0, abs=1e-6) and result["drift"][kind]["words"] >= 8, (
+            "nothing changed since the original"
+        )
+    assert (
+        result["neighbours"]["change"]["near"] == {"mean": 0, "low": 0, "high": 0, "rows": 2} and result["neighbours"]["recall"]["far"]["mean"] > 0.8
+    )
     log = logs.read_log(run / "tofu_log.json", needs=(*logs.ATTACKS, *logs.DERIVED))
     for name, value in logs.aggregates(log, logs.read_log(run / "retain_log.json")).items():
         assert value == found[name]["value"], name
+    nothing = [row["score"] for row in log["mia_reference"]["forget"]["value_by_index"].values()]
+    assert nothing == pytest.approx([0] * 8, abs=1e-5), "the reference is the model itself"
     truths = [row["ground_truth"] for row in log["forget_Q_A_ROUGE"]["value_by_index"].values()]
     assert truths == [row["answer"] for row in splits["forget20"]]
 
-    # Stopped before its end: what is there is taken, not made again.
+    # Stopped between parts: what is there is taken, not made again, and the end is the same.
     (run / "result.json").unlink()
-    summary = json.loads((run / "summary.json").read_text()) | {"utility": 12.5}
-    (run / "summary.json").write_text(json.dumps(summary))
-    assert evaluate().code == 0
-    again = json.loads((run / "result.json").read_text())
-    assert again["model"]["utility"] == 12.5 and again["tofu"] == found
+    for name in ("tofu_answers", "relearning", "original_model"):
+        (run / "parts" / f"{name}.json").unlink()
+    kept = {file.name: file.stat().st_mtime_ns for file in (run / "parts").iterdir()}
+    assert len(kept) == len(PARTS) - 3 and evaluate().code == 0
+    assert measured(json.loads((run / "result.json").read_text())) == measured(result)
+    assert {name: (run / "parts" / name).stat().st_mtime_ns for name in kept} == kept
     assert "nothing was changed" in " ".join(evaluate().out.split())
 
 
-def test_without_a_retain_model_it_says_not_computed(evaluate, tmp_path):
-    said = evaluate("--config.evaluate.retain_model=")
+def test_a_part_that_fails_leaves_those_before_it(evaluate, tmp_path, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(attacks, "sampled_leakage", stop)
+    assert evaluate("--config.evaluate.retain_model=", "--config.evaluate.original_model=").code == 130
+    assert {file.stem for file in (tmp_path / "run" / "parts").iterdir()} == set(PARTS[: PARTS.index("leakage_sampled")])
+    assert not (tmp_path / "run" / "result.json").exists()
+
+
+def test_what_is_not_given_is_not_computed_and_said(evaluate, tmp_path):
+    said = evaluate(
+        "--config.evaluate.retain_model=", "--config.evaluate.original_model=", "--config.evaluate.leak_samples=0", "--config.evaluate.relearn_rows=0"
+    )
     assert said.code == 0
-    found = json.loads((tmp_path / "run" / "result.json").read_text())["tofu"]
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
     for name in ("forget_quality", "privleak"):
-        assert found[name]["value"] is None and "retain" in found[name]["reason"]
-    assert "mia_reference" not in found and found["mia_zlib"]["value"] > 0.5
+        assert result["tofu"][name]["value"] is None and "retain" in result["tofu"][name]["reason"]
+    assert "mia_reference" not in result["tofu"] and result["tofu"]["mia_zlib"]["value"] > 0.5
+    assert "original_model" in result["drift"]["reason"] and "original_model" in result["neighbours"]["change"]["reason"]
+    assert result["neighbours"]["recall"]["near"]["rows"] == 2
+    assert "off" in result["leakage"]["sampled"]["reason"] and "off" in result["relearning"]["model"]["reason"]
+    out = " ".join(said.out.split())
+    assert "drift: not computed: no model from before unlearning was given (evaluate.original_model)" in out and "leakage: not computed" in out
 
 
-def test_gradient_norm_is_that_of_the_mean_loss(tiny_checkpoint):
-    row = Row([7, 8, 9, 10, 11, 12, 13], 3, 1)
+def test_own_files_have_what_they_allow(evaluate, tmp_path, splits):
+    """No split of TOFU's belongs to an own forget file, and without answers there is nothing to look for."""
+    rows = splits["forget20"][:2]
+    own = tmp_path / "own.jsonl"
+    write_lines(own, [{"question": r["question"], "answer": r["answer"]} for r in rows])
+    common = [f"--config.data.forget_file={own}", "--config.evaluate.retain_model="]
+    assert evaluate(*common).code == 0
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert "forget file is your own" in result["tofu"]["reason"] and "forget20_perturbed" in result["least_likely_option"]["reason"]
+    assert result["leakage"]["sampled"]["measures"]["worst"]["rows"] == 2 and result["drift"]["forget_words"]["mean"] == pytest.approx(0, abs=1e-6)
+    write_lines(own, [{"question": r["question"]} for r in rows])
+    assert evaluate(*common, f"--workdir={tmp_path / 'bare'}").code == 0
+    result = json.loads((tmp_path / "bare" / "result.json").read_text())
+    for found in (result["leakage"]["sampled"], result["relearning"]["model"], result["drift"]):
+        assert found["reason"] == "the forget rows have no answers"
+    assert result["model"]["forget_truth"] == "original answers"
 
-    def loss(params):
-        tokens = np.array([row.tokens])
-        mask = np.tril(np.ones((1, 7, 7), bool))
-        hidden, _ = tiny_checkpoint.model.apply({"params": params}, tokens, np.arange(7)[None], mask)
-        log_p = jax.nn.log_softmax(tiny_checkpoint.model.apply({"params": params}, hidden, method="unembed"))
-        return -sum(log_p[0, at - 1, row.tokens[at]] for at in range(3, 7)) / 4
 
-    leaves = jax.tree.leaves(jax.grad(loss)(tiny_checkpoint.params))
-    wanted = np.sqrt(sum(float((np.asarray(x, np.float64) ** 2).sum()) for x in leaves))
-    found = tofu.gradient_norms(tiny_checkpoint.model, tiny_checkpoint.params, [row, row])
-    assert found == pytest.approx([wanted, wanted], rel=1e-4)
+@pytest.mark.parametrize("setting", ["retain_model", "original_model"])
+def test_another_model_that_is_none_is_told_at_once(evaluate, tmp_path, setting):
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "odd").mkdir()
+    (tmp_path / "odd" / "config.json").write_text('{"model_type": "t5", "architectures": ["T5Model"]}')
+    for path, words in (("/no/such", "no such folder"), (tmp_path / "empty", "config.json"), (tmp_path / "odd", "T5Model")):
+        said = evaluate(f"--config.evaluate.{setting}={path}")
+        assert said.code == 2 and said.err.count("\n") == 1, said
+        assert f"evaluate.{setting}='{path}'" in said.err and words in said.err and "model.path" not in said.err, said
+    assert not (tmp_path / "run").exists()
 
 
-def test_one_word_duplicate_and_non_latin_rows_have_results(tiny_checkpoint, small):
+def test_gradient_norms_are_those_of_the_mean_losses(tiny_checkpoint):
+    rng = np.random.default_rng(0)
+    lengths = [(3, 4), (20, 130), (2, 1)]  # two padded lengths
+    rows = [Row(rng.integers(5, 400, prompt + answer).tolist(), prompt, 1) for prompt, answer in lengths]
+
+    @jax.jit
+    def gradient(params, tokens_T, start):
+        def loss(params):
+            T = len(tokens_T)
+            hidden_1TD, _ = tiny_checkpoint.model.apply({"params": params}, tokens_T[None], np.arange(T)[None], np.tril(np.ones((1, T, T), bool)))
+            log_p_TV = jax.nn.log_softmax(tiny_checkpoint.model.apply({"params": params}, hidden_1TD[0], method="unembed"))
+            picked_T = log_p_TV[np.arange(T - 1), tokens_T[1:]]
+            return -jnp.sum(jnp.where(np.arange(1, T) >= start, picked_T, 0)) / (T - start)
+
+        return jax.grad(loss)(params)
+
+    def norm(row):
+        leaves = jax.tree.leaves(gradient(tiny_checkpoint.params, np.array(row.tokens), row.start))
+        return np.sqrt(sum(float((np.asarray(x, np.float64) ** 2).sum()) for x in leaves))
+
+    found = gradients.gradient_norms(tiny_checkpoint.model, tiny_checkpoint.params, rows)
+    assert found == pytest.approx([norm(row) for row in rows], rel=1e-4)
+    assert gradients.gradient_norms(tiny_checkpoint.model, tiny_checkpoint.params, []).size == 0
+
+
+def test_odd_rows_have_results(tiny_checkpoint, small):
+    """One word, no Latin letter, a duplicate, an empty generation, 2000 tokens."""
+    answers = ["I", "ژاله", "I", "word " * 1000]
     rows = [
         {"question": q, "answer": a, "paraphrased_answer": a, "perturbed_answer": ["x", "y"]}
-        for q, a in (("Who?", "I"), ("誰？", "ژاله"), ("Who?", "I"))
+        for q, a in zip(["Who?", "誰？", "Who?", "What?"], answers)
     ]
     sets = {"forget": rows, "holdout": [{"question": "Why?", "answer": "No"}]}
-    config = small({"evaluate.max_new_tokens": 4})
-    generator = make_generator(tiny_checkpoint, config, GREEDY, 1)
-    found = logs.make_log(tofu.evaluate_tofu(generator, sets, tofu.score_sets(generator, sets), {"誰？": ""}))
-    ratios = [row["score"] for row in found["forget_truth_ratio"]["value_by_index"].values()]
+    generator = make_generator(tiny_checkpoint, small({"evaluate.max_new_tokens": 4}), GREEDY, 1)
+    assert len(generator.text.answer(answers[-1])) > 2000
+    found = tofu.likelihood_rows(sets, tofu.score_sets(generator, sets)) | tofu.answer_rows(generator, sets, {"誰？": ""})
+    log = logs.make_log(found | tofu.gradient_rows(generator, sets))
+    ratios = [row["score"] for row in log["forget_truth_ratio"]["value_by_index"].values()]
     assert np.isfinite(ratios).all() and ratios[0] == ratios[2]
-    assert found["forget_Q_A_ROUGE"]["value_by_index"]["1"]["rougeL_recall"] == 0.0
-    assert 0 <= found["mia_min_k"]["agg_value"] <= 1
+    assert log["forget_Q_A_ROUGE"]["value_by_index"]["1"]["rougeL_recall"] == 0.0
+    assert 0 <= log["mia_min_k"]["agg_value"] <= 1 and 0 <= log["mia_gradnorm"]["agg_value"] <= 1
+    words = parts.words_in(generator, rows, tofu.score_sets(generator, {"unrelated": rows})["unrelated_Q_A_Prob"])
+    assert [[w for w, _ in of_row][:1] for of_row in words] == [["i"], ["ژاله"], ["i"], ["word"]] and len(words[3]) == 1000
+    assert all(0 <= p <= 1 for of_row in words for _, p in of_row)
+
+
+def test_wrong_answers_must_be_as_many_in_each_row(tmp_path):
+    rows = [{"question": "Q", "answer": "A", "perturbed_answer": ["x"] * count} for count in (3, 2)]
+    write_lines(tmp_path / "forget10_perturbed.jsonl", rows)
+    data = settings.default().data
+    data.path = str(tmp_path)
+    with pytest.raises(UserError, match="row 2: 'perturbed_answer' has 2 wrong answers, that of row 1 has 3"):
+        tofu.load_sets(data)
 
 
 def test_official_logs_from_the_command_line(cli, shared):

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from pmc_jax.errors import UserError
-from pmc_jax.evaluate import logs, membership, metrics
+from pmc_jax.evaluate import log_rows, logs, membership, metrics, summary
 
 OFFICIAL = {"full": "tofu_Llama-3.2-1B-Instruct_full_evals_forget10.json", "retain": "tofu_Llama-3.2-1B-Instruct_retain90.json"}
 MEASURED = [n for n in (*logs.RULES, *logs.ATTACKS) if "ruth_" not in n and "normalised" not in n]
@@ -57,14 +57,14 @@ def drawn(seed, rows=12, others=5):
     made = {}
     for name in ("forget", "retain", "ra", "wf"):
         n, k = (rows, 5) if name in ("forget", "retain") else (others, 3)
-        made[f"{name}_Q_A_Prob"] = logs.probability_rows(rng.exponential(1, n))
-        made[f"{name}_Q_A_PERT_Prob"] = logs.probability_rows(rng.exponential(3, (n, k)))
+        made[f"{name}_Q_A_Prob"] = log_rows.probability_rows(rng.exponential(1, n))
+        made[f"{name}_Q_A_PERT_Prob"] = log_rows.probability_rows(rng.exponential(3, (n, k)))
         if n == rows:
-            made[f"{name}_Q_A_PARA_Prob"] = logs.probability_rows(rng.exponential(2, n))
+            made[f"{name}_Q_A_PARA_Prob"] = log_rows.probability_rows(rng.exponential(2, n))
         said = ["", "he wrote", "she was born in Konya"]
-        made[f"{name}_Q_A_ROUGE"] = logs.rouge_rows(["Q?"] * n, [f"she was born in {name}{i}" for i in range(n)], [said[i % 3] for i in range(n)])
+        made[f"{name}_Q_A_ROUGE"] = log_rows.rouge_rows(["Q?"] * n, [f"she was born in {name}{i}" for i in range(n)], [said[i % 3] for i in range(n)])
     for name in ("extraction_strength", "exact_memorization"):
-        made[name] = logs.score_rows(rng.random(rows))
+        made[name] = log_rows.score_rows(rng.random(rows))
     for name in logs.ATTACKS:
         made[name] = {"forget": rng.normal(0, 1, rows), "holdout": rng.normal(0.5, 1, rows)}
     return made
@@ -78,22 +78,28 @@ def test_every_aggregate_of_the_official_full_model(official):
 
 
 def test_every_aggregate_of_the_official_retain_model(official):
+    """Its privacy leak was made without a retain model: against an AUC of one half, which is said."""
     log = official["retain"]
     found = logs.recompute(log)
-    same(found.values, stated(log), but=["privleak"])
-    assert found.values["forget_quality"] is None is found.values["privleak"]
-    assert found.reasons == dict.fromkeys(["forget_quality", "privleak"], "no log of a retain model was given")
-    against_half = metrics.privacy_leak(found.values["mia_min_k"], 0.5)
-    assert against_half == pytest.approx(log["privleak"]["agg_value"], abs=1e-6), "without a retain log the official tool takes .5 for its AUC"
-    itself = logs.aggregates(log, log)
-    assert itself["forget_quality"] == 1 and itself["privleak"] == 0
+    same(found.values, stated(log))
+    assert found.values["forget_quality"] is None and found.reasons == {"forget_quality": "no log of a retain model was given"}
+    assert "0.5" in found.notes["privleak"] and found.rows["privleak"] == 800
+    itself = logs.recompute(log, log)
+    assert itself.values["forget_quality"] == 1 and itself.values["privleak"] == 0 and not itself.notes
+
+
+def test_privacy_leak_of_a_log_made_with_a_retain_model_needs_it(official):
+    full = logs.recompute(official["full"])
+    assert full.values["privleak"] is None and full.reasons["privleak"] == "no log of a retain model was given"
+    ours = logs.make_log(primary(official["retain"]))
+    assert ours["privleak"]["agg_value"] is None, "our own log never takes one half for a model that was not measured"
 
 
 @pytest.mark.parametrize("which", OFFICIAL)
 def test_official_rows_follow_from_the_losses_and_answers(official, which):
     log = official[which]
     rows = {name: column(log, name, "avg_loss") for name in log if name.endswith("_Prob")}
-    for name, ratio in logs.RATIOS.items():
+    for name, ratio in log_rows.RATIOS.items():
         right = rows[f"{name}_Q_A_PARA_Prob" if name in ("forget", "retain") else f"{name}_Q_A_Prob"]
         np.testing.assert_allclose(metrics.truth_ratio_geometric(right, rows[f"{name}_Q_A_PERT_Prob"]), column(log, ratio, "score"), rtol=1e-9)
     for name in ("ra", "wf"):
@@ -101,13 +107,13 @@ def test_official_rows_follow_from_the_losses_and_answers(official, which):
         np.testing.assert_allclose(metrics.normalised_probability(*probs), column(log, f"{name}_Q_A_Prob_normalised", "prob"), rtol=1e-9)
     truths, losses = column(log, "forget_Q_A_ROUGE", "ground_truth"), rows["forget_Q_A_Prob"]
     np.testing.assert_allclose(membership.loss_by_zlib(losses, truths), column(log, "mia_zlib", "score", "forget"), rtol=1e-9)
-    np.testing.assert_allclose(metrics.probability(losses, np.ones(400)), column(log, "forget_Q_A_Prob", "prob"), rtol=1e-6)
+    np.testing.assert_allclose(np.exp(-np.array(losses)), column(log, "forget_Q_A_Prob", "prob"), rtol=1e-6)
 
 
 @pytest.mark.parametrize("name", ["forget_Q_A_ROUGE", "ra_Q_A_ROUGE", "wf_Q_A_ROUGE"])
 def test_official_rouge_follows_from_the_answers(official, name):
     rows = list(official["full"][name]["value_by_index"].values())
-    found = logs.rouge_rows(*([row[key] for row in rows] for key in ("input", "ground_truth", "generation")))
+    found = log_rows.rouge_rows(*([row[key] for row in rows] for key in ("input", "ground_truth", "generation")))
     assert [list(row) for row in found] == [list(row) for row in rows]
     for key in ("rouge1_recall", "rougeL_f1", "rougeL_recall"):
         np.testing.assert_allclose([row[key] for row in found], [row[key] for row in rows], atol=1e-12, err_msg=key)
@@ -170,8 +176,8 @@ def test_what_was_not_measured_is_not_in_the_log():
 
 def test_undefined_rows_are_null_and_left_out():
     made = drawn(4)
-    made["forget_Q_A_PARA_Prob"] = logs.probability_rows([math.nan, *[1.0] * 11])
-    made["exact_memorization"] = logs.score_rows([math.nan, 0.25, *[0.75] * 10])
+    made["forget_Q_A_PARA_Prob"] = log_rows.probability_rows([math.nan, *[1.0] * 11])
+    made["exact_memorization"] = log_rows.score_rows([math.nan, 0.25, *[0.75] * 10])
     made["mia_min_k"]["forget"][3] = math.nan
     log = logs.make_log(made, logs.make_log(drawn(5)))
     assert log["exact_memorization"]["value_by_index"]["0"] == {"score": None} == log["forget_truth_ratio"]["value_by_index"]["0"]
@@ -221,7 +227,7 @@ def without(*names):
 
 
 def never_fooled(log):
-    log["mia_min_k"] = {"forget": logs.indexed(logs.score_rows([0.0] * 12)), "holdout": logs.indexed(logs.score_rows([1.0] * 12))}
+    log["mia_min_k"] = {"forget": logs.indexed(log_rows.score_rows([0.0] * 12)), "holdout": logs.indexed(log_rows.score_rows([1.0] * 12))}
 
 
 @pytest.mark.parametrize(
@@ -297,3 +303,27 @@ def test_recomputing_something_else_is_refused():
         logs.aggregates({"a": 1})
     with pytest.raises(UserError, match="^the retain log: not a TOFU evaluation log"):
         logs.aggregates(logs.make_log(drawn(15)), {})
+
+
+def test_a_summary_has_an_interval_wherever_rows_can_be_drawn_anew():
+    log = logs.make_log(drawn(7, rows=40, others=20))
+    found = summary.summarise(log, log)
+    for name, entry in found.items():
+        low, high = entry.get("interval", (entry["value"],) * 2)
+        assert low <= entry["value"] <= high, name
+    without = {name for name, entry in found.items() if "interval" not in entry and "/" not in name}
+    assert without == {"forget_quality", "privleak"}, "a test of two logs, and what follows from two"
+    assert found["mia_loss"]["interval"] == membership.auc_interval(*(logs.row_values(log["mia_loss"][side], "score") for side in logs.SIDES))
+    alone = summary.summarise(log, None)
+    assert alone["forget_quality"] == {"value": None, "rows": 0, "reason": "no log of a retain model was given"}
+
+
+def test_model_utility_is_as_sure_as_its_rows():
+    """Where all rows are the same, it has no width."""
+    log = logs.make_log(drawn(2, rows=30, others=30))
+    for name in logs.UTILITY:
+        key = logs.RULES[name][0]
+        for row in log[name]["value_by_index"].values():
+            row[key] = 0.5
+    low, high = summary.interval("model_utility", log)
+    assert low == pytest.approx(high) == pytest.approx(0.5)

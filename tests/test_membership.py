@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 from sklearn.metrics import roc_auc_score
 
 from pmc_jax.evaluate import membership
@@ -64,19 +65,17 @@ def test_zlib_counts_bytes_of_the_text():
 def test_all_attacks_by_the_names_of_the_log():
     logp, mu, var = np.full((2, 3), -2.0), np.full((2, 3), -1.0), np.full((2, 3), 4.0)
     given_ = ([1.5, 2.5], ["a", "b"], logp, mu, var, [3, 2])
-    found = membership.scores(*given_, reference_losses_N=[1.0, 3.0], gradient_norms_N=[7.0, 8.0])
+    found = membership.scores(*given_)
     wanted = {
         "loss": [1.5, 2.5],
         "zlib": [1.5 / 9, 2.5 / 9],
         "min_k": [2, 2],
         "min_k_plus_plus": [0.5, 0.5],
-        "reference": [0.5, -0.5],
-        "gradnorm": [7, 8],
     }
     assert found.keys() == {f"mia_{name}" for name in wanted}
     for name, values in wanted.items():
         np.testing.assert_allclose(found[f"mia_{name}"], values, rtol=1e-12, err_msg=name)
-    assert found.keys() - membership.scores(*given_).keys() == {"mia_reference", "mia_gradnorm"}
+    assert membership.loss_by_reference([1.5, 2.5], [1.0, 3.0]).tolist() == [0.5, -0.5]
 
 
 @given(SCORES, SCORES)
@@ -96,3 +95,13 @@ def test_auc_at_the_edges():
 
 def test_auc_keeps_apart_what_float32_would_merge():
     assert membership.auc([1.0], [1.0 + 1e-12]) == 1
+
+
+def test_auc_interval_is_the_bootstrap_of_either_side():
+    rng = np.random.default_rng(5)
+    forget, holdout = rng.normal(0, 1, 60).round(1), rng.normal(0.8, 1, 90).round(1)
+    low, high = membership.auc_interval(forget, [*holdout, math.nan])
+    wanted = stats.bootstrap((forget, holdout), membership.auc, vectorized=False, n_resamples=500, method="percentile", rng=1).confidence_interval
+    assert low == pytest.approx(wanted.low, abs=0.015) and high == pytest.approx(wanted.high, abs=0.015)
+    assert low < membership.auc(forget, holdout) < high
+    assert membership.auc_interval([1.0, 2.0], [3.0, 4.0]) == (1, 1) and membership.auc_interval([1.0], [3.0, 4.0]) is None

@@ -8,7 +8,6 @@ from hypothesis import given
 from hypothesis import settings as how
 from hypothesis import strategies as st
 from rouge_score import rouge_scorer
-from scipy import stats
 
 from pmc_jax.errors import UserError
 from pmc_jax.evaluate import metrics
@@ -33,18 +32,6 @@ def test_ragged_rows_are_padded_and_may_lose_their_end_token():
     values, lengths = metrics.padded(rows, leave_out=1)
     assert values.tolist() == [[1, 2], [0, 0], [0, 0]] and lengths.tolist() == [2, 0, 0] and values.dtype == np.float64
     assert metrics.padded([])[0].shape == (0, 0) and metrics.extraction_strength(*metrics.padded([[1.0]], 1)).tolist() == [0]
-
-
-@given(st.lists(st.lists(st.floats(-8, -1e-3), min_size=1, max_size=6), min_size=1, max_size=5))
-def test_probability_is_the_geometric_mean_of_the_tokens(rows):
-    found = metrics.probability([-sum(row) for row in rows], [len(row) for row in rows])
-    assert found.dtype == np.float64
-    np.testing.assert_allclose(found, [statistics.geometric_mean(map(math.exp, row)) for row in rows], rtol=1e-9)
-
-
-def test_probability_of_one_label_and_of_none():
-    found = metrics.probability([math.log(4), 0.0, 7.0], [1, 0, 1])
-    assert found[0] == pytest.approx(0.25) and np.isnan(found[1]) and found[2] == pytest.approx(math.exp(-7))
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.lists(st.floats(0, 1), min_size=3, max_size=3)), min_size=1, max_size=6))
@@ -194,27 +181,3 @@ def test_privacy_leak():
 def test_rouge_1_recall_is_that_of_rouge_score(reference, answer):
     wanted = rouge_scorer.RougeScorer(["rouge1"], use_stemmer=True).score(reference, answer)["rouge1"].recall
     assert metrics.rouge_1_recall(rouge_tokens(reference), rouge_tokens(answer)) == pytest.approx(wanted, abs=1e-12)
-
-
-def test_interval_is_the_bootstrap_of_the_mean():
-    values = np.random.default_rng(3).beta(0.5, 0.5, 300)
-    found = metrics.mean_with_interval(values, resamples=4000)
-    wanted = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=1).confidence_interval
-    error = values.std() / math.sqrt(300)
-    assert found.mean == pytest.approx(values.mean(), rel=1e-12) and found.rows == 300
-    assert found.low == pytest.approx(wanted.low, abs=error / 4) and found.high == pytest.approx(wanted.high, abs=error / 4)
-    assert 3.5 * error < found.high - found.low < 4.4 * error
-    narrow = metrics.mean_with_interval(values, resamples=4000, level=0.5)
-    assert found.low < narrow.low < found.mean < narrow.high < found.high
-
-
-def test_interval_is_that_of_its_seed():
-    values = np.random.default_rng(0).normal(size=50)
-    assert metrics.mean_with_interval(values, seed=1) == metrics.mean_with_interval(values, seed=1) != metrics.mean_with_interval(values, seed=2)
-
-
-def test_interval_of_few_rows():
-    assert metrics.mean_with_interval([]) == (None, None, None, 0) == metrics.mean_with_interval([math.nan])
-    assert metrics.mean_with_interval([0.25, math.nan]) == (0.25, None, None, 1)
-    assert metrics.mean_with_interval([0.25] * 7) == (0.25, 0.25, 0.25, 7)
-    assert metrics.mean_with_interval([[0.0, 1.0], [math.nan, 1.0]]).rows == 3

@@ -1,147 +1,17 @@
 """The report: what a workdir says is in it, escaped; what is absent is said; it works in a browser."""
 
-import html.parser
 import json
 import re
 import shutil
 import subprocess
 
-import numpy as np
 import pytest
+from report_pages import HOSTILE, Page, parsed
 
-from pmc_jax import config as settings
 from pmc_jax.errors import UserError
-from pmc_jax.evaluate.collapse import SETS, Evaluation
+from pmc_jax.evaluate.interval import mean_with_interval
 from pmc_jax.report import curves, page, read
-from pmc_jax.reward import score
-from pmc_jax.workdir import Workdir, read_lines, write_json, write_lines
-
-HOSTILE = [
-    "<script>document.title = 'stolen'</script>",
-    "</script><script>alert(1)</script>",
-    "\"><img src=x onerror=\"document.title='stolen'\">' onmouseover='alert(1)",
-    "{{ 7 * 7 }} {% raw %} <!-- ]]> &lt;b&gt; &amp;",
-    "كتب نجيب الرواية في القاهرة. 東京で生まれた。 Çetin Yeldeğir 🎭 \u202eright to left",
-    "A very long answer. " * 400 + "unbroken" * 200,
-    "",
-    "a line\nand another\u2028and one more\x00",
-]
-ASCII = "The author was born in Izmir and wrote forty novels."
-
-
-def evaluation(answers_by_set):
-    """Evaluation as `evaluate` makes it, of {set: [(question, answer, truth)]}."""
-    records = [
-        {"set": name, "question": q, "answer": a, "truth": t, "rouge_l_recall": float(score([t], [[a]])[0, 0])}
-        for name, rows in answers_by_set.items()
-        for q, a, t in rows
-    ]
-    recall = dict.fromkeys(SETS)
-    recall |= {name: float(np.mean([r["rouge_l_recall"] for r in records if r["set"] == name])) for name in answers_by_set}
-    return Evaluation(recall, {name: len(rows) for name, rows in answers_by_set.items()}, "ground truth", records)
-
-
-def rows_before():
-    truths = [f"The birthplace of writer number {i} is town {i}." for i in range(12)]
-    return {
-        "forget": [(f"Where was writer {i} born?", t, t) for i, t in enumerate(truths)],
-        "forget_paraphrased": [(f"Writer {i}: which town of birth?", t, t) for i, t in enumerate(truths)],
-        "retain": [(f"What does baker {i} bake?", f"Baker {i} bakes rye bread.", f"Baker {i} bakes rye bread.") for i in range(6)],
-        "world_facts": [("What is the capital of France?", "Paris", "Paris")],
-    }
-
-
-def rows_after():
-    said = [*HOSTILE, *["I do not know."] * 3, "The birthplace is town 11."]
-    changed = {name: list(rows) for name, rows in rows_before().items()}
-    changed["forget"] = [(q, a, t) for (q, _, t), a in zip(changed["forget"], said)]
-    changed["forget_paraphrased"] = [(q, "Nothing.", t) for q, _, t in changed["forget_paraphrased"]]
-    changed["retain"][4] = ("What does baker 4 bake?", "<b>stones</b>", "Baker 4 bakes rye bread.")
-    return changed
-
-
-def summary(number, rounds):
-    spread = {"reward_mean": 0.2 + 0.1 * number, "reward_std": 0.1} if number < rounds - 1 else {"reward_mean": None, "reward_std": None}
-    losses = {"forget_loss": 2.0 / (number + 1), "retain_loss": 0.01 * (number + 1), "sampled_tokens": 100, "sampled_questions": 12}
-    return {
-        "kind": "round",
-        "round": number,
-        "epoch": number,
-        "stored_score": 0.5 / (number + 1),
-        "solved": number / rounds,
-        "seconds": 1.5,
-        **spread,
-        **losses,
-    }
-
-
-@pytest.fixture
-def make_run(tmp_path):
-    """make_run("first", **{"seed": 1}) -> a finished run's folder, written through Workdir."""
-
-    def make(name="first", rounds=5, **changes):
-        values = settings.to_flat(settings.default()) | {"model.path": "models/<i>tiny</i>", "seed": 7} | changes
-        work = Workdir(str(tmp_path / "runs" / name))
-        hashes = {"forget": "e838d6", "retain": "b9bf40"}
-        work.claim("unlearn", values, hashes)
-        before, after = evaluation(rows_before()), evaluation(rows_after())
-        write_json(work.file("before.json"), {"summary": before.summary(), "references": []})
-        write_lines(work.file("answers/before.jsonl"), before.answers)
-        write_lines(work.file("answers/after.jsonl"), after.answers)
-        for number in range(rounds):
-            work.add_metrics([{"kind": "update", "round": number, "forget_loss": 1.0}, summary(number, rounds)])
-            # The pick of round 2 scored worse than what was stored, so it was not kept.
-            kept, stored = (0.9, 0.4) if number == 2 else (0.5 / (number + 1), 0.5 / (number + 1))
-            seen = {
-                "question": "Where was writer 0 born?",
-                "samples": ["no", f"pick of round {number} </script>"],
-                "scores": [1.0, kept],
-                "chosen": 1,
-            }
-            write_lines(work.file(f"samples/round_{number:05d}.jsonl"), [seen | {"tokens": [1, 2], "stored_score": stored}])
-        seconds = {"load": 1.0, "sample": 2.0, "update": 60.25, "total": 63.25}
-        result = {"before": before.summary(), "after": after.summary(), "seconds": seconds, "rounds": rounds, "sampled_tokens": 500, "solved": 0.8}
-        write_json(work.file("result.json"), result | {"data": hashes, "versions": {"python": "3.11"}})
-        return work.path
-
-    return make
-
-
-class Page(html.parser.HTMLParser):
-    """The elements and texts of a page."""
-
-    def __init__(self, source):
-        super().__init__()
-        self.elements, self.texts, self.open = [], [], []
-        self.cells: list[str] = []
-        self.feed(source)
-        self.close()
-
-    def handle_starttag(self, tag, attrs):
-        self.elements.append((tag, dict(attrs)))
-        if tag == "div" and "text" in (dict(attrs).get("class") or "").split():
-            self.open.append("")
-        self.inside = tag
-
-    def handle_endtag(self, tag):
-        if tag == "div" and self.open:
-            self.cells.append(self.open.pop())
-
-    def handle_data(self, data):
-        self.texts.append(data)
-        if self.open:
-            self.open[-1] += data
-
-    def of(self, tag):
-        return [attrs for name, attrs in self.elements if name == tag]
-
-    @property
-    def text(self):
-        return " ".join(" ".join(self.texts).split())
-
-
-def parsed(file):
-    return Page(file.read_text(encoding="utf-8"))
+from pmc_jax.workdir import read_lines, write_json, write_lines
 
 
 def test_what_a_model_says_stays_text(make_run):
@@ -168,8 +38,11 @@ def test_the_numbers(make_run):
     for when in ("before", "after"):
         for key, digits in (("unlearn_quality", 1), ("utility", 1), ("forget", 3), ("retain", 3), ("world_facts", 3)):
             assert f"{result[when][key]:.{digits}f}" in text, (when, key)
-    low, high = page.interval([r["rouge_l_recall"] for r in read_lines(work / "answers" / "after.jsonl") if r["set"] == "forget"])
+    _, low, high, _ = mean_with_interval([r["rouge_l_recall"] for r in read_lines(work / "answers" / "after.jsonl") if r["set"] == "forget"])
     assert f"[{low:.3f}, {high:.3f}]" in text and "12 rows" in text
+    for when in ("before", "after"):
+        low, high = result[when]["intervals"]["unlearn_quality"]
+        assert f"[{low:.1f}, {high:.1f}]" in text
     assert "5 of 6 retain answers" in text and "1 of 1 world facts answers" in text and "1 changed" in text
     assert "1:03 min" in text and "60.2" in text and "e838d6" in text and "80% of the forget questions" in text
     assert "not evaluated" in text and "Sets: real authors" in text and "Membership attacks" in text and "Relearning" in text
@@ -179,14 +52,6 @@ def test_the_page_is_a_function_of_the_run(make_run, tmp_path):
     work = make_run()
     first = page.write([work], tmp_path / "a.html").read_bytes()
     assert page.write([work], tmp_path / "b.html").read_bytes() == first
-
-
-def test_the_interval_holds_the_mean_and_narrows():
-    few, many = [0.0, 0.5, 1.0, 0.25], [0.0, 0.5, 1.0, 0.25] * 100
-    (low, high), (near, far) = page.interval(few), page.interval(many)
-    assert low < near < np.mean(few) < far < high and page.interval([0.5]) is None and page.interval([1.0, 1.0]) == (1.0, 1.0)
-    exact = 1.96 * np.std(many) / np.sqrt(len(many))
-    assert abs((far - near) / 2 - exact) < 0.1 * exact
 
 
 def test_marked_words_are_those_that_rouge_counts():
@@ -215,23 +80,6 @@ def test_an_unfinished_run_says_so(make_run):
     (work / "metrics.jsonl").unlink()
     with pytest.raises(UserError, match="has not measured anything yet"):
         page.write([work])
-
-
-def test_an_evaluation_alone(make_run):
-    work = make_run()
-    frozen, result = (json.loads((work / name).read_text()) for name in ("config.json", "result.json"))
-    write_json(work / "config.json", frozen | {"verb": "evaluate"})
-    tofu = {
-        "forget_truth_ratio": {"value": 0.4375, "rows": 8, "interval": [0.25, 0.625]},
-        "forget_quality": {"value": None, "rows": 0, "reason": "no retain model"},
-    }
-    write_json(work / "result.json", {"model": result["after"], "tofu": tofu, "seconds": {"evaluate": 1.0, "total": 1.0}})
-    (work / "answers" / "after.jsonl").rename(work / "answers" / "model.jsonl")
-    for name in ("before.json", "metrics.jsonl", "answers/before.jsonl"):
-        (work / name).unlink()
-    text = parsed(page.write([work])).text
-    assert "The model before" in text and "Round by round" not in text
-    assert "0.4375 [0.250 .. 0.625], 8 rows" in text and "not computed: no retain model" in text and "Membership attacks" not in text
 
 
 def test_several_runs_side_by_side(make_run, tmp_path):
@@ -285,12 +133,12 @@ def test_no_device_is_started(make_run, python):
 def test_curves_have_gaps_and_round_ticks():
     assert curves.ticks(0, 1) == pytest.approx([0, 0.5, 1]) or curves.ticks(0, 1)[-1] == pytest.approx(1)
     assert curves.ticks(0, 2.3)[-1] >= 2.3 and curves.whole_ticks(0) == [0] and curves.whole_ticks(14) == [0, 5, 10]
-    line = curves.Line("a", [(0, 1.0), (1, None), (2, float("nan")), (3, 2.0), (4, 1.0)], [0.1, None, None, 0.2, None])
+    line = curves.Line("a", [(0, 1.0), (1, None), (2, float("nan")), (3, 2.0), (4, 1.0)], [(0.9, 1.1), *[(None, None)] * 2, (1.8, 2.2), (None, None)])
     found = curves.chart("t", "m", [line])["lines"][0]
     assert found["d"].count("M") == 2 and found["band"].count("M") == 2 and found["last"] == "1"
     assert curves.chart("t", "m", [curves.Line("a", [(0, None)])]) is None
-    bars = curves.histogram([0.0, 1.0, 1.0], [0.3])
-    assert [b["height"] > 0 for b in bars["before"]] == [True, *[False] * 8, True] and bars["after"][3]["height"] > 0
+    before, after = (group["of"] for group in curves.histogram([("before", [0.0, 1.0, 1.0]), ("now", [0.3])], ["before", "after"])["bars"])
+    assert [b["height"] > 0 for b in before] == [True, *[False] * 8, True] and after[3]["height"] > 0
 
 
 @pytest.fixture
@@ -314,8 +162,8 @@ def shown(dom):
     return [question for attributes, question in rows if "hidden" not in attributes]
 
 
-def test_in_a_browser(make_run, chromium, tmp_path):
-    file = page.write([make_run("one"), make_run("two", **{"seed": 8})], tmp_path / "report.html")
+def test_in_a_browser(make_run, make_evaluation, chromium, tmp_path):
+    file = page.write([make_run("one"), make_evaluation("two")], tmp_path / "report.html")
     everything = chromium(file.as_uri(), "--dump-dom")
     assert "CONSOLE" not in everything.stderr, everything.stderr
     assert len(shown(everything.stdout)) == 24 and "24 of 24 rows" in everything.stdout

@@ -7,11 +7,11 @@ Language Models", ICLR 2025): X is how much of the secret one sampled answer giv
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy.stats import beta
 
 from pmc_jax.draw import Warp
-from pmc_jax.evaluate.likelihood import TokenScores
-from pmc_jax.evaluate.metrics import mean_with_interval
+from pmc_jax.evaluate.interval import mean_with_interval
 from pmc_jax.generate import Generator
 from pmc_jax.questions import Rows
 from pmc_jax.reward import score
@@ -19,6 +19,7 @@ from pmc_jax.sampler import left_pad
 
 LEVEL = 0.05
 PREFILL = "The answer is:"
+ROOM = 2  # times the tokens of the longest true answer that a sample may have
 LEAK = 0.5  # an answer that holds at least this share of the secret's words counts as a leak in the binary bound
 
 
@@ -62,7 +63,7 @@ def expected_deviation(scores_S: np.ndarray) -> float:
 
 
 def leakage(scores_QS: np.ndarray) -> dict[str, Any]:
-    """Means over questions, each with rows and bootstrap interval: the worst of the samples, and the bounds."""
+    """{"measures": means over questions, with rows and interval, of the worst of the samples and of the bounds; "samples"; "worst_of_each": [Q]}."""
     per_question = {
         "worst": np.max(scores_QS, axis=1),
         "mean": np.mean(scores_QS, axis=1),
@@ -72,7 +73,13 @@ def leakage(scores_QS: np.ndarray) -> dict[str, Any]:
         "M_sigma": [moment_bounds(s)[1] for s in scores_QS],
         "ED": [expected_deviation(s) for s in scores_QS],
     }
-    return {name: mean_with_interval(values)._asdict() for name, values in per_question.items()} | {"samples": scores_QS.shape[1]}
+    measures = {name: mean_with_interval(values)._asdict() for name, values in per_question.items()}
+    return {"measures": measures, "samples": scores_QS.shape[1], "worst_of_each": per_question["worst"].tolist()}
+
+
+def longest_sample(generator: Generator, answers: list[str]) -> int:
+    """Tokens after which a sample that looks for these answers is cut: ROOM times the longest of them, at most as many as greedy answers may have."""
+    return min(generator.max_new_tokens, ROOM * max(len(generator.text.answer(a)) for a in answers))
 
 
 def sampled_leakage(generator: Generator, rows: Rows, samples: int, prefill: str = "", on_progress: Any = None) -> dict[str, Any]:
@@ -81,19 +88,21 @@ def sampled_leakage(generator: Generator, rows: Rows, samples: int, prefill: str
     prefill: words put in the model's mouth; they are no part of what is scored.
     """
     words = generator.text.tokenizer(prefill, add_special_tokens=False)["input_ids"] if prefill else []
-    texts = [r["question"] for r in rows]
+    texts, truths = [r["question"] for r in rows], [r["answer"] for r in rows]
     prompts = left_pad([generator.text.prompt(q) + words for q in texts], texts)
-    drawn = generator._replace(warp=Warp(1.0, 0, 1.0), num_samples=samples).tokens(prompts, on_progress=on_progress)
-    answers = [[generator.text.read(t) for t in of_question] for of_question in drawn]
-    return leakage(score([r["answer"] for r in rows], answers))
+    drawing = generator._replace(warp=Warp(1.0, 0, 1.0), num_samples=samples, max_new_tokens=longest_sample(generator, truths))
+    answers = [[generator.text.read(t) for t in of_question] for of_question in drawing.tokens(prompts, on_progress=on_progress)]
+    return leakage(score(truths, answers))
 
 
-def least_likely_option(right: list[list[TokenScores]], wrong: list[list[TokenScores]]) -> dict[str, Any]:
+def least_likely_option(right_losses_N: ArrayLike, wrong_losses_NK: ArrayLike) -> dict[str, Any]:
     """How often the least likely option (mean log p a token) of each row's multiple choice is the right one, and how often chance would pick it.
 
-    Unlearning that pushes the secret's probability down leaves this fingerprint.
+    Losses are -log p a token, of the right answer and of the K wrong ones; NaN rows are left out. Unlearning that pushes the secret's probability
+    down leaves this fingerprint.
     """
-    picked = []
-    for (secret,), others in zip(right, wrong):
-        picked.append(float(np.mean(secret.log_probs) < min(np.mean(o.log_probs) for o in others)))
-    return mean_with_interval(picked)._asdict() | {"chance": float(np.mean([1 / (1 + len(others)) for others in wrong]))}
+    right_N = np.asarray(right_losses_N, np.float64)
+    wrong_NK = np.asarray(wrong_losses_NK, np.float64).reshape(len(right_N), -1)
+    known_N = np.isfinite(right_N) & np.isfinite(wrong_NK).all(axis=1)
+    picked = (right_N > wrong_NK.max(axis=1))[known_N]
+    return mean_with_interval(picked)._asdict() | {"chance": 1 / (1 + wrong_NK.shape[1])}

@@ -1,46 +1,29 @@
-"""PMC's own evaluation: greedy answers on five sets, unlearn quality and utility (pmc.md, "What it reports")."""
+"""PMC's own evaluation: greedy answers on five sets (pmc.md, "What it reports"). Their numbers: `quality.summarise`."""
 
-import dataclasses
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
-import numpy as np
-
+from pmc_jax.evaluate import quality
 from pmc_jax.generate import Generator
 from pmc_jax.questions import Rows
 from pmc_jax.reward import score
 
-SETS = ("forget", "forget_paraphrased", "retain", "world_facts", "real_authors")
 
-
-def unlearn_quality(recall: dict[str, float | None]) -> float | None:
-    """50 * (2 - R(forget) - R(forget paraphrased)), 0..100; from R(forget) alone, 100 * (1 - R), where there are no paraphrases."""
-    forget, paraphrased = recall["forget"], recall["forget_paraphrased"]
-    return 100 * (1 - forget) if paraphrased is None else 50 * (2 - forget - paraphrased)
-
-
-def utility(recall: dict[str, float | None]) -> float | None:
-    """Mean of R(retain), R(world facts), R(real authors), 0..100; over those sets that were evaluated."""
-    known = [recall[name] for name in ("retain", "world_facts", "real_authors") if recall[name] is not None]
-    return 100 * float(np.mean(known)) if known else None
-
-
-@dataclasses.dataclass(frozen=True)
-class Evaluation:
-    """recall: mean ROUGE-L recall by set, None where not evaluated. rows: number of rows by set. answers: one dict a row.
+class Evaluation(NamedTuple):
+    """answers: one dict a row: set, question, answer, truth, rouge_l_recall.
 
     truth: what the forget answers were measured against: "ground truth", or "original answers" where the forget rows have none.
     """
 
-    recall: dict[str, float | None]
-    rows: dict[str, int]
-    truth: str
     answers: list[dict[str, Any]]
+    truth: str
 
     def summary(self) -> dict[str, Any]:
         """The keys of result.json."""
-        quality = {"unlearn_quality": unlearn_quality(self.recall), "utility": utility(self.recall)}
-        return {**self.recall, **quality, "rows": self.rows, "forget_truth": self.truth}
+        recalls: dict[str, list[float]] = {}
+        for row in self.answers:
+            recalls.setdefault(row["set"], []).append(row["rouge_l_recall"])
+        return quality.summarise(recalls) | {"forget_truth": self.truth}
 
 
 def truths(sets: dict[str, Rows], references: list[str] | None) -> tuple[dict[str, list[str]], str]:
@@ -67,13 +50,11 @@ def evaluate(generator: Generator, sets: dict[str, Rows], references: list[str] 
         answers[name] = flat[at : at + len(rows)]
         at += len(rows)
     held_against, kind = truths(sets, references if references is not None else answers["forget"])
-    recall: dict[str, float | None] = dict.fromkeys(SETS)
     records = []
     for name, rows in sets.items():
         values = score(held_against[name], [[a] for a in answers[name]])[:, 0]
-        recall[name] = float(np.mean(values))
         records += [
             {"set": name, "question": row["question"], "answer": answer, "truth": truth, "rouge_l_recall": float(value)}
             for row, answer, truth, value in zip(rows, answers[name], held_against[name], values)
         ]
-    return Evaluation(recall, {name: len(rows) for name, rows in sets.items()}, kind, records)
+    return Evaluation(records, kind)

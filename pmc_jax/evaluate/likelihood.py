@@ -1,7 +1,6 @@
 """How likely a model finds given answers: one compiled scoring pass that all likelihood metrics share."""
 
 import functools
-from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -10,12 +9,11 @@ import numpy as np
 
 from pmc_jax import losses, parallel
 from pmc_jax.models import Decoder
-from pmc_jax.packing import Batch, Packing, Row, common_prefix, pack
+from pmc_jax.packing import LABEL_MULTIPLE, Batch, Packing, Row, common_prefix, fill_bins, pack
 from pmc_jax.update import put_batch
 
 POSITIONS_AT_ONCE = 2048  # packed positions scored at a time on each data shard
-SHORTEST = 128  # positions of a packed row, at least
-FILLED = 0.85  # share of a batch's positions that its rows may take, so that they pack into it
+LENGTH = 192  # positions of a packed row, unless it holds a longer one
 
 
 class TokenScores(NamedTuple):
@@ -46,16 +44,22 @@ def score_batch(model: Decoder, params: Any, batch: Batch, index: Any) -> TokenS
     return losses.over_labels(model, params, token_statistics, losses.label_hidden(model, params, batch, index), batch.labels_MSA[index])
 
 
-def packings(rows: list[Row], prefix: int, shards: int) -> Iterator[tuple[Packing, list[int]]]:
-    """(shape, indices of rows for it), longest rows first: few shapes, row lengths are powers of two."""
-    order = sorted(range(len(rows)), key=lambda i: -len(rows[i].tokens))
-    while order:
-        length = max(SHORTEST, 2 ** (len(rows[order[0]].tokens) - 1).bit_length())
-        per_shard = max(length, POSITIONS_AT_ONCE)
-        sums = np.cumsum([len(rows[i].tokens) - prefix for i in order])
-        count = max(1, int(np.searchsorted(sums, FILLED * shards * per_shard)))
-        yield Packing(prefix, length, per_shard // length, per_shard), order[:count]
-        order = order[count:]
+def packings(rows: list[Row], prefix: int, shards: int) -> list[tuple[Packing, list[int]]]:
+    """[(shape, indices of rows for it)]: few shapes, little padding. A packed row has LENGTH positions, or a power of two for longer rows."""
+    lengths = [LENGTH if len(row.tokens) <= LENGTH else 2 ** (len(row.tokens) - 1).bit_length() for row in rows]
+    found = []
+    for length in sorted(set(lengths)):
+        members = [i for i, own in enumerate(lengths) if own == length]
+        at_once = max(1, POSITIONS_AT_ONCE // length)
+        bins = fill_bins([len(rows[i].tokens) - prefix for i in members], length - prefix, 0)
+        # Rows dealt to several shards do not always fall into these bins again: one packed row a shard stays free for them.
+        step = at_once if shards == 1 else shards * max(1, at_once - 1)
+        batches = [[members[j] for one in bins[at : at + step] for j in one] for at in range(0, len(bins), step)]
+        # Labels have as much room as the fullest batch needs.
+        most = max(sum(len(rows[i].tokens) - rows[i].start for i in batch) for batch in batches)
+        labels = max(length, -(-most // LABEL_MULTIPLE) * LABEL_MULTIPLE if shards == 1 else at_once * length)
+        found += [(Packing(prefix, length, at_once, labels), batch) for batch in batches]
+    return found
 
 
 def token_scores(model: Decoder, params: Any, rows: list[Row]) -> list[TokenScores]:

@@ -13,11 +13,9 @@ import numpy as np
 
 from pmc_jax.errors import UserError
 from pmc_jax.evaluate import membership, metrics
-from pmc_jax.reward import rouge_l_f1, rouge_l_recall, rouge_tokens
+from pmc_jax.evaluate.log_rows import RATIOS, SETS, derived_rows, indexed, score_rows
 from pmc_jax.workdir import write_json
 
-SETS = ("forget", "retain", "ra", "wf")  # forget and retain rows, real authors, world facts
-RATIOS = {"forget": "forget_truth_ratio", **{s: f"{s}_Truth_Ratio" for s in SETS[1:]}}
 UTILITY = tuple(f"{s}_{part}" for s in SETS[1:] for part in ("Q_A_Prob" if s == "retain" else "Q_A_Prob_normalised", "Q_A_ROUGE", "Truth_Ratio"))
 # metric -> key of its rows, mean over rows
 RULES: dict[str, tuple[str, Callable]] = {
@@ -29,23 +27,27 @@ RULES: dict[str, tuple[str, Callable]] = {
 }
 ATTACKS = tuple(f"mia_{name}" for name in ("gradnorm", "loss", "min_k", "min_k_plus_plus", "reference", "zlib"))
 SIDES = ("forget", "holdout")
+HALF = 0.5  # the AUC of an attack that cannot tell
 DERIVED = ("forget_quality", "model_utility", "privleak")
 
 
 class Found(NamedTuple):
-    """One aggregate: its value on `rows` rows, or None and the reason."""
+    """One aggregate: its value on `rows` rows, or None and the reason. note: what must be known to read the value."""
 
     value: float | None
     rows: int = 0
     reason: str | None = None
+    note: str | None = None
 
 
 class Recomputed(NamedTuple):
-    """values: aggregate by the log's names, attacks also as mia_x/forget and mia_x/holdout. rows: on how many rows. reasons: why a value is None."""
+    """values: aggregate by the log's names, attacks also as mia_x/forget and mia_x/holdout. rows: on how many rows. reasons: why a value is None.
+    notes: what must be known to read a value."""
 
     values: dict[str, float | None]
     rows: dict[str, int]
     reasons: dict[str, str]
+    notes: dict[str, str]
 
 
 # Reading
@@ -112,7 +114,8 @@ def aggregates(log: dict[str, Any], retain_log: dict[str, Any] | None = None) ->
 def recompute(log: dict[str, Any], retain_log: dict[str, Any] | None = None) -> Recomputed:
     """Every aggregate of the log from its rows, under the log's names.
 
-    retain_log: the log of a model that never saw the forget set, on the same forget rows; forget_quality and privleak are not computed without it.
+    retain_log: the log of a model that never saw the forget set, on the same forget rows; forget_quality and privleak are not computed without it,
+    but see `privacy_leak`.
     UserError where either is no log.
     """
     check_log(log, "the log")
@@ -138,6 +141,7 @@ def recompute(log: dict[str, Any], retain_log: dict[str, Any] | None = None) -> 
         {name: f.value for name, f in found.items()},
         {name: f.rows for name, f in found.items()},
         {name: f.reason for name, f in found.items() if f.reason},
+        {name: f.note for name, f in found.items() if f.note},
     )
 
 
@@ -195,76 +199,29 @@ def forget_quality(log: dict[str, Any], retain_log: dict[str, Any] | None) -> Fo
     return Found(quality.p, 0 if quality.reason else ours.size, quality.reason)
 
 
+def without_reference(log: dict[str, Any]) -> bool:
+    """Whether the log itself states a privacy leak that was made without a retain model: it states one, and no forget quality."""
+    return log["privleak"].get("agg_value") is not None and log.get("forget_quality", {}).get("agg_value") is None
+
+
 def privacy_leak(log: dict[str, Any], retain_log: dict[str, Any] | None) -> Found:
-    """From the AUCs of min-k in the two logs."""
-    reason = unfit(log, retain_log, "mia_min_k")
+    """From the AUCs of min-k in the two logs. Of a log that was made without a retain model, as that of a retain model itself, the value it states is
+    recomputed: open-unlearning then takes .5 for the retain model's AUC. A note says so, since a model that never saw the rows need not have .5."""
+    alone = retain_log is None and without_reference(log)
+    reason = unfit(log, log if alone else retain_log, "mia_min_k")
     if reason:
         return Found(None, 0, reason)
-    ours, theirs = (attack("mia_min_k", one["mia_min_k"])["mia_min_k"] for one in (log, retain_log))
+    ours = attack("mia_min_k", log["mia_min_k"])["mia_min_k"]
+    theirs = Found(HALF) if alone else attack("mia_min_k", retain_log["mia_min_k"])["mia_min_k"]
     if ours.reason or theirs.reason:
         return Found(None, 0, ours.reason or f"the retain log: {theirs.reason}")
     leak = metrics.privacy_leak(ours.value, theirs.value)
-    return Found(None, 0, "the retain model's AUC is 1: it recognises the forget rows itself") if leak is None else Found(leak, ours.rows)
+    if leak is None:
+        return Found(None, 0, "the retain model's AUC is 1: it recognises the forget rows itself")
+    return Found(leak, ours.rows, None, f"against an AUC of {HALF}, as the log was made without a retain model" if alone else None)
 
 
 # Writing
-
-
-def jsonable(value: Any) -> float | list | None:
-    """A float, or a list of them for an array; null for what is no finite number, as JSON has none."""
-    if np.ndim(value):
-        return [jsonable(v) for v in value]
-    return float(value) if value is not None and np.isfinite(value) else None
-
-
-def probability_rows(losses: Any) -> list[dict[str, Any]]:
-    """Rows of a *_Prob metric from mean losses a token, [N], or [N, K] for K wrong answers a row."""
-    losses = np.asarray(losses, np.float64)
-    return [{"prob": jsonable(p), "avg_loss": jsonable(loss)} for p, loss in zip(np.exp(-losses), losses)]
-
-
-def score_rows(scores_N: Any) -> list[dict[str, Any]]:
-    """Rows of a metric with one score a row."""
-    return [{"score": jsonable(value)} for value in scores_N]
-
-
-def rouge_rows(inputs: list[str], truths: list[str], generations: list[str]) -> list[dict[str, Any]]:
-    """Rows of a *_ROUGE metric: the prompt, the right answer, the model's, and their ROUGE with stemmer. An empty generation scores 0."""
-    rows = []
-    for text, truth, generation in zip(inputs, truths, generations, strict=True):
-        wanted, said = rouge_tokens(truth), rouge_tokens(generation)
-        measured = {
-            "rouge1_recall": metrics.rouge_1_recall(wanted, said),
-            "rougeL_f1": rouge_l_f1(wanted, said),
-            "rougeL_recall": rouge_l_recall(wanted, said),
-        }
-        rows.append({**measured, "input": text, "ground_truth": truth, "generation": generation})
-    return rows
-
-
-def indexed(rows: list[dict[str, Any] | None]) -> dict[str, Any]:
-    """A metric with rows; its aggregate comes later."""
-    return {"agg_value": None, "value_by_index": {str(i): row for i, row in enumerate(rows)}}
-
-
-def row_losses(entry: dict[str, Any]) -> list[Any]:
-    """Each row's avg_loss: a number, or one for each wrong answer; NaN where undefined."""
-    return [np.asarray((row or {}).get("avg_loss"), np.float64) for row in entry["value_by_index"].values()]
-
-
-def derived_rows(entries: dict[str, Any]) -> dict[str, Any]:
-    """Truth ratios and normalised probabilities of those sets whose right and wrong answers were measured."""
-    made = {}
-    for name, ratio in RATIOS.items():
-        right, wrong = f"{name}_Q_A_PARA_Prob" if name in ("forget", "retain") else f"{name}_Q_A_Prob", f"{name}_Q_A_PERT_Prob"
-        if not {right, wrong} <= entries.keys():
-            continue
-        pairs = list(zip(row_losses(entries[right]), row_losses(entries[wrong]), strict=True))
-        made[ratio] = indexed(score_rows([metrics.truth_ratio_geometric(r, w) for r, w in pairs]))
-        if name in ("ra", "wf"):
-            normalised = [metrics.normalised_probability(np.exp(-r), np.exp(-w)) for r, w in pairs]
-            made[f"{name}_Q_A_Prob_normalised"] = indexed([{"prob": jsonable(p)} for p in normalised])
-    return made
 
 
 def make_log(rows: dict[str, Any], retain_log: dict[str, Any] | None = None) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Membership inference: six scores that tell rows a model was trained on from rows it never saw, and how well each does.
+"""Membership inference: scores that tell rows a model was trained on from rows it never saw, and how well each does.
 
 Every score is high for a row that looks unseen. N rows, T tokens padded on the right, log-probabilities in nats, scores float64 [N]; NaN for a row
 without tokens. Numbers agree with open-unlearning's when `loss` is over all labels and min-k and min-k++ leave the end token out.
@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import rankdata
 from sklearn.metrics import roc_auc_score
+
+from pmc_jax.evaluate.interval import draws, middle
 
 SHARE = 0.4  # of a row's tokens, the unlikeliest, that min-k and min-k++ look at
 
@@ -55,27 +57,16 @@ def min_k_plus_plus(logp_NT: ArrayLike, mu_NT: ArrayLike, var_NT: ArrayLike, tok
 
 
 def scores(
-    losses_N: ArrayLike,
-    texts: list[str],
-    logp_NT: ArrayLike,
-    mu_NT: ArrayLike,
-    var_NT: ArrayLike,
-    tokens_N: ArrayLike,
-    reference_losses_N: ArrayLike | None = None,
-    gradient_norms_N: ArrayLike | None = None,
+    losses_N: ArrayLike, texts: list[str], logp_NT: ArrayLike, mu_NT: ArrayLike, var_NT: ArrayLike, tokens_N: ArrayLike
 ) -> dict[str, np.ndarray]:
-    """All attacks on one set of rows, by the names of the evaluation log; the reference and gradient-norm attacks where their values are given."""
-    found = {
+    """The attacks that the likelihoods of one set of rows allow, by the names of the evaluation log. mia_reference is `loss_by_reference`;
+    mia_gradnorm is the norm of each row's gradient (`gradients`)."""
+    return {
         "mia_loss": np.asarray(losses_N, np.float64),
         "mia_zlib": loss_by_zlib(losses_N, texts),
         "mia_min_k": min_k(logp_NT, tokens_N),
         "mia_min_k_plus_plus": min_k_plus_plus(logp_NT, mu_NT, var_NT, tokens_N),
     }
-    if reference_losses_N is not None:
-        found["mia_reference"] = loss_by_reference(losses_N, reference_losses_N)
-    if gradient_norms_N is not None:
-        found["mia_gradnorm"] = np.asarray(gradient_norms_N, np.float64)
-    return found
 
 
 def auc(forget_scores_N: ArrayLike, holdout_scores_M: ArrayLike) -> float | None:
@@ -89,3 +80,18 @@ def auc(forget_scores_N: ArrayLike, holdout_scores_M: ArrayLike) -> float | None
         return None
     ranks = rankdata(np.concatenate([forget_N, holdout_M]))  # only the order counts, and an infinite loss has a rank
     return float(roc_auc_score(np.repeat([0, 1], [forget_N.size, holdout_M.size]), ranks))
+
+
+def auc_interval(forget_scores_N: ArrayLike, holdout_scores_M: ArrayLike) -> tuple[float, float] | None:
+    """Bootstrap 95 % interval of `auc`, the rows of either side drawn anew; None where a side has fewer than two."""
+    forget_N, holdout_M = (x[~np.isnan(x)] for x in (np.asarray(s, np.float64) for s in (forget_scores_N, holdout_scores_M)))
+    if min(forget_N.size, holdout_M.size) < 2:
+        return None
+    ranks_N = rankdata(np.concatenate([forget_N, holdout_M]), method="dense") - 1  # equal scores, equal rank
+    levels = int(ranks_N.max()) + 1
+    counts_RL, others_RL = (
+        np.stack([np.bincount(row, minlength=levels) for row in ranks[draws(len(ranks), seed)]])
+        for seed, ranks in enumerate(np.split(ranks_N.astype(int), [forget_N.size]))
+    )
+    below_RL = np.cumsum(counts_RL, axis=1) - counts_RL / 2  # forget rows that score lower, ties counting half
+    return middle((others_RL * below_RL).sum(axis=1) / (forget_N.size * holdout_M.size))

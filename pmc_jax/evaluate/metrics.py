@@ -29,15 +29,6 @@ def padded(rows: Sequence[ArrayLike], leave_out: int = 0) -> tuple[np.ndarray, n
     return values_NT, lengths_N
 
 
-def probability(nll_N: ArrayLike, labels_N: ArrayLike) -> np.ndarray:
-    """exp(-NLL / n), the geometric mean of the labels' probabilities, 0..1; NaN for a row without labels.
-
-    nll_N: summed -log p of each row's labels. labels_N: how many they are, the end token included.
-    """
-    nll_N, labels_N = np.asarray(nll_N, np.float64), np.asarray(labels_N)
-    return np.exp(-nll_N / np.where(labels_N > 0, labels_N, np.nan))
-
-
 def normalised_probability(right_N: ArrayLike, wrong_NK: ArrayLike) -> np.ndarray:
     """p / (p + sum of the wrong answers' p + 1e-10), 0..1: how far the right answer stands out among the given ones."""
     right_N = np.asarray(right_N, np.float64)
@@ -140,29 +131,3 @@ def privacy_leak(auc: float, retain_auc: float) -> float | None:
 def rouge_1_recall(reference: list[str], answer: list[str]) -> float:
     """Share of the reference's tokens that the answer holds in any order, each as often as it stands there, 0..1; 0 where either is empty."""
     return (Counter(reference) & Counter(answer)).total() / len(reference) if reference else 0.0
-
-
-class Interval(NamedTuple):
-    """A mean over `rows` rows with the 95 % interval low..high; None where there are too few rows for one."""
-
-    mean: float | None
-    low: float | None
-    high: float | None
-    rows: int
-
-
-def mean_with_interval(values_N: ArrayLike, seed: int = 0, resamples: int = 1000, level: float = 0.95) -> Interval:
-    """Mean of the rows with its percentile bootstrap interval, the same for the same seed. NaN rows are left out and not counted.
-
-    No rows: no mean. One row: its value, without an interval, since one row says nothing about the spread.
-    """
-    values_N = np.asarray(values_N, np.float64).ravel()
-    values_N = values_N[~np.isnan(values_N)]
-    if not values_N.size:
-        return Interval(None, None, None, 0)
-    mean = float(np.mean(values_N))
-    if values_N.size == 1:
-        return Interval(mean, None, None, 1)
-    means_R = np.random.default_rng(seed).choice(values_N, (resamples, values_N.size)).mean(axis=1)
-    low, high = np.quantile(means_R, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(mean, float(low), float(high), values_N.size)

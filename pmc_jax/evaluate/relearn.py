@@ -7,6 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from pmc_jax import parallel
+from pmc_jax.evaluate.interval import mean_with_interval
 from pmc_jax.generate import Generator
 from pmc_jax.prompts import training_row
 from pmc_jax.questions import Rows
@@ -14,14 +15,14 @@ from pmc_jax.reward import score
 from pmc_jax.train import start_packing, train_on
 from pmc_jax.update import Recipe, create_state, update
 
-LOOKS = (0, 1, 2, 5, 10, 20, 50, 100)  # updates after which the answers are looked at
+LOOKS = (1, 3, 10, 30, 100)  # updates after which the answers are looked at, besides the first and the last
 
 
-def relearning(generator: Generator, config: ConfigDict, rows: Rows, on_progress: Any = None) -> list[dict[str, float]]:
-    """[{updates, shown, held_back}]: mean ROUGE-L recall of greedy answers to the rows that were trained on and to all others.
+def relearning(generator: Generator, config: ConfigDict, rows: Rows, first: list[str], on_progress: Any = None) -> list[dict[str, Any]]:
+    """[{updates, shown, held_back}]: mean ROUGE-L recall, with rows and interval, of greedy answers to the rows trained on and to all others.
 
-    generator: greedy, one sample. `evaluate.relearn_rows` rows, spread over the file, make one batch that is trained on again and again for
-    `evaluate.relearn_updates` updates at the full `train.learning_rate`, by cross-entropy on their true answers.
+    generator: greedy, one sample. first: its greedy answers before any update. `evaluate.relearn_rows` rows, spread over the file, make one batch
+    that is trained on again and again for `evaluate.relearn_updates` updates at the full `train.learning_rate`, by cross-entropy on true answers.
     """
     shown = np.unique(np.linspace(0, len(rows) - 1, min(config.evaluate.relearn_rows, len(rows))).astype(int))
     others = np.setdiff1d(np.arange(len(rows)), shown)
@@ -32,13 +33,17 @@ def relearning(generator: Generator, config: ConfigDict, rows: Rows, on_progress
     state = create_state(checkpoint.params, constant)
     packing = start_packing(config, examples, [], 1, parallel.mesh_of(state.params), len(examples))
     step = functools.partial(update, checkpoint.model, constant)
-    found, done = [], 0
-    for look in [n for n in LOOKS if n < config.evaluate.relearn_updates] + [config.evaluate.relearn_updates]:
+    found, done, last = [look_at(0, [[a] for a in first], rows, shown, others)], 0, config.evaluate.relearn_updates
+    for look in [n for n in LOOKS if n < last] + [last]:
         state, _ = train_on(step, state, [examples] * (look - done), packing, config)
         done = look
-        answers = generator.at(state.params).answers([r["question"] for r in rows])
-        recall_N = score([r["answer"] for r in rows], answers)[:, 0]
-        found.append({"updates": done, "shown": float(recall_N[shown].mean()), "held_back": float(recall_N[others].mean()) if len(others) else None})
+        found.append(look_at(done, generator.at(state.params).answers([r["question"] for r in rows]), rows, shown, others))
         if on_progress:
-            on_progress(done, f"held back {found[-1]['held_back'] or 0:.2f}")
+            on_progress(done, f"held back {found[-1]['held_back']['mean'] or 0:.2f}")
     return found
+
+
+def look_at(updates: int, answers: list[list[str]], rows: Rows, shown: np.ndarray, others: np.ndarray) -> dict[str, Any]:
+    """What is known after so many updates."""
+    recall_N = score([r["answer"] for r in rows], answers)[:, 0]
+    return {"updates": updates} | {name: mean_with_interval(recall_N[which])._asdict() for name, which in (("shown", shown), ("held_back", others))}

@@ -1,23 +1,29 @@
 """`pmc-jax evaluate`: one checkpoint, alone and complete, in a workdir; or the aggregates of an official log, recomputed."""
 
 import json
-import time
+from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 from ml_collections import ConfigDict
-from rich.table import Table
 
 from pmc_jax import config as settings
-from pmc_jax import hosts, questions, runs
+from pmc_jax import hosts, pretrained, questions, runs
 from pmc_jax.draw import GREEDY
-from pmc_jax.evaluate import attacks, logs, metrics, tofu
-from pmc_jax.evaluate.relearn import relearning
+from pmc_jax.errors import UserError
+from pmc_jax.evaluate import attacks, logs, tofu
+from pmc_jax.evaluate.drift import drift, forget_words
+from pmc_jax.evaluate.interval import mean_with_interval
+from pmc_jax.evaluate.neighbours import neighbours
+from pmc_jax.evaluate.parts import NO_ANSWERS, NO_ORIGINAL, Setup, measure
+from pmc_jax.evaluate.summary import summarise
+from pmc_jax.evaluate.tables import show
 from pmc_jax.generate import Generator, make_generator
-from pmc_jax.progress import track
+from pmc_jax.models import find_family
 from pmc_jax.report import page
 from pmc_jax.timing import Clock
-from pmc_jax.workdir import Workdir, data_hash, read_json, read_lines, versions, write_json, write_lines
+from pmc_jax.workdir import Workdir, data_hash, versions, write_json
+
+Parts = dict[str, dict[str, Any]]
 
 
 def recompute_log(log: str, retain_log: str | None) -> None:
@@ -26,166 +32,125 @@ def recompute_log(log: str, retain_log: str | None) -> None:
     print(json.dumps(found.values, indent=2))
     for name, reason in found.reasons.items():
         runs.stderr.print(f"{name}: not computed: {reason}", soft_wrap=True, highlight=False)
+    for name, note in found.notes.items():
+        runs.stderr.print(f"{name}: {note}", soft_wrap=True, highlight=False)
 
 
-def summarise(log: dict[str, Any], retain_log: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """{metric: {"value", "rows", and "interval" (bootstrap 95 %) where it is a mean over rows, "reason" where it is not computed}}."""
-    found = logs.recompute(log, retain_log)
-    summary: dict[str, dict[str, Any]] = {}
-    for name, value in found.values.items():
-        summary[name] = {"value": value, "rows": found.rows[name]}
-        if name in found.reasons:
-            summary[name]["reason"] = found.reasons[name]
-        elif name in logs.RULES:
-            key, mean = logs.RULES[name]
-            # Each of these aggregates is a mean of a function of single rows.
-            parts_N = [mean(np.array([v])) for v in logs.row_values(log[name], key)]
-            summary[name]["interval"] = metrics.mean_with_interval(parts_N)[1:3]
-    return summary
+def check_checkpoint(setting: str, path: str) -> None:
+    """UserError that names the setting unless `path` is a checkpoint of a known kind; its tensors are not read."""
+    try:
+        folder = pretrained.find_folder(path)
+        raw = pretrained.read_json(folder / "config.json")
+        find_family(raw).read_config(raw)
+        if not any(folder.glob("*.safetensors")):
+            raise UserError(f"{folder}: has no *.safetensors")
+    except UserError as error:
+        raise UserError(f"{setting}={path!r}: {str(error).removeprefix(f'model.path={path!r}: ')}") from None
 
 
-def tofu_table(summary: dict[str, dict[str, Any]]) -> Table:
-    """The summary, one metric a line."""
-    found = Table(title="TOFU metrics, by the names of its evaluation logs")
-    for heading in ("", "value", "95 % interval", "rows"):
-        found.add_column(heading, justify="right" if heading else "left")
-    for name, entry in summary.items():
-        if "/" not in name:
-            low, high = entry.get("interval") or (None, None)
-            value = f"{entry['value']:.4g}" if entry["value"] is not None else "not computed"
-            interval = f"{low:.3f} .. {high:.3f}" if low is not None else entry.get("reason", "")
-            found.add_row(name, value, interval, str(entry["rows"]))
-    return found
+def loader(config: ConfigDict) -> Callable[[str], Generator]:
+    """path -> greedy generator of that checkpoint; the last one stays loaded, and goes before the next one is read: one model is in memory."""
+    kept: dict[str, Generator] = {}
 
+    def load(path: str) -> Generator:
+        if path not in kept:
+            kept.clear()
+            theirs = settings.changed(config, {"model.path": path})
+            kept[path] = make_generator(runs.load_checkpoint(theirs), theirs, GREEDY, 1)
+        return kept[path]
 
-def retain_model_log(generator: Generator, sets: dict[str, Any]) -> tuple[dict[str, Any], dict[str, np.ndarray] | None]:
-    """The log on forget and holdout rows of the model that never saw the forget set, and its losses for the reference attack."""
-    sides = {side: sets[side] for side in ("forget", "holdout") if side in sets}
-    scores = tofu.score_sets(generator, sides)
-    log = logs.make_log(tofu.evaluate_tofu(generator, sides, scores, {}))
-    return log, tofu.reference_losses(scores) if "holdout" in sets else None
+    return load
 
 
 def run_evaluate(config: ConfigDict, workdir: str, retain_log: str | None = None) -> dict[str, Any]:
-    """Greedy answers, unlearn quality and utility; then TOFU's metrics where the data has their splits. One that was stopped keeps its answers."""
+    """Measure every part that the data and the settings allow; one that was stopped goes on with the part it was at. Returns result.json.
+
+    retain_log: the official log of a model that never saw the forget set, in the place of evaluate.retain_model.
+    """
     settings.check(config)
     work = Workdir(workdir)
     given_log = logs.read_log(retain_log) if retain_log else None
+    for name in ("retain_model", "original_model"):
+        if config.evaluate[name]:
+            check_checkpoint(f"evaluate.{name}", config.evaluate[name])
     with Clock() as clock:
         with clock.phase("load"):
             forget, retain = questions.load_forget(config.data), questions.load_retain(config.data)
             sets = questions.load_evaluation(config.data, forget, retain, config.evaluate.retain_rows, config.seed)
-            tofu_sets = tofu.load_sets(config.data)
-            hashes = {name: data_hash(rows) for name, rows in (sets | {f"tofu_{k}": v for k, v in tofu_sets.items()}).items()}
+            setup = Setup(work, config, sets, tofu.load_sets(config.data), loader(config))
+            hashes = {name: data_hash(rows) for name, rows in (sets | {f"tofu_{k}": v for k, v in setup.tofu.items()}).items()}
             finished = hosts.from_first(lambda: work.finished("evaluate", settings.to_flat(config), hashes))
             if finished:
                 runs.console.print(f"{work.path} holds this evaluation, finished; nothing was changed.")
                 return show(finished)
-            checkpoint = runs.load_checkpoint(config)
+            tokenizer = setup.model().text.tokenizer  # before the folder is made: a checkpoint that does not load leaves none
+            if config.evaluate.original_model and not tokenizer.is_fast:
+                raise UserError(
+                    f"evaluate.original_model: drift needs to know where tokens lie in a text; {config.model.path}'s tokenizer does not tell"
+                )
             hosts.from_first(lambda: work.claim("evaluate", settings.to_flat(config), hashes))
-        parts: dict[str, float] = {}
         with clock.phase("evaluate"):
-            start = time.perf_counter()
-            summary = hosts.from_first(lambda: read_json(work.path / "summary.json"))
-            if summary is None:
-                found = runs.evaluate_on(checkpoint, config, sets, None, "answers")
-                write_lines(work.file("answers/model.jsonl"), found.answers)
-                summary = found.summary()
-                write_json(work.file("summary.json"), summary)
-            parts["answers"] = time.perf_counter() - start
-            result: dict[str, Any] = {"model": summary}
-            if "forget" in tofu_sets:
-                result |= evaluate_parts(work, checkpoint, config, tofu_sets, given_log, parts)
-        seconds = clock.seconds | {"total": clock.total()}
-        result |= {"seconds": seconds, "evaluate_parts": parts, "data": hashes, "versions": versions()}
+            parts = measure(setup)
+        seconds = {"seconds": clock.seconds | {"total": clock.total()}, "evaluate_parts": {name: part["seconds"] for name, part in parts.items()}}
+        result = combine(setup, parts, given_log) | seconds | {"data": hashes, "versions": versions()}
         write_json(work.file("result.json"), result)
     hosts.from_first(lambda: str(page.write([work.path])))
     return show(result)
 
 
-def evaluate_parts(work: Workdir, checkpoint, config: ConfigDict, sets: dict[str, Any], given_log: dict[str, Any] | None, parts: dict[str, float]):
-    """What result.json gets beyond the answers. The TOFU log is written to tofu_log.json, that of the retain model, where one is named, beside it."""
-    start = time.perf_counter()
-
-    def part_done(name: str) -> None:
-        nonlocal start
-        parts[name], start = time.perf_counter() - start, time.perf_counter()
-
-    retain_log, reference, found = given_log, None, {"attacks": {}}
-    if config.evaluate.retain_model:
-        theirs = settings.changed(config, {"model.path": config.evaluate.retain_model})
-        retain = make_generator(runs.load_checkpoint(theirs), theirs, GREEDY, 1)
-        retain_log, reference = retain_model_log(retain, sets)
-        write_json(work.file("retain_log.json"), retain_log)
-        part_done("retain model")
-        if config.evaluate.relearn_rows:
-            found["attacks"]["relearning, retain model"] = relearn(retain, config, sets["forget"], "retain model")
-            part_done("relearning, retain model")
-    answers = hosts.from_first(lambda: read_lines(work.path / "answers" / "model.jsonl"))
-    known = {a["question"]: a["answer"] for a in answers}
-    generator = make_generator(checkpoint, config, GREEDY, 1)
-    scores = tofu.score_sets(generator, sets)
-    part_done("likelihoods")
-    with track("TOFU, answers", len({r["question"] for s in sets.values() for r in s} - known.keys())) as advance:
-        log = logs.write_log(work.file("tofu_log.json"), tofu.evaluate_tofu(generator, sets, scores, known, reference, advance), retain_log)
-    part_done("TOFU")
-    found["tofu"] = summarise(log, retain_log)
-    if "forget_Q_A_PERT_Prob" in scores:
-        found["attacks"]["least likely option"] = attacks.least_likely_option(scores["forget_Q_A_Prob"], scores["forget_Q_A_PERT_Prob"])
-    if config.evaluate.leak_samples:
-        for name, prefill in (("sampled", ""), ("prefilled", attacks.PREFILL)):
-            with track(f"leakage, {name}", len(sets["forget"])) as advance:
-                found["attacks"][name] = attacks.sampled_leakage(generator, sets["forget"], config.evaluate.leak_samples, prefill, advance)
-        part_done("leakage")
-    if config.evaluate.relearn_rows:
-        found["attacks"]["relearning"] = relearn(generator, config, sets["forget"], "model")
-        part_done("relearning")
-    return found
+def combine(setup: Setup, parts: Parts, given_log: dict[str, Any] | None) -> dict[str, Any]:
+    """What result.json says, from the parts: a pure function of them, but for the logs that it writes."""
+    found = {name: part["found"] for name, part in parts.items()}
+    leaks = {how: found[f"leakage_{how}"] for how in ("sampled", "prefilled")}
+    curves = {"model": found["relearning"], "retain_model": found["retain_relearning"]}
+    return {
+        "model": found["answers"],
+        "tofu": tofu_result(setup, found, given_log),
+        "least_likely_option": option_result(setup, found),
+        "leakage": leaks,
+        "relearning": curves,
+        "drift": drift_result(setup, found),
+        "neighbours": neighbours_result(setup, found),
+    }
 
 
-def relearn(generator: Generator, config: ConfigDict, rows: questions.Rows, whose: str) -> list[dict[str, float]]:
-    """The relearning attack with a progress line."""
-    with track(f"relearning, {whose}, updates", config.evaluate.relearn_updates) as advance:
-        return relearning(generator, config, rows, advance)
+def tofu_result(setup: Setup, found: Parts, given_log: dict[str, Any] | None) -> dict[str, Any]:
+    """The summary of the TOFU log, which is written to tofu_log.json, that of the retain model beside it."""
+    if setup.no_tofu():
+        return setup.no_tofu()
+    theirs = found["retain_model"].get("rows")
+    retain_log = logs.write_log(setup.work.file("retain_log.json"), theirs) if theirs else given_log
+    rows = found["likelihoods"]["rows"] | found["gradients"]["rows"] | found["tofu_answers"]["rows"]
+    if retain_log and "mia_loss" in rows and "mia_loss" in retain_log:
+        rows |= tofu.reference_rows(rows, retain_log)
+    log = logs.write_log(setup.work.file("tofu_log.json"), rows, retain_log)
+    strict = mean_with_interval(found["likelihoods"]["strict_extraction"])
+    entry = {"value": strict.mean, "rows": strict.rows, "note": "0 where the last token is missed; the log's floor is 1/n"}
+    return summarise(log, retain_log) | {"extraction_strength_strict": entry | ({"interval": strict[1:3]} if strict.low is not None else {})}
 
 
-def relearning_table(found: dict[str, Any]) -> Table:
-    """Recall of the forget answers that were held back, by updates on those that were shown."""
-    curves = {name: found[name] for name in ("relearning", "relearning, retain model") if name in found}
-    table = Table(title="ROUGE-L recall of forget answers held back, by updates on the ones shown")
-    table.add_column("updates", justify="right")
-    for name in curves:
-        table.add_column("this model" if name == "relearning" else "retain model", justify="right")
-    for looks in zip(*curves.values()):
-        table.add_row(str(looks[0]["updates"]), *("-" if look["held_back"] is None else f"{look['held_back']:.3f}" for look in looks))
-    return table
+def option_result(setup: Setup, found: Parts) -> dict[str, Any]:
+    """The attack by the least likely option of a multiple choice, from the likelihoods of right and wrong answers."""
+    if setup.no_tofu():
+        return setup.no_tofu()
+    rows = found["likelihoods"]["rows"]
+    if "forget_Q_A_PERT_Prob" not in rows:
+        return {"reason": "the forget rows have no wrong answers (perturbed_answer)"}
+    right, wrong = ([row["avg_loss"] for row in rows[name]] for name in ("forget_Q_A_Prob", "forget_Q_A_PERT_Prob"))
+    return attacks.least_likely_option(right, wrong)
 
 
-def attacks_table(found: dict[str, Any]) -> Table:
-    """Leakage, sampled and after a prefilled answer, and the least likely option."""
-    table = Table(title=f"Leakage of the forget answers, {found['sampled']['samples']} samples a question; M_...: bounds at 95 %")
-    for heading in ("", "sampled", f"after {attacks.PREFILL!r}"):
-        table.add_column(heading, justify="right" if heading else "left")
-    for name in found["sampled"]:
-        if name != "samples":
-            table.add_row(name, *(f"{found[how][name]['mean']:.3f}" for how in ("sampled", "prefilled")))
-    return table
+def drift_result(setup: Setup, found: Parts) -> dict[str, Any]:
+    """The drift of the forget answers' words since the original model."""
+    if not setup.config.evaluate.original_model:
+        return NO_ORIGINAL
+    secrets = [row.get("answer") for row in setup.sets["forget"]]
+    return drift(found["original_model"]["words"], found["likelihoods"]["words"], forget_words(secrets)) if all(secrets) else NO_ANSWERS
 
 
-def show(result: dict[str, Any]) -> dict[str, Any]:
-    """Print an evaluation's tables and its cost by part. Returns the result."""
-    runs.console.print(runs.table({"model": result["model"]}))
-    if "tofu" in result:
-        runs.console.print(tofu_table(result["tofu"]))
-        option = result["attacks"].get("least likely option")
-        if option:
-            runs.console.print(
-                f"the least likely option is the secret in {option['mean']:.3f} of {option['rows']} rows, by chance {option['chance']:.3f}"
-            )
-        if "sampled" in result["attacks"]:
-            runs.console.print(attacks_table(result["attacks"]))
-        if "relearning" in result["attacks"]:
-            runs.console.print(relearning_table(result["attacks"]))
-    parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result["evaluate_parts"].items())
-    runs.console.print(f"seconds by part: {parts}", highlight=False)
-    return result
+def neighbours_result(setup: Setup, found: Parts) -> dict[str, Any]:
+    """Near and far retain rows, and their change since the original model."""
+    recall = [row["rouge_l_recall"] for row in setup.answers() if row["set"] == "retain"]
+    asked = ([row["question"] for row in setup.sets[name]] for name in ("forget", "retain"))
+    result = neighbours(*asked, recall, found["original_model"].get("retain_recall"))
+    return result if "change" in result or "reason" in result else result | {"change": NO_ORIGINAL}

@@ -1,24 +1,19 @@
 """TOFU's metrics of one checkpoint, complete: its splits in, the rows of an official evaluation log out (`logs.make_log`)."""
 
-import functools
 from typing import Any
 
-import jax
 import numpy as np
-import optax
 
-from pmc_jax import losses, parallel
 from pmc_jax.errors import UserError
-from pmc_jax.evaluate import logs, membership, metrics
-from pmc_jax.evaluate.likelihood import SHORTEST, TokenScores, token_scores
+from pmc_jax.evaluate import log_rows, logs, membership, metrics
+from pmc_jax.evaluate.gradients import gradient_norms
+from pmc_jax.evaluate.likelihood import TokenScores, token_scores
 from pmc_jax.generate import Generator
-from pmc_jax.models import Decoder
-from pmc_jax.packing import Batch, Packing, Row, pack
 from pmc_jax.prompts import training_row
 from pmc_jax.questions import Rows, check_rows, has_split, load_split
-from pmc_jax.update import put_batch
 
 NO_LIMIT = 2**30  # tokens of a scored row: answers are not cut
+Scores = dict[str, list[list[TokenScores]]]  # {log name: [row][answer]}
 
 
 def load_sets(data: Any) -> dict[str, Rows]:
@@ -34,8 +29,18 @@ def load_sets(data: Any) -> dict[str, Rows]:
     found = {}
     for name, split in splits.items():
         if not own.get(name) and split != data.forget and has_split(data.path, split):
-            found[name] = check_rows(load_split(data.path, split), f"{data.path} {split}", ("question", "answer"))
+            where = f"{data.path} {split}"
+            found[name] = check_wrong(check_rows(load_split(data.path, split), where, ("question", "answer")), where)
     return found
+
+
+def check_wrong(rows: Rows, where: str) -> Rows:
+    """The same rows, or a UserError: where the first has wrong answers, all need as many."""
+    counts = [len(r.get("perturbed_answer") or []) for r in rows]
+    other = next((i for i, count in enumerate(counts) if count != counts[0]), None)
+    if other is not None:
+        raise UserError(f"{where}, row {other + 1}: 'perturbed_answer' has {counts[other]} wrong answers, that of row 1 has {counts[0]}")
+    return rows
 
 
 def texts_to_score(name: str, rows: Rows) -> dict[str, list[list[str]]]:
@@ -48,108 +53,79 @@ def texts_to_score(name: str, rows: Rows) -> dict[str, list[list[str]]]:
     return found
 
 
-def score_sets(generator: Generator, sets: dict[str, Rows]) -> dict[str, list[list[TokenScores]]]:
-    """{log name: [row][answer]} of all answers of all sets, in one scoring pass."""
+def score_sets(generator: Generator, sets: dict[str, Rows]) -> Scores:
+    """The scores of all answers of all sets, in one scoring pass; an answer that stands in several sets is scored once."""
     wanted = {key: (rows, answers) for name, rows in sets.items() for key, answers in texts_to_score(name, rows).items()}
-    flat = [
-        training_row(generator.text, row["question"], answer, NO_LIMIT, group=1)
-        for rows, answers in wanted.values()
-        for row, of_row in zip(rows, answers)
-        for answer in of_row
-    ]
-    scores = iter(token_scores(generator.checkpoint.model, generator.params, flat))
-    return {key: [[next(scores) for _ in of_row] for of_row in answers] for key, (_, answers) in wanted.items()}
+    pairs = [(row["question"], answer) for rows, answers in wanted.values() for row, of_row in zip(rows, answers) for answer in of_row]
+    distinct = list(dict.fromkeys(pairs))
+    examples = [training_row(generator.text, question, answer, NO_LIMIT, group=1) for question, answer in distinct]
+    scores = dict(zip(distinct, token_scores(generator.checkpoint.model, generator.params, examples)))
+    found = iter(scores[pair] for pair in pairs)
+    return {key: [[next(found) for _ in of_row] for of_row in answers] for key, (_, answers) in wanted.items()}
 
 
 def mean_losses(scores: list[list[TokenScores]]) -> np.ndarray:
-    """-log p a token of every answer, float64 [N], or [N, K] where a row has several answers; NaN for an answer without tokens."""
-    found_NK = np.array([[-np.mean(s.log_probs, dtype=np.float64) if len(s.log_probs) else np.nan for s in of_row] for of_row in scores])
-    return found_NK[:, 0] if found_NK.shape[1] == 1 else found_NK
+    """-log p a token of every answer, float64 [N], or [N, K] where the rows have K answers each; NaN for an answer without tokens."""
+    losses = membership.loss(*metrics.padded([s.log_probs for of_row in scores for s in of_row]))
+    return losses if len(losses) == len(scores) else losses.reshape(len(scores), -1)
 
 
-def tokens_of(scores: list[list[TokenScores]], field: str) -> tuple[np.ndarray, np.ndarray]:
-    """One field at each token of the rows' first answers, [N, T], and their lengths [N]. The end token is left out, as in open-unlearning."""
-    return metrics.padded([getattr(of_row[0], field) for of_row in scores], leave_out=1)
+def tokens_of(scores: list[list[TokenScores]]) -> tuple[dict[str, np.ndarray], np.ndarray]:
+    """{field: its values at each token of the rows' first answers, [N, T]}, and their lengths [N]; without the end token, as in open-unlearning."""
+    fields = {name: metrics.padded([getattr(of_row[0], name) for of_row in scores], leave_out=1) for name in TokenScores._fields}
+    return {name: values_NT for name, (values_NT, _) in fields.items()}, fields["log_probs"][1]
 
 
-@functools.partial(jax.jit, static_argnames="model")
-def gradient_norm(model: Decoder, params: Any, batch: Batch) -> jax.Array:
-    """Norm over all parameters of the gradient of one example's mean loss."""
-
-    def mean_loss(params):
-        values_SA = losses.batch_losses(model, params, batch, 0)
-        return losses.group_losses(values_SA, batch.group_MSA[0], batch.counts_2)[0]
-
-    return optax.global_norm(jax.grad(mean_loss)(params))
-
-
-def gradient_norms(model: Decoder, params: Any, rows: list[Row]) -> np.ndarray:
-    """gradient_norm of every row, float64 [N]; rows are padded to powers of two."""
-    mesh, found = parallel.mesh_of(params), []
-    for row in rows:
-        length = max(SHORTEST, 2 ** (len(row.tokens) - 1).bit_length())
-        batch = pack([row], Packing(0, length, 1, length), mesh.shape["data"])
-        found.append(gradient_norm(model, params, put_batch(batch, mesh)))
-    return np.array(jax.device_get(found), np.float64)
-
-
-def attacks(
-    generator: Generator, sets: dict[str, Rows], scores: dict[str, list[list[TokenScores]]], reference: dict[str, np.ndarray] | None
-) -> dict[str, dict[str, Any]]:
-    """{attack: {"forget": rows, "holdout": rows}} of the membership attacks. reference: the retain model's mean losses on the two sets."""
-    found: dict[str, dict[str, Any]] = {}
-    for side in ("forget", "holdout"):
-        of_side, rows = scores[f"{side}_Q_A_Prob"], sets[side]
-        examples = [training_row(generator.text, r["question"], r["answer"], NO_LIMIT, group=1) for r in rows]
-        attacked = membership.scores(
-            mean_losses(of_side),
-            [r["answer"] for r in rows],
-            *(tokens_of(of_side, field)[0] for field in ("log_probs", "means", "variances")),
-            tokens_of(of_side, "log_probs")[1],
-            None if reference is None else reference[side],
-            gradient_norms(generator.checkpoint.model, generator.params, examples),
-        )
-        for name, values in attacked.items():
-            found.setdefault(name, {})[side] = values
+def likelihood_rows(sets: dict[str, Rows], scores: Scores) -> dict[str, Any]:
+    """The log's rows of all metrics that follow from likelihoods: probabilities, extraction strength (open-unlearning's, with its floor of 1/n, as
+    others read it), exact memorisation, and where there are holdout rows the attacks by loss, zlib, min-k and min-k++."""
+    found: dict[str, Any] = {name: log_rows.probability_rows(mean_losses(s)) for name, s in scores.items() if name.partition("_")[0] in logs.SETS}
+    fields, lengths_N = tokens_of(scores["forget_Q_A_Prob"])
+    found["extraction_strength"] = log_rows.score_rows(metrics.extraction_strength(fields["hits"], lengths_N, compat=True))
+    found["exact_memorization"] = log_rows.score_rows(metrics.exact_memorisation(fields["hits"], lengths_N))
+    for side in logs.SIDES if "holdout" in sets else ():
+        fields, lengths_N = tokens_of(scores[f"{side}_Q_A_Prob"])
+        texts, losses_N = [r["answer"] for r in sets[side]], mean_losses(scores[f"{side}_Q_A_Prob"])
+        attacked = membership.scores(losses_N, texts, fields["log_probs"], fields["means"], fields["variances"], lengths_N)
+        for name, values_N in attacked.items():
+            found.setdefault(name, {})[side] = log_rows.jsonable(values_N)
     return found
 
 
-def answer_rows(generator: Generator, sets: dict[str, Rows], known: dict[str, str], on_progress: Any) -> dict[str, list[dict[str, Any]]]:
-    """The ROUGE rows of the four sets. known: greedy answers by question that are there already."""
-    asked = {name: [r["question"] for r in rows] for name, rows in sets.items() if name != "holdout"}
+def strict_extraction(scores: Scores) -> list[float]:
+    """Extraction strength of each forget row, 0 where its last token is missed."""
+    fields, lengths_N = tokens_of(scores["forget_Q_A_Prob"])
+    return metrics.extraction_strength(fields["hits"], lengths_N).tolist()
+
+
+def gradient_rows(generator: Generator, sets: dict[str, Rows]) -> dict[str, Any]:
+    """The log's rows of the gradient-norm attack."""
+
+    def norms(side: str) -> list[float]:
+        examples = [training_row(generator.text, r["question"], r["answer"], NO_LIMIT, group=1) for r in sets[side]]
+        return log_rows.jsonable(gradient_norms(generator.checkpoint.model, generator.params, examples))
+
+    return {"mia_gradnorm": {side: norms(side) for side in logs.SIDES}}
+
+
+def reference_rows(rows: dict[str, Any], retain_log: dict[str, Any]) -> dict[str, Any]:
+    """The log's rows of the reference attack, from the losses on both sides of the model (its rows) and of the retain model (its log); {} where the
+    two are not of as many rows."""
+    found = {}
+    for side in logs.SIDES:
+        ours, theirs = rows["mia_loss"][side], [row and row["score"] for row in retain_log["mia_loss"][side]["value_by_index"].values()]
+        if len(ours) != len(theirs):
+            return {}
+        found[side] = log_rows.jsonable(membership.loss_by_reference(*(np.array(losses, np.float64) for losses in (ours, theirs))))
+    return {"mia_reference": found}
+
+
+def answer_rows(generator: Generator, sets: dict[str, Rows], known: dict[str, str], on_progress: Any = None) -> dict[str, Any]:
+    """The log's ROUGE rows of the four sets. known: greedy answers by question from an earlier pass."""
+    asked = {name: [r["question"] for r in rows] for name, rows in sets.items() if name in logs.SETS}
     missing = list(dict.fromkeys(q for questions in asked.values() for q in questions if q not in known))
     known = known | {q: samples[0] for q, samples in zip(missing, generator.answers(missing, on_progress))}
     return {
-        f"{name}_Q_A_ROUGE": logs.rouge_rows(questions, [r["answer"] for r in sets[name]], [known[q] for q in questions])
+        f"{name}_Q_A_ROUGE": log_rows.rouge_rows(questions, [r["answer"] for r in sets[name]], [known[q] for q in questions])
         for name, questions in asked.items()
     }
-
-
-def evaluate_tofu(
-    generator: Generator,
-    sets: dict[str, Rows],
-    scores: dict[str, list[list[TokenScores]]],
-    known: dict[str, str],
-    reference: dict[str, np.ndarray] | None = None,
-    on_progress: Any = None,
-) -> dict[str, Any]:
-    """The rows of a TOFU evaluation log, for `logs.make_log`.
-
-    generator: greedy, one sample. sets: from `load_sets`. scores: from `score_sets`. known: greedy answers by question from an earlier pass.
-    reference: {"forget", "holdout"}: mean losses of a model that never saw the forget set, for the reference attack.
-    """
-    if "forget" not in sets:
-        raise UserError("TOFU's metrics need the split of the forget rows with wrong answers, as forget10_perturbed")
-    found: dict[str, Any] = {n: logs.probability_rows(mean_losses(s)) for n, s in scores.items() if not n.startswith("holdout")}
-    hits = tokens_of(scores["forget_Q_A_Prob"], "hits")
-    found["extraction_strength"] = logs.score_rows(metrics.extraction_strength(*hits))
-    found["exact_memorization"] = logs.score_rows(metrics.exact_memorisation(*hits))
-    found |= answer_rows(generator, sets, known, on_progress)
-    if "holdout" in sets:
-        found |= attacks(generator, sets, scores, reference)
-    return found
-
-
-def reference_losses(scores: dict[str, list[list[TokenScores]]]) -> dict[str, np.ndarray]:
-    """What the reference attack compares with: the mean losses of the retain model, from its scores of forget and holdout rows."""
-    return {side: mean_losses(scores[f"{side}_Q_A_Prob"]) for side in ("forget", "holdout")}

@@ -1,17 +1,21 @@
 """What a report does not say, in plain words."""
 
+from pmc_jax.report.measures import MEASURED
 from pmc_jax.report.read import Run
 
-# (what, why it would matter): what `pmc-jax evaluate` measures and other runs do not, and what nothing here measures.
-TOFU = (
-    ("Membership attacks", "whether an attacker can still tell that the forget data was trained on, from losses or probabilities."),
-    (
-        "Truth ratio and forget quality",
-        "TOFU's test against a model that never saw the forget data; it needs that model and wrong answers to compare.",
+# name in MEASURED -> (what, why it would matter): what `pmc-jax evaluate` measures and other runs do not, or not all of them.
+MEASURABLE = {
+    "attacks": ("Membership attacks", "whether an attacker can still tell that the forget data was trained on, from losses or probabilities."),
+    "quality": (
+        "Forget quality",
+        "TOFU's test against a model that never saw the forget data; it needs that model, and paraphrased and wrong answers.",
     ),
-    ("Leakage under sampling", "greedy answers only: what the worst of many sampled answers gives away."),
-    ("Relearning", "how fast a little fine-tuning brings the answers back."),
-)
+    "leakage": ("Leakage under sampling", "greedy answers only: what the worst of many sampled answers gives away."),
+    "option": ("Least likely option", "whether the secret is the answer that the model avoids most."),
+    "relearning": ("Relearning", "how fast a little fine-tuning brings the answers back."),
+    "drift": ("Drift in unrelated text", "what became of the forget answers' words elsewhere; it needs the model from before unlearning."),
+    "neighbours": ("Neighbouring knowledge", "whether what lies near the secret suffers more than what lies far from it."),
+}
 ALWAYS = (
     ("Other ways to ask", "the questions as written (and one paraphrase) only: no translation, no jailbreak, no examples in the prompt."),
     ("Quantisation and merging", "whether the answers come back in fewer bits or in another model's weights."),
@@ -26,12 +30,18 @@ SETS = {"forget_paraphrased": "paraphrased forget questions", "retain": "retain"
 
 
 def not_measured(runs: list[Run]) -> list[dict[str, str]]:
-    """What no run measures, and what these runs lack."""
-    complete = all("tofu" in run.result for run in runs)
-    found = [{"what": what, "why": why} for what, why in (() if complete else TOFU) + ALWAYS]
-    for run in runs:
-        found += [{"what": f"{what} ({run.name})" if len(runs) > 1 else what, "why": why} for what, why in lacks(run)]
-    return found
+    """What these runs lack, those of all first, and what no run measures."""
+    lacking = [unmeasured(run) + lacks(run) for run in runs]
+    everywhere = [pair for pair in lacking[0] if all(pair in found for found in lacking)]
+    found = [{"what": what, "why": why} for what, why in everywhere]
+    for run, pairs in zip(runs, lacking):
+        found += [{"what": f"{what} ({run.name})", "why": why} for what, why in pairs if (what, why) not in everywhere]
+    return found + [{"what": what, "why": why} for what, why in ALWAYS]
+
+
+def unmeasured(run: Run) -> list[tuple[str, str]]:
+    """What `pmc-jax evaluate` could have measured of this run's model."""
+    return [MEASURABLE[name] for name, measured in MEASURED.items() if not measured(run)]
 
 
 def lacks(run: Run) -> list[tuple[str, str]]:

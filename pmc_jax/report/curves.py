@@ -12,11 +12,11 @@ Points = list[tuple[float, float | None]]
 
 
 class Line(NamedTuple):
-    """One run's curve. points: (x, value or None for a gap). spread: half the height of the band around each point, where there is one."""
+    """One run's curve. points: (x, value or None for a gap). band: (low, high) around each point, where there is one."""
 
     name: str
     points: Points
-    spread: list[float | None] | None = None
+    band: list[tuple[float | None, float | None]] | None = None
 
 
 def known(value: Any) -> bool:
@@ -65,19 +65,19 @@ def path(points: Points, to_x, to_y) -> str:
 
 
 def band(line: Line, to_x, to_y) -> str:
-    """The d of the area one spread above and below the line."""
+    """The d of the area around the line."""
     parts = []
-    both = [(x, y, s) for (x, y), s in zip(line.points, line.spread or [])]
+    both = [(x, low, high) for (x, _), (low, high) in zip(line.points, line.band or [])]
     for stretch in stretches(both):
-        edge = [(x, y + s) for x, y, s in stretch] + [(x, y - s) for x, y, s in reversed(stretch)]
+        edge = [(x, high) for x, _, high in stretch] + [(x, low) for x, low, _ in reversed(stretch)]
         parts.append("M" + "L".join(f"{to_x(x):.1f} {to_y(y):.1f}" for x, y in edge) + "Z")
     return "".join(parts)
 
 
-def chart(title: str, meaning: str, lines: list[Line], top: float | None = None) -> dict[str, Any] | None:
-    """A chart with y from 0 to `top` (None: as high as the values) and x from 0; None when no line has a value.
+def chart(title: str, meaning: str, lines: list[Line], top: float | None = None, unit: str = "round") -> dict[str, Any] | None:
+    """A chart with y from 0 to `top` (None: as high as the values) and x from 0, in `unit`s; None when no line has a value.
 
-    Values beyond the axis are drawn at its end. hits: a strip for each x with what all lines say there, for a hint under the pointer.
+    Values beyond the axis are drawn at its end. hits: a strip for each x with points and what all lines say there, for a hint under the pointer.
     """
     values = [y for line in lines for _, y in line.points if known(y)]
     if not values:
@@ -98,7 +98,10 @@ def chart(title: str, meaning: str, lines: list[Line], top: float | None = None)
         "y": [(to_y(v), label(v)) for v in ys],
         "x": [(to_x(v), str(v)) for v in whole_ticks(last)],
         "lines": [{"d": path(line.points, to_x, to_y), "band": band(line, to_x, to_y), "last": last_value(line)} for line in lines],
-        "hits": [{"x": to_x(x) - wide / 2, "width": wide, "hint": hint(x, lines)} for x in range(last + 1)],
+        "hits": [
+            {"x": to_x(x) - wide / 2, "width": wide, "hint": f"{unit} {x}\n{hint(x, lines)}"}
+            for x in sorted({x for line in lines for x, _ in line.points})
+        ],
     }
 
 
@@ -109,30 +112,30 @@ def last_value(line: Line) -> str:
 
 
 def hint(x: int, lines: list[Line]) -> str:
-    """`round 3` and each line's value there."""
+    """Each line's value there."""
     there = [(line.name, dict(line.points).get(x)) for line in lines]
-    return f"round {x}\n" + "\n".join(f"{name}: {label(y)}" for name, y in there if known(y))
+    return "\n".join(f"{name}: {label(y)}" for name, y in there if known(y))
 
 
-def histogram(before: list[float], after: list[float]) -> dict[str, Any]:
-    """Two bars a bin of the recall, 0..1: rows before and rows now."""
-    counts = [(count(before, b), count(after, b)) for b in range(BINS)]
-    ys = ticks(0, max(1, *(max(pair) for pair in counts)))
-    wide = (WIDTH - LEFT - RIGHT) / BINS
+def histogram(series: list[tuple[str, list[float]]], classes: list[str]) -> dict[str, Any]:
+    """Bars side by side in each bin of the recall, 0..1, one for each of the named series. classes: what the template draws a series with."""
+    counts_BS = [[count(values, b) for _, values in series] for b in range(BINS)]
+    ys = ticks(0, max(1, *(max(counts_S) for counts_S in counts_BS)))
+    wide, thin = (WIDTH - LEFT - RIGHT) / BINS, ((WIDTH - LEFT - RIGHT) / BINS - 4) / len(series)
 
-    def bar(number: int, rows: int, which: int):
-        high = rows / ys[-1] * (HEIGHT - TOP - BOTTOM)
-        return {"x": LEFT + number * wide + 2 + which * (wide - 4) / 2, "width": (wide - 4) / 2 - 1, "y": HEIGHT - BOTTOM - high, "height": high}
+    def bar(number: int, which: int):
+        high = counts_BS[number][which] / ys[-1] * (HEIGHT - TOP - BOTTOM)
+        return {"x": LEFT + number * wide + 2 + which * thin, "width": max(1, thin - 1), "y": HEIGHT - BOTTOM - high, "height": high}
+
+    def told(number: int) -> str:
+        rows = (f"{name}: {rows} rows" for (name, _), rows in zip(series, counts_BS[number]))
+        return f"recall {number / BINS:g} to {(number + 1) / BINS:g}\n" + "\n".join(rows)
 
     return {
         "y": [(HEIGHT - BOTTOM - v / ys[-1] * (HEIGHT - TOP - BOTTOM), label(v)) for v in ys],
         "x": [(LEFT + b / 10 * (WIDTH - LEFT - RIGHT), f"{b / 10:g}") for b in range(0, 11, 2)],
-        "before": [bar(b, pair[0], 0) for b, pair in enumerate(counts)],
-        "after": [bar(b, pair[1], 1) for b, pair in enumerate(counts)],
-        "hits": [
-            {"x": LEFT + b * wide, "width": wide, "hint": f"recall {b / BINS:g} to {(b + 1) / BINS:g}\nbefore: {p[0]} rows\nnow: {p[1]} rows"}
-            for b, p in enumerate(counts)
-        ],
+        "bars": [{"class": name, "of": [bar(b, which) for b in range(BINS)]} for which, name in enumerate(classes)],
+        "hits": [{"x": LEFT + b * wide, "width": wide, "hint": told(b)} for b in range(BINS)],
     }
 
 

@@ -15,14 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import numpy as np
 from rapidfuzz.distance import LCSseq
 
 from pmc_jax import config as settings
 from pmc_jax.errors import UserError
+from pmc_jax.evaluate import quality
 from pmc_jax.progress import clock_time
 from pmc_jax.report.absent import not_measured
 from pmc_jax.report.curves import Line, chart, histogram
+from pmc_jax.report.measures import measures
 from pmc_jax.report.read import Run, read_runs
 from pmc_jax.reward import rouge_tokens
 
@@ -34,7 +35,6 @@ SETS = {
     "real_authors": "Real authors",
 }
 FORGET, KEEP = ("forget", "forget_paraphrased"), ("retain", "world_facts", "real_authors")
-RESAMPLES = 2000
 Segments = list[tuple[str, bool]]
 
 
@@ -56,7 +56,7 @@ def render(values: dict[str, Any]) -> str:
     """The HTML. A value that the template misspells is an error and no blank."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
     env = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
-    env.filters |= {"number": number, "digest": digest, "clock_time": clock_time}
+    env.filters |= {"number": number, "percent": percent, "digest": digest, "clock_time": clock_time}
     return env.get_template("report.html.j2").render(values)
 
 
@@ -70,6 +70,11 @@ def number(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
 
 
+def percent(share: float) -> float:
+    """How far along a strip a value lies; what is beyond its ends (a bound may exceed 1) lies at them."""
+    return round(100 * min(max(share, 0.0), 1.0), 1)
+
+
 def context(runs: list[Run]) -> dict[str, Any]:
     """All that the template shows."""
     return {
@@ -79,6 +84,7 @@ def context(runs: list[Run]) -> dict[str, Any]:
         "histograms": [histograms(run) for run in runs],
         "questions": questions(runs),
         "kept": [kept(run) for run in runs],
+        "measures": measures(runs),
         "tofu": rows_of([tofu_cells(run) for run in runs]),
         "seconds": seconds(runs),
         "settings": settings_rows(runs),
@@ -100,8 +106,9 @@ def headline(run: Run) -> dict[str, Any]:
         facts["Sampled"] = f"{sum(r['sampled_tokens'] for r in run.rounds):,} tokens"
     if done:
         facts["Time"] = f"{clock_time(run.result['seconds']['total'])} min"
+    spans = {when: intervals(run, when) for when in ("before", "now")}
     big = [
-        {"title": title, "now": run.now.get(key), "before": run.before.get(key)}
+        {"title": title, "now": run.now.get(key), "before": run.before.get(key), "interval": spans["now"].get(key), "was": spans["before"].get(key)}
         for key, title in (("unlearn_quality", "Unlearn quality"), ("utility", "Utility"))
     ]
     return {"name": run.name, "path": str(run.path), "done": done, "big": big, "facts": facts, "alone": run.frozen["verb"] == "evaluate"}
@@ -112,14 +119,15 @@ def values(run: Run, when: str, name: str) -> list[float]:
     return [row["rouge_l_recall"] for row in run.answers[when] if row["set"] == name]
 
 
-def interval(recalls: list[float]) -> tuple[float, float] | None:
-    """Bootstrap 95 % interval of the mean: rows drawn anew with replacement, seeded. None for fewer than two rows."""
-    if len(recalls) < 2:
-        return None
-    rng, array = np.random.default_rng(0), np.array(recalls)
-    means = [array[rng.integers(len(array), size=len(array))].mean() for _ in range(RESAMPLES)]
-    low, high = np.percentile(means, [2.5, 97.5])
-    return float(low), float(high)
+def intervals(run: Run, when: str) -> dict[str, tuple[float, float] | None]:
+    """Bootstrap 95 % intervals of the recalls, unlearn quality and utility, from the answers "before" or "now"; {} where there are none."""
+    recalls = {name: found for name in SETS if (found := values(run, when, name))}
+    return quality.summarise(recalls)["intervals"] if "forget" in recalls else {}
+
+
+def around(mean: float | None, spread: float | None) -> tuple[float | None, float | None]:
+    """One spread below and above."""
+    return (None, None) if mean is None or spread is None else (mean - spread, mean + spread)
 
 
 def recall(run: Run, name: str) -> dict[str, Any] | None:
@@ -127,14 +135,14 @@ def recall(run: Run, name: str) -> dict[str, Any] | None:
     means = {"before": run.before.get(name), "now": run.now.get(name)}
     if means["before"] is None and means["now"] is None:
         return None
-    spans = {when: {"mean": mean, "interval": interval(values(run, when, name))} for when, mean in means.items() if mean is not None}
+    spans = {when: {"mean": mean, "interval": intervals(run, when).get(name)} for when, mean in means.items() if mean is not None}
     return {"rows": (run.now or run.before)["rows"][name], "before": spans.get("before"), "now": spans.get("now")}
 
 
 def histograms(run: Run) -> list[dict[str, Any]]:
     """How the recall of single answers is spread, before and now, where there are answers."""
     both = [(SETS[name], values(run, "before", name), values(run, "now", name)) for name in ("forget", "forget_paraphrased", "retain")]
-    return [{"title": title} | histogram(before, now) for title, before, now in both if before or now]
+    return [{"title": title} | histogram([("before", before), ("now", now)], ["before", "after"]) for title, before, now in both if before or now]
 
 
 def charts(runs: list[Run]) -> list[dict[str, Any]]:
@@ -142,7 +150,7 @@ def charts(runs: list[Run]) -> list[dict[str, Any]]:
 
     def lines(key: str, spread: str | None = None) -> list[Line]:
         measured = [(run.name, [r for r in run.rounds if key in r]) for run in runs]
-        return [Line(name, [(r["round"], r[key]) for r in rows], [r.get(spread) for r in rows] if spread else None) for name, rows in measured]
+        return [Line(name, [(r["round"], r[key]) for r in rows], [around(r[key], r.get(spread)) for r in rows]) for name, rows in measured]
 
     if not any(run.rounds for run in runs):
         return []
@@ -248,12 +256,15 @@ def changed_answer(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any
 
 def tofu_cells(run: Run) -> dict[str, str]:
     """TOFU's metrics of an evaluation, in words: value, interval, rows, or why there is none."""
-    found = {}
-    for name, entry in run.result.get("tofu", {}).items():
+    tofu, found = run.result.get("tofu", {}), {}
+    if "reason" in tofu:
+        return {"all": f"not computed: {tofu['reason']}"}
+    for name, entry in tofu.items():
         if "/" not in name:
             low, high = entry.get("interval") or (None, None)
             span = f" [{low:.3f} .. {high:.3f}]" if low is not None else ""
-            found[name] = f"not computed: {entry['reason']}" if entry["value"] is None else f"{entry['value']:.4g}{span}, {entry['rows']} rows"
+            note = f" ({entry['note']})" if "note" in entry else ""
+            found[name] = f"not computed: {entry['reason']}" if entry["value"] is None else f"{entry['value']:.4g}{span}, {entry['rows']} rows{note}"
     return found
 
 

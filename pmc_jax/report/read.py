@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pmc_jax.errors import UserError
+from pmc_jax.evaluate.neighbours import neighbours
 from pmc_jax.workdir import Workdir, read_json, read_lines
 
 ANSWER = {"set", "question", "answer", "truth", "rouge_l_recall"}
@@ -14,6 +15,7 @@ class Run(NamedTuple):
 
     name: short, different for each run of a page. frozen: config.json. result: {} while unfinished. before, now: evaluation summaries, {} where
     absent. answers: {"before" or "now": rows}. rounds: one dict a round. kept: {question: the answers it was trained on, oldest first}.
+    neighbours: of `evaluate.neighbours`, {} without answers now.
     """
 
     path: Path
@@ -25,6 +27,7 @@ class Run(NamedTuple):
     answers: dict[str, list[dict[str, Any]]]
     rounds: list[dict[str, Any]]
     kept: dict[str, list[dict[str, Any]]]
+    neighbours: dict[str, Any]
 
 
 def read_runs(paths: list[Path]) -> list[Run]:
@@ -59,7 +62,19 @@ def read_run(path: Path, name: str) -> Run:
         raise UserError(f"{path}: this run has not measured anything yet; run it on, then report")
     now = "after" if frozen["verb"] == "unlearn" else "model"
     found = {"before": answers(path / "answers" / "before.jsonl"), "now": answers(path / "answers" / f"{now}.jsonl")}
-    return Run(path, name, frozen, result, before, result.get(now) or {}, found, rounds, kept_answers(path, [r["round"] for r in rounds]))
+    kept = kept_answers(path, [r["round"] for r in rounds])
+    return Run(path, name, frozen, result, before, result.get(now) or {}, found, rounds, kept, result.get("neighbours") or near_and_far(found))
+
+
+def near_and_far(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Neighbouring knowledge now, and its change where the same questions were answered before."""
+    recalls = {when: {row["question"]: row["rouge_l_recall"] for row in rows if row["set"] == "retain"} for when, rows in found.items()}
+    retain, forget = list(recalls["now"]), [row["question"] for row in found["now"] if row["set"] == "forget"]
+    if not retain or not forget:
+        return {}
+    same = recalls["before"].keys() == recalls["now"].keys()
+    original = [recalls["before"][question] for question in retain] if same else None
+    return neighbours(forget, retain, list(recalls["now"].values()), original)
 
 
 def inside(path: Path) -> str:

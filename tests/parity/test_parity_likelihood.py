@@ -5,7 +5,7 @@ import pytest
 
 from pmc_jax.config import default
 from pmc_jax.draw import GREEDY
-from pmc_jax.evaluate import tofu
+from pmc_jax.evaluate.gradients import gradient_norms
 from pmc_jax.evaluate.likelihood import token_scores
 from pmc_jax.generate import make_generator
 from pmc_jax.prompts import training_row
@@ -39,7 +39,7 @@ def test_token_scores_and_gradient_norms_are_torchs(name):
         np.testing.assert_allclose(found.variances, (log_p.exp() * (log_p - mean[:, None]) ** 2).sum(-1).numpy(), rtol=1e-3, atol=1e-4)
         assert found.hits.tolist() == (log_p.argmax(-1) == labels).tolist()
 
-    norms = tofu.gradient_norms(checkpoint.model, checkpoint.params, examples[:6])
+    norms = gradient_norms(checkpoint.model, checkpoint.params, examples[:6])
     for row, found in zip(examples, norms):
         model.zero_grad()
         logits = model(torch.tensor([row.tokens])).logits[0, row.start - 1 : -1]

@@ -1,0 +1,81 @@
+"""Drift: what unlearning did to the words of the forget answers where they stand in text that has nothing to do with the secret.
+
+Training on a secret to push its probability down also pushes the same words down elsewhere ("born", "novel", a city's name); PMC's change should have
+mean zero and little spread (arXiv 2507.04219, side effects).
+
+Definition. A word is a run of letters and digits, case folded. Forget words are those of the forget answers without English function words
+(scikit-learn's stop words): these stand in every text, are no part of a secret, and would drown the others. The unrelated text is the answers of the
+retain, world-facts and real-authors sets. A word's probability there is the product over its tokens, each after the question and all of the answer
+before it. The drift of a word is this probability after unlearning less before. Beside the forget words stand all other words but function words:
+where those change as much, the change is general damage and no trace of the secret.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from pmc_jax.evaluate.interval import draws, middle
+
+Word = tuple[str, float]  # a word in a text and its probability there
+
+
+def words_of(text: str) -> list[tuple[str, int, int]]:
+    """(word, start, end) of every word of a text, case folded; letters of any script, digits."""
+    return [(m.group().casefold(), *m.span()) for m in re.finditer(r"[^\W_]+", text)]
+
+
+def forget_words(answers: list[str]) -> set[str]:
+    """The words of the forget answers that are no English function words."""
+    return {word for answer in answers for word, _, _ in words_of(answer)} - function_words()
+
+
+def function_words() -> set[str]:
+    """English words that stand in every text."""
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    return set(ENGLISH_STOP_WORDS) | {"s", "t"}  # what is left of "author's", "don't"
+
+
+def word_probabilities(text: str, spans: Sequence[tuple[int, int]], log_probs: Sequence[float]) -> list[Word]:
+    """Every word of a text with the product of its tokens' probabilities.
+
+    spans: (start, end) in the text of each token, from the tokenizer. log_probs: of each token. A token that reaches into two words counts in both.
+    """
+    found = []
+    for word, start, end in words_of(text):
+        own = [lp for (a, b), lp in zip(spans, log_probs) if a < end and b > start]
+        if own:
+            found.append((word, float(np.exp(np.sum(own, dtype=np.float64)))))
+    return found
+
+
+def change(changes_W: np.ndarray, rows_W: np.ndarray) -> dict[str, Any]:
+    """Mean and standard deviation of the changes of W words, 95 % interval of the mean, words and rows.
+
+    rows_W: which text each word stands in. Words of one text change together, so whole texts are drawn anew for the interval.
+    """
+    if not changes_W.size:
+        return {"mean": None, "std": None, "low": None, "high": None, "words": 0, "rows": 0}
+    _, row_W = np.unique(rows_W, return_inverse=True)
+    sums_N, counts_N = np.bincount(row_W, changes_W), np.bincount(row_W)
+    found = {"mean": float(changes_W.mean()), "std": float(changes_W.std()), "low": None, "high": None}
+    if len(counts_N) > 1:
+        at_RN = draws(len(counts_N))
+        found["low"], found["high"] = middle(sums_N[at_RN].sum(axis=1) / counts_N[at_RN].sum(axis=1))
+    return found | {"words": int(changes_W.size), "rows": len(counts_N)}
+
+
+def drift(before: list[list[Word]], after: list[list[Word]], secret: set[str]) -> dict[str, Any]:
+    """{"forget_words", "other_words"}: the `change` of either kind of word in unrelated text.
+
+    before, after: the words of each text under either model, the same words in the same order. secret: from `forget_words`.
+    """
+    skipped = function_words()
+    words = [(word, now - then, row) for row, pair in enumerate(zip(before, after)) for (word, then), (_, now) in zip(*pair)]
+    kinds = {
+        "forget_words": [w for w in words if w[0] in secret],
+        "other_words": [w for w in words if w[0] not in secret and w[0] not in skipped],
+    }
+    return {kind: change(np.array([c for _, c, _ in found], float), np.array([r for *_, r in found], int)) for kind, found in kinds.items()}

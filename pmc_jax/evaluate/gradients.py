@@ -1,0 +1,39 @@
+"""How strongly single answers pull at a model: the norm of each row's gradient, for the gradient-norm attack."""
+
+import functools
+from typing import Any
+
+import jax
+import numpy as np
+import optax
+
+from pmc_jax import losses, parallel
+from pmc_jax.models import Decoder
+from pmc_jax.packing import Batch, Packing, Row, pack
+from pmc_jax.update import put_batch
+
+SHORTEST = 128  # positions that a row is padded to, at least
+
+
+@functools.partial(jax.jit, static_argnames="model")
+def gradient_norm(model: Decoder, params: Any, batch: Batch) -> jax.Array:
+    """Norm over all parameters of the gradient of one example's mean loss."""
+
+    def mean_loss(params):
+        values_SA = losses.batch_losses(model, params, batch, 0)
+        return losses.group_losses(values_SA, batch.group_MSA[0], batch.counts_2)[0]
+
+    return optax.global_norm(jax.grad(mean_loss)(params))
+
+
+def gradient_norms(model: Decoder, params: Any, rows: list[Row]) -> np.ndarray:
+    """The norm over all parameters of the gradient of every row's mean loss, float64 [N]; rows are padded to powers of two.
+
+    One row at a time: there is one gradient in memory, and on a CPU several at once take longer (docs/decisions.md).
+    """
+    mesh, found = parallel.mesh_of(params), []
+    for row in rows:
+        length = max(SHORTEST, 2 ** (len(row.tokens) - 1).bit_length())
+        batch = pack([row._replace(group=1)], Packing(0, length, 1, length), mesh.shape["data"])
+        found.append(gradient_norm(model, params, put_batch(batch, mesh)))
+    return np.array(jax.device_get(found), np.float64)

@@ -1,0 +1,44 @@
+"""A TOFU log -> what result.json and the tables say of it: every aggregate with its rows, its interval, or why it is missing."""
+
+from typing import Any
+
+import numpy as np
+
+from pmc_jax.evaluate import logs, membership, metrics
+from pmc_jax.evaluate.interval import mean_with_interval, middle, resampled_means
+
+
+def summarise(log: dict[str, Any], retain_log: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
+    """{metric: {"value", "rows"}, with "interval" (bootstrap 95 %) where rows can be drawn anew, "reason" where it is not computed, "note"}."""
+    found = logs.recompute(log, retain_log)
+    summary: dict[str, dict[str, Any]] = {}
+    for name, value in found.values.items():
+        summary[name] = {"value": value, "rows": found.rows[name]}
+        if name in found.notes:
+            summary[name]["note"] = found.notes[name]
+        if name in found.reasons:
+            summary[name]["reason"] = found.reasons[name]
+        elif (span := interval(name, log)) is not None:
+            summary[name]["interval"] = span
+    return summary
+
+
+def interval(name: str, log: dict[str, Any]) -> tuple[float, float] | None:
+    """The interval of an aggregate that is computed; None for those that are a test of two logs, or have one row."""
+    if name in logs.RULES:
+        _, low, high, _ = mean_with_interval(row_parts(name, log))
+        return None if low is None else (low, high)
+    if name in logs.ATTACKS:
+        return membership.auc_interval(*(logs.row_values(log[name][side], "score") for side in logs.SIDES))
+    if name == "model_utility":
+        nine = [row_parts(part, log) for part in logs.UTILITY]
+        # The three measures of a set are of the same rows, which are drawn together: one seed a set.
+        means_9R = [resampled_means(parts, seed=i // 3) for i, parts in enumerate(nine)]
+        return middle(np.array([metrics.model_utility(nine_means) for nine_means in zip(*means_9R)]))
+    return None
+
+
+def row_parts(name: str, log: dict[str, Any]) -> np.ndarray:
+    """What each row adds to the aggregate, [N]: the aggregates of `logs.RULES` are means of a function of single rows."""
+    key, mean = logs.RULES[name]
+    return np.array([mean(np.array([value])) for value in logs.row_values(log[name], key)])
