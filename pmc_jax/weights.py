@@ -186,7 +186,9 @@ def save_params(folder: Path, params: dict[str, Any], family: Family, model: Dec
     flat, weights, sizes = traverse_util.flatten_dict(params, sep="/"), weight_map(family, model), model.config.axis_sizes
 
     def tensor_of(path: str) -> np.ndarray:
-        return parallel.gather(_to_source(weights[path]._replace(name=""), tuple(sizes.items()))(flat[path]))
+        weight = weights[path]._replace(name="")
+        as_it_is = weight.source_axes == weight.axes  # the embedding: XLA would copy it
+        return parallel.gather(flat[path] if as_it_is else _to_source(weight, tuple(sizes.items()))(flat[path]))
 
     shards: list[list[str]] = [[]]
     room = shard_bytes
