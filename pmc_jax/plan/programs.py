@@ -81,7 +81,7 @@ def lower_update(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: A
     shape = abstract.make_shape(raw, config.train.remat, layers)
     recipe = train.make_recipe(config, assumed.questions)
     state = update.abstract_state(abstract.params(shape, mesh, "train", config.model.dtype), recipe)
-    return update.update.lower(update.on_mesh(shape.model, mesh), recipe, state, abstract.batch(config, mesh, assumed)[1])
+    return update.update.lower(update.on_mesh(shape.model, mesh), recipe, state, abstract.batch(config, mesh, assumed))
 
 
 def lower_prefill(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, layers: int | None) -> jax.stages.Lowered:
@@ -95,7 +95,7 @@ def lower_prefill(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: 
     return sampler.prefill.lower(shape.model, params, *abstract.prompts(mesh, plan.questions, width), 0, 0, **how, **sizes)
 
 
-def lower_decode(raw, config: ConfigDict, mesh: Mesh, layers: int | None, prefill: jax.stages.Lowered, compiled: jax.stages.Compiled) -> jax.stages.Lowered:
+def lower_decode(raw, config, mesh, layers, prefill: jax.stages.Lowered, compiled: jax.stages.Compiled) -> jax.stages.Lowered:
     """A chunk of decode steps on the state that prefill leaves, where it leaves it, grown to the longest answer."""
     s = config.sample
     shape = abstract.make_shape(raw, config.train.remat, layers)

@@ -16,6 +16,7 @@ from pmc_jax.plan.estimate import Estimate
 from pmc_jax.plan.programs import Measured
 from pmc_jax.plan.topology import Topology
 
+SHOWN = ("model.dtype", "train.remat", "train.batch_size", "train.accumulate", "sample.num_samples", "sample.max_rows")
 MOST_TENSOR = 16  # a model axis longer than this leaves the links of a torus axis
 
 
@@ -55,7 +56,7 @@ def weight_gathers(shape: Shape, mesh: Any, m: Measured) -> int:
 
 def largest(shape: Shape, config: ConfigDict, mesh: Any, where: Topology, assumed: Assumed, used: dict[str, float]) -> dict[str, int]:
     """The largest train.batch_size (in the micro-batches set) and sample.max_rows that fit: what is used now, and a slope from the memory model."""
-    packing = abstract.batch(config, mesh, assumed)[0]
+    packing = abstract.plan_packing(config, mesh.shape["data"], assumed)
     _, per_row = estimate.update_temporary(shape, config, mesh, packing)
     rows = int((where.chip.hbm - used["update"]) // per_row) + packing.rows
     c, tensor = shape.model.config, mesh.shape["model"]
@@ -110,11 +111,13 @@ def plan(config: ConfigDict, where: Topology, assumed: Assumed, compiling: str =
         "topology": str(where),
         "chips": where.chips,
         "assumed": assumed._asdict() | {"updates_per_round": estimate.updates_per_round(config, assumed)},
-        "settings": {n: settings.lookup(config, n) for n in ("model.dtype", "train.remat", "train.batch_size", "train.accumulate", "sample.num_samples")},
+        "settings": {
+            n: settings.lookup(config, n) for n in ("model.dtype", "train.remat", "train.batch_size", "train.accumulate", "sample.num_samples")
+        },
         "meshes": [dict(m.shape) | e._asdict() | {"fits": e.peak <= where.chip.hbm} for m, e in options],
         "mesh": dict(mesh.shape),
         "chosen": not fixed,
-        "packing": abstract.batch(config, mesh, assumed)[0]._asdict(),
+        "packing": abstract.plan_packing(config, mesh.shape["data"], assumed)._asdict(),
         "rows_at_once": abstract.sampling(config, mesh, assumed, programs.prompt_width(assumed)).rows,
         "held": stays._asdict(),
         "compiled": compiling,
@@ -130,7 +133,9 @@ def plan(config: ConfigDict, where: Topology, assumed: Assumed, compiling: str =
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise UserError(f"{config.model.path} on {where}, mesh {dict(mesh.shape)}: the compiler finds no room: {str(error).splitlines()[0][:300]}") from None
+        raise UserError(
+            f"{config.model.path} on {where}, mesh {dict(mesh.shape)}: the compiler finds no room: {str(error).splitlines()[0][:300]}"
+        ) from None
     found["compiled"] = "whole" if whole else compiling
     found["memory"] = memory(compiled, stays, where.chip)
     found["seconds"] = round_seconds(shape, config, mesh, where, assumed, compiled)
