@@ -17,7 +17,7 @@ from pmc_jax.prompts import training_row
 from pmc_jax.questions import Rows, check_rows
 from pmc_jax.timing import Clock
 from pmc_jax.train import check_length, make_recipe, start_packing, train_on
-from pmc_jax.update import create_state, update
+from pmc_jax.update import create_state, on_mesh, update
 
 
 def finetune(
@@ -50,7 +50,7 @@ def finetune(
                 state, notes = rounds.restore(rounds.latest(), like=state)
                 history = notes["history"]
                 clock.seconds.update({k: v for k, v in notes["seconds"].items() if k != "load"})
-        step = functools.partial(update, checkpoint.model, recipe)
+        step = functools.partial(update, on_mesh(checkpoint.model, parallel.mesh_of(state.params)), recipe)
         for epoch in range(len(history), config.train.epochs):
             order = np.random.default_rng([config.seed, epoch]).permutation(len(rows))
             size = config.train.batch_size

@@ -37,13 +37,16 @@ def choose(options: list[tuple[jax.sharding.Mesh, Estimate]], hbm: float) -> jax
     return options[least[1]][0]
 
 
-def roofline(m: Measured, where: Topology) -> dict[str, float]:
-    """Seconds that products, memory and collectives each take at the chip's full speed; `bound`, the longest, is what no schedule can beat."""
+def roofline(m: Measured, where: Topology, mesh: jax.sharding.Mesh) -> dict[str, float]:
+    """Seconds that products, memory and collectives each take at the chip's full speed; `bound`, the longest, is what no schedule can beat.
+
+    Of several slices, a collective over `data` also sends all but each slice's own part over the data centre's network.
+    """
     found = [c for c in m.collectives for _ in range(round(m.collectives[c]))]
     sent = hlo.seconds_sent(found, where.chip.ici)
-    if where.slices > 1:  # groups that are larger than a slice exchange all but their own slice's part over the data centre's network
-        per_slice = where.chips // where.slices
-        sent += sum(c.bytes * (1 - 1 / where.slices) / (c.group / where.slices * where.chip.dcn) for c in found if c.group > per_slice // MOST_TENSOR)
+    if where.slices > 1:
+        over_data = (c for c in found if c.group in (mesh.shape["data"], mesh.size))
+        sent += sum(c.bytes * (1 - 1 / where.slices) / (c.group / where.slices * where.chip.dcn) for c in over_data)
     parts = {"products": m.flops / where.chip.flops, "memory": m.bytes / where.chip.bandwidth, "collectives": sent}
     return parts | {"bound": max(parts.values())}
 
@@ -71,7 +74,7 @@ def largest(shape: Shape, config: ConfigDict, mesh: Any, where: Topology, assume
 def round_seconds(shape, config, mesh, where: Topology, assumed: Assumed, found: dict[str, Measured]) -> dict[str, float]:
     """Seconds of a round at the compiled programs' bounds: every reading of prompts, every decode step at the size it then has, every update."""
     plan = abstract.sampling(config, mesh, assumed, programs.prompt_width(assumed))
-    bounds = {name: roofline(m, where)["bound"] for name, m in found.items()}
+    bounds = {name: roofline(m, where, mesh)["bound"] for name, m in found.items()}
     sizes, counts = np.unique(estimate.decode_steps(config, plan.rows, mesh.shape["data"], assumed), return_counts=True)
     cost = [estimate.decode_time(shape, config, mesh, where, int(n), plan.questions, assumed) for n in (*sizes, plan.rows)]
     steps = sum(n * each / cost[-1] for n, each in zip(counts, cost))  # in steps of the full size
@@ -142,7 +145,7 @@ def plan(config: ConfigDict, where: Topology, assumed: Assumed, compiling: str =
     found["largest"] = largest(shape, config, mesh, where, assumed, found["memory"]["used"])
     found["programs"] = {
         name: {k: v for k, v in m._asdict().items() if k != "collectives"}
-        | {"roofline": roofline(m, where), "weight_gathers": weight_gathers(shape, mesh, m)}
+        | {"roofline": roofline(m, where, mesh), "weight_gathers": weight_gathers(shape, mesh, m)}
         | {"collectives": [c._asdict() | {"count": n} for c, n in m.collectives.items()]}
         for name, m in compiled.items()
     }
