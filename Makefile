@@ -11,9 +11,9 @@ $(VENV)/.installed: pyproject.toml
 	$(RUN)/pip install --quiet --editable '.[test]'
 	touch $@
 
-# torch is for comparisons only: the package works without it.
+# torch and peft are for comparisons only: the package works without them.
 $(VENV)/.torch: $(VENV)/.installed
-	$(RUN)/pip install --quiet torch==2.13.0
+	$(RUN)/pip install --quiet torch==2.13.0 peft
 	touch $@
 
 demo: $(VENV)/.installed

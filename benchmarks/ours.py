@@ -41,13 +41,20 @@ def run(checkpoint: str, data: str, preset: str, questions_per_round: int = 0, s
     forget, retain = questions.load_forget(config.data), questions.load_retain(config.data)
     sets = questions.load_evaluation(config.data, forget, retain, 0, seed)
     model = pmc_jax.load(checkpoint)
+    whole: list[int] = []  # tokens of the answers that were drawn to their end whatever they held: the first of each question
+
+    def on_round(summary, seen, updates):
+        whole.extend(s["tokens"][0] for s in seen)
+        words = "round {round}  score {stored_score:.3f}  solved {solved:.2f}  forget {forget_loss:.3f}  retain {retain_loss:.3f}"
+        print(words.format(**summary), file=sys.stderr, flush=True)
+
     start = time.perf_counter()
     before = runs.evaluate_on(model, config, sets, None, "before", show=False)
     references = [a["answer"] for a in before.answers if a["set"] == "forget"]
     evaluated = time.perf_counter() - start
     with tempfile.TemporaryDirectory() as folder, Clock() as clock:
         rounds = Rounds(folder, keep=2)
-        unlearned, history = pmc_jax.unlearn(model, forget, retain, config, references=references, rounds=rounds, clock=clock, on_round=show)
+        unlearned, history = pmc_jax.unlearn(model, forget, retain, config, references=references, rounds=rounds, clock=clock, on_round=on_round)
         with clock.phase("save"):
             rounds.close()
     seconds = dict(clock.seconds)
@@ -61,14 +68,9 @@ def run(checkpoint: str, data: str, preset: str, questions_per_round: int = 0, s
         "update_rows": 2 * config.train.epochs * len(forget),
         "answers": sum(h["sampled_questions"] for h in history) * config.sample.num_samples,
         "answer_tokens": sum(h["sampled_tokens"] for h in history),
+        "tokens_per_answer": sum(whole) / len(whole),
     }
     return {"before": before.summary(), "after": after.summary(), "seconds": seconds, "counts": counts, "history": history}
-
-
-def show(summary: dict, *_) -> None:
-    """One line a round on stderr."""
-    words = "round {round}  score {stored_score:.3f}  solved {solved:.2f}  forget {forget_loss:.3f}  retain {retain_loss:.3f}"
-    print(words.format(**summary), file=sys.stderr, flush=True)
 
 
 def main() -> None:

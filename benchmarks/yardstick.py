@@ -198,6 +198,24 @@ def timed(seconds: Counter, phase: str):
     seconds[phase] += time.perf_counter() - start
 
 
+def pick_answers(model, tokenizer, questions: list[str], references: list[str], memory: dict, batch: list[int], settings: Settings, seconds: Counter):
+    """Sample and score the unsolved questions of a batch. Returns {question: (lowest score, its answer)} and how many tokens were drawn."""
+    unsolved = [q for q in batch if q not in memory or memory[q][0] > 0]
+    if not unsolved:
+        return {}, 0
+    with timed(seconds, "sample"):
+        samples, tokens = generate(
+            model, tokenizer, [questions[q] for q in unsolved], settings.max_length, settings.num_samples,
+            do_sample=True, temperature=settings.temperature, top_k=settings.top_k, top_p=settings.top_p,
+        )  # fmt: skip
+    with timed(seconds, "score"):
+        picks = {
+            q: min(((recall(references[q], answer), answer) for answer in answers), key=lambda pick: pick[0])
+            for q, answers in zip(unsolved, samples, strict=True)
+        }
+    return picks, tokens
+
+
 def run(checkpoint: str, data: str, settings: Settings, on_progress=None) -> dict:
     """Unlearns the forget questions; returns quality before and after, seconds by phase, counts, and one log line per update.
 
@@ -231,29 +249,17 @@ def run(checkpoint: str, data: str, settings: Settings, on_progress=None) -> dic
     memory: dict[int, tuple[float, str]] = {}  # question -> (score, answer), the best so far
     batches = (batch.tolist() for _ in range(settings.epochs) for batch in loader)
     for done, batch in zip(range(1, total + 1), batches, strict=False):
-        unsolved = [q for q in batch if q not in memory or memory[q][0] > 0]
-        samples, tokens = [], 0
-        if unsolved:
-            with timed(seconds, "sample"):
-                samples, tokens = generate(
-                    model, tokenizer, [questions[q] for q in unsolved], settings.max_length, settings.num_samples,
-                    do_sample=True, temperature=settings.temperature, top_k=settings.top_k, top_p=settings.top_p,
-                )  # fmt: skip
-        with timed(seconds, "score"):
-            picks = {
-                q: min(((recall(references[q], answer), answer) for answer in answers), key=lambda pick: pick[0])
-                for q, answers in zip(unsolved, samples, strict=True)
-            }
-            memory |= {q: pick for q, pick in picks.items() if q not in memory or pick[0] <= memory[q][0]}
+        picks, tokens = pick_answers(model, tokenizer, questions, references, memory, batch, settings, seconds)
+        memory |= {q: pick for q, pick in picks.items() if q not in memory or pick[0] <= memory[q][0]}
         with timed(seconds, "update"):
             forget_rows = [(questions[q], memory[q][1]) for q in batch]
             retain_rows = [retain[i] for i in torch.randint(len(retain), (len(batch),), generator=draws)]
             losses = update(model, tokenizer, adam, schedule, forget_rows, retain_rows, settings)
 
-        counts.update(updates=1, update_rows=2 * len(batch), answers=len(unsolved) * settings.num_samples, answer_tokens=tokens)
+        counts.update(updates=1, update_rows=2 * len(batch), answers=len(picks) * settings.num_samples, answer_tokens=tokens)
         picked = [picks[q][0] if q in picks else 0.0 for q in batch]  # a solved question keeps its 0
         line = {"update": done, "picked_score": sum(picked) / len(batch), **losses}
-        line |= {"stored_score": sum(memory[q][0] for q in batch) / len(batch), "sampled_questions": len(unsolved)}
+        line |= {"stored_score": sum(memory[q][0] for q in batch) / len(batch), "sampled_questions": len(picks)}
         line |= {"solved_questions": sum(score == 0 for score, _ in memory.values()), "seconds": time.perf_counter() - started}
         log.append(line)
         if on_progress:
@@ -265,7 +271,8 @@ def run(checkpoint: str, data: str, settings: Settings, on_progress=None) -> dic
     seconds["total"] = time.perf_counter() - began
     return {
         "checkpoint": checkpoint, "settings": asdict(settings), "device": str(model.device), "threads": torch.get_num_threads(),
-        "before": before, "after": after, "seconds": dict(seconds), "counts": dict(counts), "updates": log,
+        "before": before, "after": after, "seconds": dict(seconds), "updates": log,
+        "counts": dict(counts) | {"tokens_per_answer": counts["answer_tokens"] / max(1, counts["answers"])},
         "memory": [{"question": questions[q], "score": score, "answer": answer} for q, (score, answer) in sorted(memory.items())],
     }  # fmt: skip
 

@@ -12,8 +12,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from pmc_jax import config as settings
-from pmc_jax import parallel, questions, sampler
+from pmc_jax import hosts, parallel, questions, sampler
 from pmc_jax.checkpoint import Rounds
+from pmc_jax.contest import contest
 from pmc_jax.draw import GREEDY, Warp
 from pmc_jax.errors import UserError
 from pmc_jax.generate import Generator, make_generator
@@ -22,8 +23,7 @@ from pmc_jax.pretrained import Checkpoint
 from pmc_jax.prompts import training_row
 from pmc_jax.reward import Memory, keep_best, score, select, unsolved
 from pmc_jax.timing import Clock
-from pmc_jax.train import check_length, compile_update, even_batches, make_recipe, start_packing, train_on
-from pmc_jax.update import create_state
+from pmc_jax.train import check_length, compile_update, even_batches, start_packing, start_state, train_on, trained
 
 ORDER, RETAIN, SELECTION = 1, 2, 3  # first word of a numpy seed: these streams never meet
 
@@ -63,6 +63,11 @@ def round_batches(config, text: Any, forget: Forget, memory: Memory, retain: lis
     return even_batches(list(zip(rows, retain_rows_for(config, epoch, which, retain))), config.train.batch_size)
 
 
+def drops_losers(config: ConfigDict) -> bool:
+    """Whether samples that have lost are stopped: asked for, and the score can only grow with the answer."""
+    return config.pmc.drop_losers and config.pmc.selection == "lowest" and config.pmc.reward == "rouge_l_recall"
+
+
 def collapse_round(config, generator: Generator, forget: Forget, memory: Memory, number: int, which: np.ndarray, clock: Clock):
     """Steps 1-5 of a round: sample, score, select, remember. Returns the memory and what was seen, one dict a sampled question."""
     todo = unsolved(memory, which, config.pmc.skip_solved)
@@ -70,10 +75,18 @@ def collapse_round(config, generator: Generator, forget: Forget, memory: Memory,
         return memory, []
     todo = todo[np.argsort([memory.lengths[q] for q in todo], kind="stable")]
     with clock.phase("sample"):
-        tokens = generator.tokens(sampler.Prompts(*(x[todo] for x in forget.prompts)), round_index=number)
-        answers = [[generator.text.read(t) for t in samples] for samples in tokens]
+        references = [memory.references[q] for q in todo]
+        stored = [memory.scores[q] if config.pmc.keep_best else None for q in todo]
+        losers = contest(references, stored, generator.num_samples, generator.text, config.pmc.min_words) if drops_losers(config) else None
+        tokens = generator.tokens(sampler.Prompts(*(x[todo] for x in forget.prompts)), round_index=number, losers=losers)
     with clock.phase("score"):
-        scores_QS = score([memory.references[q] for q in todo], answers, config.pmc.reward, config.pmc.min_words)
+
+        def read_and_score(question: int) -> tuple[list[str], list[float]]:
+            answers = [generator.text.read(t) for t in tokens[question]]
+            return answers, score([references[question]], [answers], config.pmc.reward, config.pmc.min_words)[0].tolist()
+
+        answers, scores = zip(*hosts.spread(read_and_score, list(range(len(todo)))))
+        scores_QS = np.array(scores)
         seeds = [[SELECTION, config.seed, number, int(forget.prompts.keys_Q[q])] for q in todo]
         chosen = select(scores_QS, config.pmc.selection, config.pmc.selection_temperature, seeds)
     picks = [samples[c] for samples, c in zip(answers, chosen)]
@@ -87,9 +100,9 @@ def collapse_round(config, generator: Generator, forget: Forget, memory: Memory,
     return memory, seen
 
 
-def summarise(number: int, epoch: int, memory: Memory, seen: list[dict[str, Any]], updates: list[dict[str, float]]) -> dict[str, Any]:
-    """One line about a round. reward = 1 - score, over all samples of the round; None when everything was solved."""
-    rewards = 1 - np.array([s["scores"] for s in seen]) if seen else None
+def summarise(config, number: int, epoch: int, memory: Memory, seen: list[dict[str, Any]], updates: list[dict[str, float]]) -> dict[str, Any]:
+    """One line about a round. reward = 1 - score, over the samples drawn to their end whatever they hold; None when everything was solved."""
+    rewards = 1 - np.array([s["scores"][:1] if drops_losers(config) else s["scores"] for s in seen]) if seen else None
     known = [s for s in memory.scores if s is not None]
     return {
         "round": number,
@@ -150,21 +163,23 @@ def unlearn(
         forget = Forget(texts, sampler.left_pad([generator.text.prompt(q) for q in texts], texts))
         retain_rows = [training_row(generator.text, r["question"], r["answer"], config.train.max_length, group=2) for r in retain]
         total = config.train.epochs * rounds_per_epoch(config, len(texts))
-        state, memory, packing, history = begin(checkpoint, config, generator, forget, retain_rows, references, rounds, clock)
-        compiled = compile_update(checkpoint.model, make_recipe(config, len(texts)), state, packing, config, retain_rows[0])
+        with clock.phase("load"):
+            recipe, state = start_state(checkpoint, config, len(texts))
+        state, memory, packing, history = begin(state, config, generator, forget, retain_rows, references, rounds, clock)
+        compiled = compile_update(checkpoint, recipe, state, packing, config, retain_rows[0])
         for number in range(len(history), total):
             start = time.perf_counter()
             epoch, which = round_questions(config, len(texts), number)
-            memory, seen = collapse_round(config, generator.at(state.params), forget, memory, number, which, clock)
+            memory, seen = collapse_round(config, generator.at(trained(checkpoint, recipe, state).params), forget, memory, number, which, clock)
             with clock.phase("compile"):
                 step = compiled.result()
             with clock.phase("update"):
                 batches = round_batches(config, generator.text, forget, memory, retain_rows, packing, epoch, which)
                 state, updates = train_on(step, state, batches, packing, config)
-            history.append(summarise(number, epoch, memory, seen, updates) | {"seconds": time.perf_counter() - start})
+            history.append(summarise(config, number, epoch, memory, seen, updates) | {"seconds": time.perf_counter() - start})
             if on_evaluate and config.evaluate.every and (number + 1) % config.evaluate.every == 0 and number + 1 < total:
                 with clock.phase("evaluate"):
-                    on_evaluate(number, checkpoint.replace(params=state.params))
+                    on_evaluate(number, trained(checkpoint, recipe, state))
             with clock.phase("save"):
                 # Lines of a round that a kill left unsaved are dropped on resume; the other way round they would be lost.
                 if on_round:
@@ -172,13 +187,13 @@ def unlearn(
                 if rounds:
                     notes = {"memory": memory._asdict(), "history": history, "seconds": clock.seconds}
                     rounds.save(number, state, notes)
-    return checkpoint.replace(params=state.params), history
+    return trained(checkpoint, recipe, state), history
 
 
-def begin(checkpoint, config, generator: Generator, forget: Forget, retain_rows: list[Row], references, rounds: Rounds | None, clock: Clock):
+def begin(state, config, generator: Generator, forget: Forget, retain_rows: list[Row], references, rounds: Rounds | None, clock: Clock):
     """State, memory, packing and history before the next round: those of the last saved round, or fresh ones with the model's own answers."""
+    history: list[dict[str, Any]] = []
     with clock.phase("load"):
-        state, history = create_state(checkpoint.params, make_recipe(config, len(forget.texts))), []
         if rounds and rounds.latest() is not None:
             state, notes = rounds.restore(rounds.latest(), like=state)
             memory, history = Memory(**notes["memory"]), notes["history"]
@@ -187,7 +202,7 @@ def begin(checkpoint, config, generator: Generator, forget: Forget, retain_rows:
         if references is None:
             with clock.phase("sample"):
                 longest = config.evaluate.max_new_tokens  # whole answers, as the command line's, also when samples are kept short
-                greedy = generator._replace(warp=GREEDY, num_samples=1, max_new_tokens=longest, capacity=None).at(state.params)
+                greedy = generator._replace(warp=GREEDY, num_samples=1, max_new_tokens=longest, capacity=None)
                 references = [generator.text.read(samples[0]) for samples in greedy.tokens(forget.prompts)]
         lengths = [float(len(generator.text.answer(r))) for r in references]
         memory = Memory(list(references), [""] * len(lengths), [None] * len(lengths), lengths)

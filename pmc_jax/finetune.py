@@ -1,6 +1,5 @@
 """Fine-tune a checkpoint on question-answer rows, or train one from scratch: the step that comes before unlearning."""
 
-import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -16,8 +15,7 @@ from pmc_jax.pretrained import Checkpoint
 from pmc_jax.prompts import training_row
 from pmc_jax.questions import Rows, check_rows
 from pmc_jax.timing import Clock
-from pmc_jax.train import check_length, make_recipe, start_packing, train_on
-from pmc_jax.update import create_state, on_mesh, update
+from pmc_jax.train import check_length, make_step, start_packing, start_state, train_on, trained
 
 
 def finetune(
@@ -42,15 +40,15 @@ def finetune(
     with clock or Clock() as clock:
         text = generate.make_generator(checkpoint, config, GREEDY, 1).text
         examples = [training_row(text, r["question"], r["answer"], config.train.max_length, group=1) for r in rows]
-        recipe = make_recipe(config, len(rows))._replace(retain_weight=0.0)
         with clock.phase("load"):
-            state, history = create_state(checkpoint.params, recipe), []
+            recipe, state = start_state(checkpoint, config, len(rows))
+            history: list[dict[str, Any]] = []
             packing = start_packing(config, examples, [], 1, parallel.mesh_of(state.params), config.train.batch_size)
             if rounds and rounds.latest() is not None:
                 state, notes = rounds.restore(rounds.latest(), like=state)
                 history = notes["history"]
                 clock.seconds.update({k: v for k, v in notes["seconds"].items() if k != "load"})
-        step = functools.partial(update, on_mesh(checkpoint.model, parallel.mesh_of(state.params)), recipe)
+        step = make_step(checkpoint, recipe._replace(retain_weight=0.0))
         for epoch in range(len(history), config.train.epochs):
             order = np.random.default_rng([config.seed, epoch]).permutation(len(rows))
             size = config.train.batch_size
@@ -63,4 +61,4 @@ def finetune(
                     on_epoch(history[-1])
                 if rounds:
                     rounds.save(epoch, state, {"history": history, "seconds": clock.seconds})
-    return checkpoint.replace(params=state.params), history
+    return trained(checkpoint, recipe, state), history

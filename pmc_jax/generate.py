@@ -13,7 +13,7 @@ from pmc_jax.draw import GREEDY, Warp
 from pmc_jax.errors import UserError
 from pmc_jax.pretrained import Checkpoint
 from pmc_jax.prompts import Template, Text, make_text
-from pmc_jax.sampler import Prompts, left_pad, sample_tokens
+from pmc_jax.sampler import Losers, Prompts, left_pad, sample_tokens
 
 
 class Generator(NamedTuple):
@@ -34,7 +34,7 @@ class Generator(NamedTuple):
         """The same sampler for new parameters: cast to the compute dtype and re-laid out for decoding, once."""
         return self._replace(params=decode_params(self.checkpoint, params, self.compute_dtype))
 
-    def tokens(self, prompts: Prompts, round_index: int = 0, on_progress: Any = None) -> list[list[list[int]]]:
+    def tokens(self, prompts: Prompts, round_index: int = 0, losers: Losers | None = None, on_progress: Any = None) -> list[list[list[int]]]:
         """[question][sample] -> token ids, the end token included."""
         return sample_tokens(
             self.checkpoint.model,
@@ -48,6 +48,7 @@ class Generator(NamedTuple):
             round_index=round_index,
             max_rows=self.max_rows,
             capacity=self.capacity,
+            losers=losers,
             on_progress=on_progress,
         )
 

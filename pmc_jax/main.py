@@ -7,6 +7,7 @@ from absl import flags, logging
 from ml_collections import config_flags
 
 from pmc_jax import config as settings
+from pmc_jax import hosts
 from pmc_jax.errors import UserError
 
 FLAGS = flags.FLAGS
@@ -18,6 +19,12 @@ flags.DEFINE_string(
 flags.DEFINE_string("log", None, "evaluate: an official TOFU log (JSON) whose aggregates are recomputed and printed; needs no model and no workdir.")
 flags.DEFINE_string("retain_log", None, "evaluate: the log of a model that never saw the forget set, for forget quality and privacy leak.")
 flags.DEFINE_integer("round", None, "export: which saved round; the last one when not given.")
+flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of the process with --process_id=0; found out by itself under SLURM, Kubernetes and on Cloud TPU."
+)
+flags.DEFINE_integer("num_processes", None, "With --coordinator: how many processes the run has, one a host.")
+flags.DEFINE_integer("process_id", None, "With --coordinator: which of them this one is, 0 to num_processes - 1.")
+flags.DEFINE_integer("peer_timeout", 100, "Seconds after which a process that is not heard of ends the run.", lower_bound=1)
 flags.DEFINE_string("topology", None, "plan: the TPU slice to plan for, as v5e:2x4, v5p:2x4x4, 2*v5e:4x4.")
 flags.DEFINE_integer("slices", 1, "plan: how many such slices.")
 flags.DEFINE_bool("json", False, "plan: print JSON instead of tables.")
@@ -38,6 +45,10 @@ VERBS = {
 }
 EXAMPLE = "pmc-jax unlearn --config=configs/tofu.py --config.model.path=FOLDER_OR_HUB_ID --workdir=runs/first"
 
+HOSTS = """Several hosts: start the same command on each, with a workdir that all of them share. Under SLURM, in a Kubernetes JobSet and on Cloud TPU
+they find each other; elsewhere give each --coordinator=HOST:PORT (of process 0) --num_processes=N --process_id=I.
+One that is not heard of for --peer_timeout=100 seconds ends the run."""
+
 
 def usage() -> str:
     """What --help prints."""
@@ -45,7 +56,7 @@ def usage() -> str:
     return (
         "Unlearn a language model by partial model collapse (PMC).\n\n"
         "pmc-jax VERB [--config=configs/NAME.py] [--config.section.key=value ...] --workdir=DIR\n\n"
-        f"Verbs:\n{verbs}\n\nExample:\n  {EXAMPLE}\n\nThe same command again goes on where it was stopped.\n\n"
+        f"Verbs:\n{verbs}\n\nExample:\n  {EXAMPLE}\n\nThe same command again goes on where it was stopped.\n\n{HOSTS}\n\n"
         f"Settings and their defaults:\n{settings.describe()}"
     )
 
@@ -112,6 +123,12 @@ def run(verb: str, workdirs: list[str]) -> None:
         return
     if not FLAGS.workdir:
         raise UserError("--workdir=DIR is missing: the folder where the run keeps everything")
+    with hosts.joined(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id, FLAGS.peer_timeout):
+        run_on_devices(verb)
+
+
+def run_on_devices(verb: str) -> None:
+    """Do what a verb that computes says."""
     import jax
 
     # Compiled programs are kept across runs: the second start of a run compiles nothing.

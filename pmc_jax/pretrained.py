@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import Mesh
 
-from pmc_jax import parallel, weights
+from pmc_jax import hosts, lora, parallel, weights
 from pmc_jax.errors import UserError
 from pmc_jax.models import Decoder, Family, ModelConfig, find_family
 
@@ -23,6 +23,7 @@ class Checkpoint:
     """model: Linen module. params: nested dict of arrays. config: the model's shape. tokenizer: transformers' tokenizer.
 
     raw_config, generation_config: the JSON files as read. end_tokens: ids that end an answer. source: where it came from.
+    adapters: (Lora, adapters) that are merged into params, where such were trained.
     """
 
     model: Decoder
@@ -34,6 +35,7 @@ class Checkpoint:
     generation_config: dict[str, Any]
     end_tokens: tuple[int, ...]
     source: str
+    adapters: tuple[lora.Lora, Any] | None = None
 
     def replace(self, **changes) -> "Checkpoint":
         return dataclasses.replace(self, **changes)
@@ -102,7 +104,9 @@ def load(path: str, dtype: str = "float32", mesh: Mesh | None = None) -> Checkpo
     raw, generation = read_json(folder / "config.json"), read_json(folder / "generation_config.json", required=False)
     family = find_family(raw)
     model = family.module(family.read_config(raw))
-    params = weights.load_params(folder, family, model, mesh or parallel.make_mesh(), dtype)
+    mesh = mesh or parallel.make_mesh()
+    parallel.check_mesh(mesh, model.config.axis_sizes)
+    params = weights.load_params(folder, family, model, mesh, dtype)
     tokenizer = load_tokenizer(folder)
     ends = find_end_tokens(raw, generation, tokenizer)
     return Checkpoint(model, params, model.config, tokenizer, family, raw, generation, ends, str(path))
@@ -112,7 +116,9 @@ def create(raw_config: dict[str, Any], tokenizer: Any, seed: int, dtype: str = "
     """A checkpoint with fresh parameters, from a `config.json` in Hugging Face's words and a tokenizer."""
     family = find_family(raw_config)
     model = family.module(family.read_config(raw_config))
-    params = weights.init_params(family, model, mesh or parallel.make_mesh(), seed, dtype)
+    mesh = mesh or parallel.make_mesh()
+    parallel.check_mesh(mesh, model.config.axis_sizes)
+    params = weights.init_params(family, model, mesh, seed, dtype)
     ends = find_end_tokens(raw_config, {}, tokenizer)
     generation = {key: raw_config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if key in raw_config}
     return Checkpoint(model, params, model.config, tokenizer, family, raw_config, generation, ends, "scratch")
@@ -121,23 +127,33 @@ def create(raw_config: dict[str, Any], tokenizer: Any, seed: int, dtype: str = "
 def export(checkpoint: Checkpoint, folder: str | Path) -> Path:
     """Write what transformers and vLLM load: safetensors, config, generation config, tokenizer and chat template. Returns the folder.
 
-    The folder appears whole or not at all; an older export in its place is replaced.
+    Trained adapters are merged into the weights, and also stand alone in adapter/, as PEFT loads them.
+    The folder appears whole or not at all; an older export in its place is replaced. All processes of a run call this, the first one writes.
     """
     folder = Path(folder)
-    if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").exists():
-        raise UserError(f"{folder}: not empty and not a checkpoint; nothing was written")
     partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+
+    def begin() -> None:
+        if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").exists():
+            raise UserError(f"{folder}: not empty and not a checkpoint; nothing was written")
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+
+    def finish() -> None:
+        dtype = str(jax.tree.leaves(checkpoint.params)[0].dtype)
+        config = {k: v for k, v in checkpoint.raw_config.items() if k not in ("dtype", "torch_dtype")} | {"dtype": dtype, "torch_dtype": dtype}
+        (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        if checkpoint.generation_config:
+            (partial / "generation_config.json").write_text(json.dumps(checkpoint.generation_config, indent=2) + "\n")
+        checkpoint.tokenizer.save_pretrained(partial)
+        if checkpoint.adapters:
+            lora.save(partial / "adapter", *checkpoint.adapters, base=checkpoint.source)
+        shutil.rmtree(folder, ignore_errors=True)
+        partial.rename(folder)
+
+    hosts.from_first(begin)
     weights.save_params(partial, checkpoint.params, checkpoint.family, checkpoint.model)
-    dtype = str(jax.tree.leaves(checkpoint.params)[0].dtype)
-    config = {k: v for k, v in checkpoint.raw_config.items() if k not in ("dtype", "torch_dtype")} | {"dtype": dtype, "torch_dtype": dtype}
-    (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n")
-    if checkpoint.generation_config:
-        (partial / "generation_config.json").write_text(json.dumps(checkpoint.generation_config, indent=2) + "\n")
-    checkpoint.tokenizer.save_pretrained(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    hosts.from_first(finish)
     return folder
 
 

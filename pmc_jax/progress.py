@@ -5,6 +5,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+from pmc_jax import hosts
+
 SECONDS_BETWEEN_LINES = 10
 
 
@@ -15,8 +17,11 @@ def clock_time(seconds: float) -> str:
 
 @contextlib.contextmanager
 def track(what: str, total: int, first: int = 0, show: bool = True) -> Iterator[Callable[..., None]]:
-    """Yields advance(done, note=""): `done` is the number of finished units so far, of `total`. first: units that an earlier run had finished."""
-    if not show:
+    """Yields advance(done, note=""): `done` is the number of finished units so far, of `total`. first: units that an earlier run had finished.
+
+    Shown by the first process of the run.
+    """
+    if not (show and hosts.is_first()):
         yield lambda done, note="": None
     elif sys.stderr.isatty():
         yield from _bar(what, total, first)

@@ -76,6 +76,14 @@ class Text(NamedTuple):
             text = text.removeprefix(t.answer_tag.strip()).strip()
         return text
 
+    def read_part(self, tokens: list[int]) -> str:
+        """The words that are whole for sure in an answer that is still being drawn: they stay whatever comes."""
+        text = self.read(tokens)
+        if self.template.answer_tag.strip().startswith(text):
+            return ""  # perhaps the start of the tag, which is no part of the answer
+        words = text.rsplit(maxsplit=1)
+        return words[0] if len(words) == 2 else ""
+
     def _chat(self, turns: list[dict[str, str]], **options) -> list[int]:
         t = self.template
         system = [{"role": "system", "content": t.system}] if t.system else []

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from tensorboardX import SummaryWriter
 
-from pmc_jax import collapse, parallel, pretrained, questions
+from pmc_jax import collapse, hosts, parallel, pretrained, questions
 from pmc_jax import config as settings
 from pmc_jax.checkpoint import Rounds
 from pmc_jax.draw import GREEDY
@@ -22,8 +22,7 @@ from pmc_jax.progress import clock_time, track
 from pmc_jax.report import page
 from pmc_jax.timing import Clock
 from pmc_jax.tokenizer import train_tokenizer
-from pmc_jax.train import make_recipe
-from pmc_jax.update import create_state
+from pmc_jax.train import start_state, trained
 from pmc_jax.workdir import Workdir, data_hash, read_json, read_lines, versions, write_json, write_lines
 
 console, stderr = Console(), Console(stderr=True)
@@ -60,7 +59,7 @@ def table(results: dict[str, dict[str, Any]]) -> Table:
 
 def before_and_references(work: Workdir, checkpoint: Checkpoint, config: ConfigDict, sets: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
     """The original model's evaluation and its answers to the forget questions; from disk when an earlier start of this run has them."""
-    kept = read_json(work.path / "before.json")
+    kept = hosts.from_first(lambda: read_json(work.path / "before.json"))
     if kept is None:
         found = evaluate_on(checkpoint, config, sets, None, "before")
         write_lines(work.file("answers/before.jsonl"), found.answers)
@@ -79,12 +78,12 @@ def unlearn(config: ConfigDict, workdir: str) -> dict[str, Any]:
             collapse.check_sizes(config, forget, retain)
             sets = questions.load_evaluation(config.data, forget, retain, config.evaluate.retain_rows, config.seed)
             hashes = {name: data_hash(rows) for name, rows in {"forget": forget, "retain": retain}.items()}
-            work.check("unlearn", settings.to_flat(config), hashes)
-            if work.result():
+            finished = hosts.from_first(lambda: work.finished("unlearn", settings.to_flat(config), hashes))
+            if finished:
                 console.print(f"{work.path} holds this run, finished; nothing was changed. Its result: {work.path / 'result.json'}")
-                return work.result()
+                return finished
             checkpoint = load_checkpoint(config)
-            work.claim("unlearn", settings.to_flat(config), hashes)
+            hosts.from_first(lambda: work.claim("unlearn", settings.to_flat(config), hashes))
             rounds = Rounds(work.file("rounds"), config.rounds.keep)
         with clock.phase("evaluate"):
             before, references = before_and_references(work, checkpoint, config, sets)
@@ -106,7 +105,7 @@ def unlearn(config: ConfigDict, workdir: str) -> dict[str, Any]:
             "versions": versions(),
         }
         write_json(work.file("result.json"), result)
-    page.write([work.path])
+    hosts.from_first(lambda: str(page.write([work.path])))
     print_result(work, result)
     return result
 
@@ -119,7 +118,10 @@ def run_rounds(work: Workdir, checkpoint, config, sets, forget, retain, referenc
         console.print(f"{work.path}: goes on after round {first} of {total}")
     work.drop_metrics_from(first)
     evaluated: list[dict[str, Any]] = []
-    with track("unlearn, rounds", total, first) as advance, SummaryWriter(str(work.path / "events"), purge_step=first) as events:
+    with (
+        track("unlearn, rounds", total, first) as advance,
+        SummaryWriter(str(work.path / "events"), purge_step=first, write_to_disk=hosts.is_first()) as events,
+    ):
 
         def on_evaluate(number, unlearned):
             found = evaluate_on(unlearned, config, sets, references, f"after round {number}", show=False).summary()
@@ -184,12 +186,12 @@ def run_finetune(config: ConfigDict, workdir: str) -> dict[str, Any]:
         with clock.phase("load"):
             rows = finetune_rows(config)
             hashes = {"finetune": data_hash(rows)}
-            work.check("finetune", settings.to_flat(config), hashes)
-            if work.result():
+            finished = hosts.from_first(lambda: work.finished("finetune", settings.to_flat(config), hashes))
+            if finished:
                 console.print(f"{work.path} holds this run, finished; nothing was changed. Its checkpoint: {work.path / 'hf'}")
-                return work.result()
+                return finished
             checkpoint = start_checkpoint(config, rows)
-            work.claim("finetune", settings.to_flat(config), hashes)
+            hosts.from_first(lambda: work.claim("finetune", settings.to_flat(config), hashes))
             rounds = Rounds(work.file("rounds"), config.rounds.keep)
         first = rounds.next()
         work.drop_metrics_from(first)
@@ -212,10 +214,10 @@ def run_finetune(config: ConfigDict, workdir: str) -> dict[str, Any]:
 
 def run_export(workdir: str, output: str, number: int | None) -> Path:
     """Export a saved round of an unlearning or fine-tuning run as a Hugging Face checkpoint; the last one when `number` is None."""
-    frozen = Workdir(workdir).frozen()
+    frozen = hosts.from_first(Workdir(workdir).frozen)
     if frozen is None or frozen["verb"] not in ("unlearn", "finetune"):
         raise UserError(f"--workdir={workdir}: holds no unlearning or fine-tuning run")
-    config = settings.from_flat(frozen["settings"])
+    config = settings.changed(settings.from_flat(frozen["settings"]), {"mesh.data": -1, "mesh.model": 1})  # the devices here, not those of the run
     unlearning = frozen["verb"] == "unlearn"
     rounds = Rounds(Path(workdir) / "rounds", config.rounds.keep)
     kept = rounds.all()
@@ -223,11 +225,11 @@ def run_export(workdir: str, output: str, number: int | None) -> Path:
         raise UserError(f"--workdir={workdir}: no saved round{'' if number is None else f' {number}'}; saved: {kept or 'none'}")
     rows = questions.load_forget(config.data) if unlearning else finetune_rows(config)
     checkpoint = load_checkpoint(config) if unlearning else start_checkpoint(config, rows)
-    recipe = make_recipe(config, len(rows))
+    recipe, state = start_state(checkpoint, config, len(rows))
     number = kept[-1] if number is None else number
-    state, _ = rounds.restore(number, like=create_state(checkpoint.params, recipe))
+    state, _ = rounds.restore(number, like=state)
     rounds.close()
-    folder = pretrained.export(checkpoint.replace(params=state.params), output)
+    folder = pretrained.export(trained(checkpoint, recipe, state), output)
     console.print(f"exported round {number} to {folder}")
     return folder
 

@@ -5,14 +5,15 @@
     holds:       pad pad prompt              answer so far, free      own slot t holds the answer's token t
     mask, step t:  0   0  1 1 1              1 1 .. 1(t)  0 0 0
 
-Between chunks the host looks at which rows are done. When few are left they move into a smaller batch (and take a copy of their prefix along), and
-when the answers outgrow the own slots these are doubled: attention reads no more than it must. Rows that moved get all slots at once, so that each
-smaller size is compiled once.
+Between chunks the host looks at which rows are done, or have lost (contest.py). When few are left they move into a smaller batch (and take a copy
+of their prefix along), and when the answers outgrow the own slots these are doubled: attention reads no more than it must. Rows that moved get all
+slots at once, so that each smaller size is compiled once.
 A draw is keyed by (seed, round, question, sample, position): it does not depend on batching, compaction, device count or resume.
 """
 
 import functools
 import zlib
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -37,6 +38,16 @@ class Prompts(NamedTuple):
     tokens_QP: np.ndarray
     mask_QP: np.ndarray
     keys_Q: np.ndarray
+
+
+class Seen(NamedTuple):
+    """One row between two chunks: its tokens so far, what was drawn after an end token included, and whether it has drawn one."""
+
+    tokens: list[int]
+    done: bool
+
+
+Losers = Callable[[dict[int, Seen]], set[int]]  # {row: what is seen of it} -> the rows that need not go on; row = question * samples + sample
 
 
 class State(NamedTuple):
@@ -202,34 +213,39 @@ def fit(count: int, sizes: list[int]) -> int:
     return min(s for s in sizes if s >= count)
 
 
-def decode_rows(model: Decoder, params: Any, state: State, most: int, sizes: list[int], warp: Warp, end_tokens: tuple[int, ...]) -> np.ndarray:
-    """Run chunks until every row is done or has `most` tokens, compacting and growing between them. Returns the tokens [B, most]."""
-    answers_BC = np.zeros((state.done_B.shape[0], most), np.int32)
-    rows_B = np.arange(len(answers_BC))  # which original row each current row is; -1 for filling
+def decode_rows(
+    model: Decoder, params: Any, state: State, rows: range, most: int, sizes: list[int], losers: Losers | None, **how
+) -> dict[int, list[int]]:
+    """Run chunks until every row is done, has `most` tokens or has lost, compacting and growing between them. Returns {row: its tokens}."""
+    answers: dict[int, list[int]] = {}
+    numbers_B = np.arange(state.done_B.shape[0])
+    rows_B = np.where(numbers_B < len(rows), rows.start + numbers_B, -1)  # -1: nobody's any more
     sharding = parallel.rows(parallel.mesh_of(params))
     while True:
-        done_B, step = np.asarray(state.done_B), int(state.step)
-        alive = np.flatnonzero(~done_B)
-        finished = len(alive) == 0 or step >= most
-        size = len(done_B) if finished else min(len(done_B), fit(len(alive), sizes))
-        if finished or size < len(done_B):
-            real = rows_B >= 0
-            answers_BC[rows_B[real], : state.answers_BC.shape[1]] = np.asarray(state.answers_BC)[real]
-        if finished:
-            return answers_BC
-        if size < len(done_B):
-            filling = np.flatnonzero(done_B)[: size - len(alive)]
-            rows_B = np.concatenate([rows_B[alive], np.full(len(filling), -1)])
-            state = regroup(state, parallel.put(np.concatenate([alive, filling]), sharding), most)
+        step, done_B, answers_BC = parallel.gather((state.step, state.done_B, state.answers_BC))
+        seen = {int(rows_B[b]): Seen(answers_BC[b, :step].tolist(), bool(done_B[b] or step >= most)) for b in np.flatnonzero(rows_B >= 0)}
+        lost = losers(seen) if losers else set()
+        closed = {row for row, of_row in seen.items() if of_row.done} | lost
+        answers |= {row: cut(seen[row].tokens, how["end_tokens"]) for row in closed}
+        rows_B[np.isin(rows_B, list(closed))] = -1
+        alive = np.flatnonzero(rows_B >= 0)
+        if not len(alive):
+            return answers
+        if lost:
+            state = state._replace(done_B=parallel.put(rows_B < 0, sharding))
+        size = min(len(rows_B), fit(len(alive), sizes))
+        if size < len(rows_B):
+            kept = np.concatenate([alive, np.flatnonzero(rows_B < 0)[: size - len(alive)]])
+            rows_B, state = rows_B[kept], regroup(state, parallel.put(kept, sharding), most)
         elif step == state.answers_BC.shape[1]:
             state = grow(state, min(2 * step, most))
-        state = decode_chunk(model, params, state, min(step + CHUNK, state.answers_BC.shape[1]), warp=warp, end_tokens=end_tokens)
+        state = decode_chunk(model, params, state, min(step + CHUNK, state.answers_BC.shape[1]), **how)
 
 
-def cut(answer_C: np.ndarray, end_tokens: tuple[int, ...]) -> list[int]:
+def cut(tokens: list[int], end_tokens: tuple[int, ...]) -> list[int]:
     """The tokens up to and with the first end token."""
-    ends = np.flatnonzero(np.isin(answer_C, end_tokens))
-    return answer_C[: ends[0] + 1 if len(ends) else len(answer_C)].tolist()
+    ends = [tokens.index(e) for e in end_tokens if e in tokens]
+    return tokens[: min(ends) + 1] if ends else tokens
 
 
 def sample_tokens(
@@ -245,12 +261,14 @@ def sample_tokens(
     round_index: int = 0,
     max_rows: int = 512,
     capacity: int | None = None,
+    losers: Losers | None = None,
     on_progress: Any = None,
 ) -> list[list[list[int]]]:
     """Sample n answers to every prompt. Returns [question][sample] -> token ids, the end token included where one was drawn.
 
     params: laid out for decoding. max_rows: rows decoded at once on each data shard. capacity: the most questions that will come in one call
     (all of these, when None): batch sizes are taken from it, so that later calls with fewer questions compile nothing new.
+    losers: asked between chunks which rows need not go on; those keep what they have drawn.
     on_progress: called with the number of questions finished.
     """
     mesh = parallel.mesh_of(params)
@@ -270,9 +288,9 @@ def sample_tokens(
         how = dict(warp=warp, end_tokens=end_tokens)
         shape = dict(num_samples=num_samples, first_slots=min(FIRST_SLOTS, max_new_tokens), shards=shards, parts=parts, cache_at=parallel.cache(mesh))
         state = prefill(model, params, *inputs, seed, round_index, **shape, **how)
-        tokens_BC = decode_rows(model, params, state, max_new_tokens, row_sizes, **how)
-        tokens_QSC = tokens_BC.reshape(size, num_samples, -1)[:count]
-        answers += [[cut(row, end_tokens) for row in samples] for samples in tokens_QSC]
+        rows = range(start * num_samples, (start + count) * num_samples)
+        found = decode_rows(model, params, state, rows, max_new_tokens, row_sizes, losers, **how)
+        answers += [[found[row] for row in rows[at : at + num_samples]] for at in range(0, len(rows), num_samples)]
         if on_progress:
             on_progress(len(answers))
     return answers

@@ -1,5 +1,6 @@
 """Training rows in, updated state out: packing sizes, the recipe, and the loop over batches that unlearning and fine-tuning share."""
 
+import functools
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
@@ -8,12 +9,12 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from pmc_jax import parallel
+from pmc_jax import lora, parallel
 from pmc_jax.errors import UserError
-from pmc_jax.models import Decoder
 from pmc_jax.models.config import Rope
 from pmc_jax.packing import Batch, Packing, Row, common_prefix, pack, plan_packing
-from pmc_jax.update import Recipe, TrainState, on_mesh, put_batch, update
+from pmc_jax.pretrained import Checkpoint
+from pmc_jax.update import Recipe, TrainState, create_state, on_mesh, put_batch, update
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 DRAWN_BATCHES = 40  # typical batches that the packing is planned on
@@ -26,6 +27,8 @@ def make_recipe(config: ConfigDict, num_rows: int) -> Recipe:
     steps = sum(-(-size // config.train.batch_size) for size in sizes)
     t = config.train
     return Recipe(
+        optimiser=t.optimizer,
+        moment_dtype=t.moment_dtype,
         learning_rate=t.learning_rate,
         weight_decay=t.weight_decay,
         warmup_steps=round(t.warmup_epochs * steps),
@@ -34,6 +37,30 @@ def make_recipe(config: ConfigDict, num_rows: int) -> Recipe:
         retain_weight=config.pmc.retain_weight,
         compute_dtype=config.model.compute_dtype,
     )
+
+
+def start_state(checkpoint: Checkpoint, config: ConfigDict, num_rows: int) -> tuple[Recipe, TrainState]:
+    """The recipe for `num_rows` training rows an epoch, and the state before the first update: of the parameters, or of fresh adapters."""
+    recipe = make_recipe(config, num_rows)
+    if not config.lora.rank:
+        return recipe, create_state(checkpoint.params, recipe)
+    plan = lora.plan(checkpoint.family, checkpoint.model, config.lora.rank, config.lora.alpha, config.lora.targets)
+    recipe = recipe._replace(lora=plan)
+    return recipe, create_state(lora.create(checkpoint.model, plan, config.seed, parallel.mesh_of(checkpoint.params)), recipe)
+
+
+def trained(checkpoint: Checkpoint, recipe: Recipe, state: TrainState) -> Checkpoint:
+    """The checkpoint with the state's parameters, or with the state's adapters merged into its own."""
+    if not recipe.lora:
+        return checkpoint.replace(params=state.params)
+    merged = lora.merge(checkpoint.model, recipe.lora, checkpoint.params, state.params)
+    return checkpoint.replace(params=merged, adapters=(recipe.lora, state.params))
+
+
+def make_step(checkpoint: Checkpoint, recipe: Recipe) -> Step:
+    """The update step, compiled at its first call."""
+    model = on_mesh(checkpoint.model, parallel.mesh_of(checkpoint.params))
+    return functools.partial(update, model, recipe, base=checkpoint.params if recipe.lora else None)
 
 
 def check_length(config: ConfigDict, rope: Rope) -> None:
@@ -71,20 +98,21 @@ def start_packing(config: ConfigDict, forget: list[Row], retain: list[Row], long
     return plan_packing(batches, longest, common_prefix(forget + retain), mesh.shape["data"], config.train.accumulate)
 
 
-def compile_update(model: Decoder, recipe: Recipe, state: TrainState, packing: Packing, config: ConfigDict, row: Row) -> Future:
-    """The update step, (state, batch) -> (state, metrics), compiled in a thread while the first answers are sampled. row: any example."""
+def compile_update(checkpoint: Checkpoint, recipe: Recipe, state: TrainState, packing: Packing, config: ConfigDict, row: Row) -> Future:
+    """The update step, compiled in a thread while the first answers are sampled. row: any example."""
+    any_shape = make_step(checkpoint, recipe)
+    model, base = any_shape.args[0], any_shape.keywords["base"]
     mesh = parallel.mesh_of(state.params)
-    model = on_mesh(model, mesh)
     batch = put_batch(pack([row], packing, mesh.shape["data"], config.train.accumulate), mesh)
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), (state, batch))
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), (state, batch, base))
 
     def build() -> Step:
         compiled = update.lower(model, recipe, *shapes).compile()
 
         def step(state: TrainState, batch: Batch):
             if batch.tokens_MRT.shape == shapes[1].tokens_MRT.shape:
-                return compiled(state, batch)
-            return update(model, recipe, state, batch)  # a batch of far longer answers than planned for has more micro-batches
+                return compiled(state, batch, base)
+            return any_shape(state, batch)  # a batch of far longer answers than planned for has more micro-batches
 
         return step
 

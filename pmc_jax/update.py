@@ -5,16 +5,18 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pmc_jax import losses, parallel
+from pmc_jax.lora import Lora, merge
 from pmc_jax.models import Decoder
 from pmc_jax.packing import Batch
 
 
 class TrainState(NamedTuple):
-    """Parameters, optimiser state and the number of updates done."""
+    """What is trained (the parameters, or the adapters of them), optimiser state and the number of updates done."""
 
     params: Any
     opt_state: Any
@@ -24,7 +26,9 @@ class TrainState(NamedTuple):
 class Recipe(NamedTuple):
     """What shapes an update beyond the batch; hashable, so that it is a static argument.
 
+    optimiser: "adamw" or "adafactor". moment_dtype: of AdamW's first moment (empty: the parameters' own).
     compute_dtype: parameters are cast to it for the forward and backward pass (empty: as they are); gradients come back in their own dtype.
+    lora: which adapters are trained instead of the parameters.
     """
 
     learning_rate: float
@@ -34,6 +38,9 @@ class Recipe(NamedTuple):
     grad_clip: float
     retain_weight: float
     compute_dtype: str
+    optimiser: str = "adamw"
+    moment_dtype: str = ""
+    lora: Lora | None = None
 
 
 def decays(params: Any) -> Any:
@@ -56,19 +63,36 @@ def schedule(recipe: Recipe) -> optax.Schedule:
 
 @functools.lru_cache(maxsize=4)
 def optimiser(recipe: Recipe) -> optax.GradientTransformation:
-    """AdamW (b1 .9, b2 .999, eps 1e-8) after clipping by the global norm."""
+    """Clipping by the global norm, then AdamW (b1 .9, b2 .999, eps 1e-8), or Adafactor without its first moment and parameter scale.
+
+    Both have the same learning rate and decoupled weight decay. Adafactor (Shazeer and Stern, 2018) keeps a row and a column of second moments
+    instead of two numbers a parameter.
+    """
     clip = optax.clip_by_global_norm(recipe.grad_clip) if recipe.grad_clip else optax.identity()
-    return optax.chain(clip, optax.adamw(schedule(recipe), weight_decay=recipe.weight_decay, mask=decays))
+    if recipe.optimiser == "adamw":
+        scale = optax.scale_by_adam(mu_dtype=recipe.moment_dtype or None)
+    else:
+        scale = optax.chain(optax.scale_by_factored_rms(), optax.clip_by_block_rms(1.0))
+    return optax.chain(clip, scale, optax.add_decayed_weights(recipe.weight_decay, decays), optax.scale_by_learning_rate(schedule(recipe)))
 
 
 def abstract_state(params: Any, recipe: Recipe) -> TrainState:
-    """Shapes and shardings of a state: the optimiser's laid out like the parameters, counters on every device. params: arrays, or shapes as well."""
+    """Shapes and shardings of a state: the optimiser's laid out like the parameters, counters and factors of moments on every device.
+
+    params: arrays, or shapes as well.
+    """
     tx = optimiser(recipe)
     everywhere = parallel.replicated(parallel.mesh_of(params))
-    like_params = jax.tree.map(lambda x: x.sharding, params)
+
+    def layout(moment, param):
+        return param.sharding if moment.shape == param.shape else everywhere
+
     shapes = jax.eval_shape(tx.init, params)
-    shardings = optax.tree.map_params(tx, lambda _, s: s, shapes, like_params, transform_non_params=lambda _: everywhere)
-    found = TrainState(params, shapes, jax.ShapeDtypeStruct((), jnp.int32)), TrainState(like_params, shardings, everywhere)
+    shardings = optax.tree.map_params(tx, layout, shapes, params, transform_non_params=lambda _: everywhere)
+    found = (
+        TrainState(params, shapes, jax.ShapeDtypeStruct((), jnp.int32)),
+        TrainState(jax.tree.map(lambda x: x.sharding, params), shardings, everywhere),
+    )
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), *found)
 
 
@@ -76,17 +100,19 @@ def create_state(params: Any, recipe: Recipe) -> TrainState:
     """A state before its first update. The parameters are copied: an update donates its state."""
     like = jax.tree.map(lambda x: x.sharding, abstract_state(params, recipe))
     opt_state = jax.jit(optimiser(recipe).init, out_shardings=like.opt_state)(params)
-    return TrainState(jax.tree.map(jnp.copy, params), opt_state, jax.device_put(jnp.int32(0), like.step))
+    return TrainState(jax.tree.map(jnp.copy, params), opt_state, parallel.put(np.int32(0), like.step))
 
 
 @functools.partial(jax.jit, static_argnames=("model", "recipe"), donate_argnames=("state",))
-def update(model: Decoder, recipe: Recipe, state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, jax.Array]]:
+def update(model: Decoder, recipe: Recipe, state: TrainState, batch: Batch, base: Any = None) -> tuple[TrainState, dict[str, jax.Array]]:
     """One optimiser step on a batch. Micro-batches are summed: their number changes memory, not the result.
 
+    base: the parameters that adapters are added to, where adapters are trained.
     Returns the new state and scalars: forget_loss, retain_loss (means over labels of the whole batch), loss, grad_norm.
     """
 
     def loss_of(params, index):
+        params = merge(model, recipe.lora, base, params) if recipe.lora else params
         cast = jax.tree.map(lambda x: x.astype(recipe.compute_dtype or x.dtype), params)
         values_SA = losses.batch_losses(model, cast, batch, index)
         groups_2 = losses.group_losses(values_SA, batch.group_MSA[index], batch.counts_2)
@@ -113,5 +139,5 @@ def put_batch(batch: Batch, mesh: Mesh) -> Batch:
 
 
 def on_mesh(model: Decoder, mesh: Mesh) -> Decoder:
-    """The model as it is trained on a mesh: hidden states stay with the device that has their row."""
-    return model.clone(activations=parallel.rows(mesh))
+    """The model as it is trained on a mesh: hidden states stay with the device that has their row. One device has nothing to lay out."""
+    return model.clone(activations=parallel.rows(mesh)) if mesh.size > 1 else model

@@ -20,7 +20,7 @@ from jax.sharding import Mesh, NamedSharding
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
-from pmc_jax import parallel
+from pmc_jax import hosts, parallel
 from pmc_jax.errors import UserError
 from pmc_jax.models import Decoder, Family, ModelConfig
 
@@ -32,8 +32,8 @@ class Weight(NamedTuple):
     """One parameter: its name in the checkpoint and how the axes go over."""
 
     name: str
-    source_axes: list[str]  # groups of letters, as ["NH", "D"]
-    axes: list[str]  # letters, as ["D", "N", "H"]
+    source_axes: tuple[str, ...]  # groups of letters, as ("NH", "D")
+    axes: tuple[str, ...]  # letters, as ("D", "N", "H")
 
     def source_shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
         return tuple(int(np.prod([sizes[a] for a in group])) for group in self.source_axes)
@@ -79,7 +79,7 @@ def weight_map(family: Family, model: Decoder) -> dict[str, Weight]:
     paths = traverse_util.flatten_dict(abstract_params(model), sep="/")
     found = {}
     for name, path, spec in family.weights:
-        source, target = (side.split() for side in spec.split("->"))
+        source, target = (tuple(side.split()) for side in spec.split("->"))
         for i in range(model.config.num_layers if "{}" in name else 1):
             if path.format(i) in paths:
                 found[path.format(i)] = Weight(name.format(i), source, target)
@@ -182,10 +182,15 @@ def save_params(folder: Path, params: dict[str, Any], family: Family, model: Dec
     where = {}
     for i, paths in enumerate(shards):
         name = "model.safetensors" if len(shards) == 1 else f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
-        tensors = {weights[p].name: weights[p].to_source(np.asarray(flat[p]), sizes) for p in paths}
-        save_file(tensors, folder / name, metadata={"format": "pt"})
-        where |= dict.fromkeys(tensors, name)
-    if len(shards) > 1:
+        tensors = {}
+        for path in paths:
+            param = parallel.gather(flat[path])
+            if hosts.is_first():
+                tensors[weights[path].name] = weights[path].to_source(param, sizes)
+        if hosts.is_first():
+            save_file(tensors, folder / name, metadata={"format": "pt"})
+        where |= dict.fromkeys((weights[p].name for p in paths), name)
+    if len(shards) > 1 and hosts.is_first():
         total = sum(x.nbytes for x in flat.values())
         index = {"metadata": {"total_size": total}, "weight_map": where}
         (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + os.linesep)

@@ -8,24 +8,29 @@ import platform
 from pathlib import Path
 from typing import Any
 
+from pmc_jax import hosts
 from pmc_jax.errors import UserError
 from pmc_jax.questions import Rows
 
 PACKAGES = ("pmc-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "rouge-score", "numpy")
 
 
+def write_whole(file: Path, text: str) -> None:
+    """Write a file so that it is there whole or not at all. Only the first process of a run writes."""
+    if hosts.is_first():
+        partial = file.with_suffix(".partial")
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, file)
+
+
 def write_json(file: Path, value: Any) -> None:
-    """Write JSON so that the file is there whole or not at all."""
-    partial = file.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    os.replace(partial, file)
+    """Write JSON, whole or not at all."""
+    write_whole(file, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 def write_lines(file: Path, rows: list[dict[str, Any]]) -> None:
     """Write JSONL, whole or not at all."""
-    partial = file.with_suffix(".partial")
-    partial.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows), encoding="utf-8")
-    os.replace(partial, file)
+    write_whole(file, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
 
 
 def read_json(file: Path) -> Any | None:
@@ -79,16 +84,25 @@ class Workdir:
         return found
 
     def check(self, verb: str, settings: dict[str, Any], data: dict[str, str]) -> None:
-        """UserError when the folder holds something else than a run with these very settings and data. Writes nothing."""
+        """UserError when the folder holds something else than a run with these very settings and data. Writes nothing.
+
+        The mesh may be another: a run goes on with other devices than it was begun with.
+        """
         old = self.frozen()
         if old is None:
             # A run that was killed in its very first moment leaves only the partial config.json.
             if self.path.exists() and (not self.path.is_dir() or any(p.name != "config.partial" for p in self.path.iterdir())):
                 raise UserError(f"--workdir={self.path}: not empty and not a run of pmc-jax; choose another folder")
             return
-        differ = differences({"verb": old["verb"]} | old["settings"], {"verb": verb} | settings) + differences(old["data"], data)
+        there, now = ({k: v for k, v in s.items() if not k.startswith("mesh.")} for s in (old["settings"], settings))
+        differ = differences({"verb": old["verb"]} | there, {"verb": verb} | now) + differences(old["data"], data)
         if differ:
             raise UserError(f"--workdir={self.path} holds a run with other settings; choose another folder or undo: {'; '.join(differ)}")
+
+    def finished(self, verb: str, settings: dict[str, Any], data: dict[str, str]) -> dict[str, Any] | None:
+        """The result of this very run where it is finished, None where there is something to do. UserError as by `check`."""
+        self.check(verb, settings, data)
+        return self.result()
 
     def claim(self, verb: str, settings: dict[str, Any], data: dict[str, str]) -> None:
         """Make the folder and freeze the settings in config.json; those of a run that goes on are left as they are."""
@@ -115,5 +129,7 @@ class Workdir:
         write_lines(file, [r for r in read_lines(file) if r["round"] < number])
 
     def add_metrics(self, rows: list[dict[str, Any]]) -> None:
-        with self.file("metrics.jsonl").open("a", encoding="utf-8") as out:
-            out.write("".join(json.dumps(r) + "\n" for r in rows))
+        """Append lines to metrics.jsonl, on the first process."""
+        if hosts.is_first():
+            with self.file("metrics.jsonl").open("a", encoding="utf-8") as out:
+                out.write("".join(json.dumps(r) + "\n" for r in rows))

@@ -1,6 +1,6 @@
 """What the tests share: one CPU device, no network, a compile cache of their own, and two tiny checkpoints that know a few authors by heart.
 
-Programs for several devices run in a process of their own (`eight_devices` in test_sampler.py): with 8 virtual devices every other test
+Programs for several devices run in a process of their own (test_mesh.py, test_hosts.py): with 8 virtual devices every other test
 would be slower.
 """
 
@@ -59,6 +59,7 @@ PHI = dict(
     rope_theta=10000.0,
     tie_word_embeddings=False,
 )
+OWN_FLAGS = ("config", "workdir", "output", "round", "log", "retain_log", "coordinator", "num_processes", "process_id", "peer_timeout")
 SMALL = {
     "data.forget": "forget20",
     "data.retain": "retain80",
@@ -220,6 +221,6 @@ def python(tmp_path_factory):
     """python(code, *arguments) -> CompletedProcess of a fresh interpreter."""
 
     def run(code: str, *arguments) -> subprocess.CompletedProcess:
-        return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, timeout=300)
+        return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, timeout=900)
 
     return run

@@ -181,3 +181,27 @@ def test_dynamic_rope_refuses_rows_beyond_what_it_was_trained_for(tiny_checkpoin
     checkpoint = tiny_checkpoint.replace(config=dataclasses.replace(tiny_checkpoint.config, rope=rope))
     with pytest.raises(UserError, match="max_length=200.*max_position_embeddings=100"):
         pmc_jax.unlearn(checkpoint, splits["forget20"], splits["retain80"], small())
+
+
+def state_bytes(state):
+    return sum(x.nbytes for x in jax.tree.leaves(state.opt_state))
+
+
+@pytest.mark.parametrize("changes", [{"optimiser": "adafactor"}, {"moment_dtype": "bfloat16"}], ids=lambda c: next(iter(c)))
+def test_optimisers_with_less_state_learn_too(tiny_checkpoint, changes):
+    batch = pack(make_rows(3), Packing(0, 64, 8, 160))
+    recipe = RECIPE._replace(learning_rate=3e-3, **changes)
+    state = update.create_state(tiny_checkpoint.params, recipe)
+    losses_seen = []
+    for _ in range(6):
+        state, metrics = update.update(tiny_checkpoint.model, recipe, state, update.put_batch(batch, update.parallel.mesh_of(state.params)))
+        losses_seen.append(float(metrics["loss"]))
+    assert losses_seen[-1] < 0.8 * losses_seen[0]
+    assert state_bytes(state) < 0.8 * state_bytes(update.create_state(tiny_checkpoint.params, RECIPE))
+
+
+def test_adafactor_keeps_next_to_nothing_of_a_large_matrix():
+    mesh = update.parallel.make_mesh()
+    params = {"kernel": update.parallel.put(np.ones((256, 512), np.float32), update.parallel.replicated(mesh))}
+    kept = {name: state_bytes(update.create_state(params, RECIPE._replace(optimiser=name))) for name in ("adamw", "adafactor")}
+    assert kept["adamw"] > 8 * 256 * 512 and kept["adafactor"] < 5000

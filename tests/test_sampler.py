@@ -1,7 +1,3 @@
-import json
-
-import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from test_draw import chi_square, warped
@@ -175,62 +171,3 @@ def test_progress_counts_questions(tiny_checkpoint, forget_questions, small):
     generator = make(tiny_checkpoint, small({"sample.max_rows": 18}))
     generator.answers(forget_questions, on_progress=seen.append)
     assert seen[-1] == 8 and seen == sorted(seen)
-
-
-EIGHT = """
-import json, sys
-import jax
-jax.config.update("jax_num_cpu_devices", 8)
-import pmc_jax
-from pmc_jax import config as settings, parallel
-folder, task, out = sys.argv[1:]
-task = json.loads(task)
-found = {}
-for name, shape in {"8x1": (8, 1), "4x2": (4, 2)}.items():
-    checkpoint = pmc_jax.load(folder, mesh=parallel.make_mesh(*shape))
-    found[name] = {"answers": pmc_jax.sample(checkpoint, task["questions"], **task["sample"])}
-    pmc_jax.export(checkpoint, f"{out}/{name}-same")
-config = settings.default()
-config.update_from_flattened_dict(task["settings"])
-unlearned, found["history"] = pmc_jax.unlearn(checkpoint, task["forget"], task["retain"], config)
-pmc_jax.export(unlearned, f"{out}/unlearned")
-print(json.dumps(found))
-"""
-ONE_EPOCH = {"train.epochs": 1, "train.warmup_epochs": 0.0}
-
-
-@pytest.fixture(scope="module")
-def eight_devices(python, tiny_folder, splits, forget_questions, small, tmp_path_factory):
-    """Sampling, unlearning and export on 8 virtual devices, as 8 x 1 and 4 x 2: {mesh: results}, and the folder of the exports."""
-    from pmc_jax import config as settings
-
-    out = tmp_path_factory.mktemp("eight")
-    flat = {k: v for k, v in settings.to_flat(small(ONE_EPOCH)).items() if k != "model.scratch"}
-    task = dict(questions=forget_questions, sample=HOT, forget=splits["forget20"], retain=splits["retain80"], settings=flat)
-    done = python(EIGHT, tiny_folder, json.dumps(task), out)
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1]), out
-
-
-@pytest.mark.parametrize("mesh", ["8x1", "4x2"])
-def test_the_same_answers_on_eight_devices(eight_devices, many, mesh):
-    assert jax.device_count() == 1, "the comparison is against one device"
-    assert eight_devices[0][mesh]["answers"] == many
-
-
-def test_the_same_unlearning_on_eight_devices(eight_devices, tiny_checkpoint, splits, small):
-    """On a 4 x 2 mesh: weights sharded over both axes."""
-    found, out = eight_devices
-    unlearned, history = pmc_jax.unlearn(tiny_checkpoint, splits["forget20"], splits["retain80"], small(ONE_EPOCH))
-    for ours, theirs in zip(history, found["history"], strict=True):
-        assert {k: v for k, v in theirs.items() if k != "seconds"} == pytest.approx({k: v for k, v in ours.items() if k != "seconds"}, rel=2e-4)
-    there = pmc_jax.load(str(out / "unlearned"))
-    change = max(float(jnp.max(jnp.abs(a - b))) for a, b in zip(jax.tree.leaves(unlearned.params), jax.tree.leaves(tiny_checkpoint.params)))
-    apart = max(float(jnp.mean(jnp.abs(a - b))) for a, b in zip(jax.tree.leaves(unlearned.params), jax.tree.leaves(there.params)))
-    assert change > 1e-3 and apart < 1e-5
-
-
-def test_an_export_from_eight_devices_is_the_same_file(eight_devices, tiny_folder):
-    wanted = (tiny_folder / "model.safetensors").read_bytes()
-    for mesh in ("8x1", "4x2"):
-        assert (eight_devices[1] / f"{mesh}-same" / "model.safetensors").read_bytes() == wanted

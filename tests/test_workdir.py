@@ -19,6 +19,14 @@ def work(tmp_path):
     return work
 
 
+def test_a_run_goes_on_on_another_mesh(tmp_path):
+    work = Workdir(str(tmp_path / "run"))
+    work.claim("unlearn", SETTINGS | {"mesh.data": 2, "mesh.model": 4}, DATA)
+    work.check("unlearn", SETTINGS | {"mesh.data": -1, "mesh.model": 1}, DATA)
+    with pytest.raises(UserError, match="undo: seed: 0 there, 1 now$"):
+        work.check("unlearn", SETTINGS | {"mesh.data": -1, "mesh.model": 1, "seed": 1}, DATA)
+
+
 def test_the_same_run_goes_on_and_its_settings_stay(work):
     before = (work.path / "config.json").read_bytes()
     work.check("unlearn", SETTINGS, DATA)

@@ -70,7 +70,7 @@ def token_scores(model: Decoder, params: Any, rows: list[Row]) -> list[TokenScor
         batch = pack([rows[i]._replace(group=number) for number, i in enumerate(members, 1)], packing, shards)
         on_device = put_batch(batch, mesh)
         for index in range(int(batch.used)):
-            scores = jax.tree.map(np.asarray, score_batch(model, params, on_device, index))
+            scores = parallel.gather(score_batch(model, params, on_device, index))
             for number in np.unique(batch.group_MSA[index]):
                 if number:
                     found[members[number - 1]] = TokenScores(*(x[batch.group_MSA[index] == number] for x in scores))

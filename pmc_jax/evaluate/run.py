@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from rich.table import Table
 
 from pmc_jax import config as settings
-from pmc_jax import questions, runs
+from pmc_jax import hosts, questions, runs
 from pmc_jax.draw import GREEDY
 from pmc_jax.evaluate import attacks, logs, metrics, tofu
 from pmc_jax.evaluate.relearn import relearning
@@ -77,16 +77,16 @@ def run_evaluate(config: ConfigDict, workdir: str, retain_log: str | None = None
             sets = questions.load_evaluation(config.data, forget, retain, config.evaluate.retain_rows, config.seed)
             tofu_sets = tofu.load_sets(config.data)
             hashes = {name: data_hash(rows) for name, rows in (sets | {f"tofu_{k}": v for k, v in tofu_sets.items()}).items()}
-            work.check("evaluate", settings.to_flat(config), hashes)
-            if work.result():
+            finished = hosts.from_first(lambda: work.finished("evaluate", settings.to_flat(config), hashes))
+            if finished:
                 runs.console.print(f"{work.path} holds this evaluation, finished; nothing was changed.")
-                return show(work.result())
+                return show(finished)
             checkpoint = runs.load_checkpoint(config)
-            work.claim("evaluate", settings.to_flat(config), hashes)
+            hosts.from_first(lambda: work.claim("evaluate", settings.to_flat(config), hashes))
         parts: dict[str, float] = {}
         with clock.phase("evaluate"):
             start = time.perf_counter()
-            summary = read_json(work.path / "summary.json")
+            summary = hosts.from_first(lambda: read_json(work.path / "summary.json"))
             if summary is None:
                 found = runs.evaluate_on(checkpoint, config, sets, None, "answers")
                 write_lines(work.file("answers/model.jsonl"), found.answers)
@@ -99,7 +99,7 @@ def run_evaluate(config: ConfigDict, workdir: str, retain_log: str | None = None
         seconds = clock.seconds | {"total": clock.total()}
         result |= {"seconds": seconds, "evaluate_parts": parts, "data": hashes, "versions": versions()}
         write_json(work.file("result.json"), result)
-    page.write([work.path])
+    hosts.from_first(lambda: str(page.write([work.path])))
     return show(result)
 
 
@@ -121,7 +121,8 @@ def evaluate_parts(work: Workdir, checkpoint, config: ConfigDict, sets: dict[str
         if config.evaluate.relearn_rows:
             found["attacks"]["relearning, retain model"] = relearn(retain, config, sets["forget"], "retain model")
             part_done("relearning, retain model")
-    known = {a["question"]: a["answer"] for a in read_lines(work.path / "answers" / "model.jsonl")}
+    answers = hosts.from_first(lambda: read_lines(work.path / "answers" / "model.jsonl"))
+    known = {a["question"]: a["answer"] for a in answers}
     generator = make_generator(checkpoint, config, GREEDY, 1)
     scores = tofu.score_sets(generator, sets)
     part_done("likelihoods")

@@ -151,7 +151,7 @@ def charts(runs: list[Run]) -> list[dict[str, Any]]:
         chart("Utility", "evaluated during the run", lines("utility"), 100.0),
         chart("Forget loss", "on the kept answers", lines("forget_loss")),
         chart("Retain loss", "on the data that must stay", lines("retain_loss")),
-        chart("Reward", "of all samples, mean ± standard deviation", lines("reward_mean", "reward_std"), 1.0),
+        chart("Reward", "of whole samples, mean ± standard deviation", lines("reward_mean", "reward_std"), 1.0),
         chart("Stored score", "likeness of kept to original answers", lines("stored_score"), 1.0),
         chart("Solved", "questions whose kept answer scores 0", lines("solved"), 1.0),
         chart("Sampled tokens", "solved questions are not sampled again", lines("sampled_tokens")),

@@ -1,10 +1,11 @@
 """A run of updates against torch: AdamW, clipping, warm-up and decay of the rate, and which parameters weight decay reaches."""
 
 import numpy as np
+import optax
 import pytest
 
 from pmc_jax.packing import Row
-from pmc_jax.update import Recipe, create_state, put_batch, update
+from pmc_jax.update import Recipe, create_state, optimiser, put_batch, update
 
 pytest.importorskip("torch")
 
@@ -94,3 +95,29 @@ def test_first_update_of_a_warm_up_changes_nothing(tmp_path):
     before, after = golden.source_tensors(ours, ours.params), golden.source_tensors(ours, state.params)
     for name in before:
         np.testing.assert_array_equal(after[name], before[name])
+
+
+def test_adafactor_is_that_of_transformers():
+    """Matrices large enough to be factored and a vector, which is not decayed; drawn gradients."""
+    recipe = Recipe(1e-2, 0.1, 2, 8, 0.0, 1.25, "float32", optimiser="adafactor")
+    rng = np.random.default_rng(5)
+    shapes = {"kernel": (130, 160), "wide": (128, 300), "scale": (200,)}
+    start = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    tensors = {name: torch.nn.Parameter(torch.tensor(value)) for name, value in start.items()}
+    groups = [{"params": [p], "weight_decay": 0.0 if name == "scale" else recipe.weight_decay} for name, p in tensors.items()]
+    theirs = transformers.Adafactor(groups, lr=recipe.learning_rate, scale_parameter=False, relative_step=False)
+    rates = transformers.get_linear_schedule_with_warmup(theirs, recipe.warmup_steps, recipe.total_steps)
+    tx, ours = optimiser(recipe), start
+    state = tx.init(ours)
+    for _ in range(STEPS):
+        grads = {name: rng.normal(size=shape).astype(np.float32) * rng.uniform(0.1, 10) for name, shape in shapes.items()}
+        for name, p in tensors.items():
+            p.grad = torch.tensor(grads[name])
+        theirs.step()
+        rates.step()
+        updates, state = tx.update(grads, state, ours)
+        ours = optax.apply_updates(ours, updates)
+    for name, p in tensors.items():
+        moved = np.linalg.norm(p.detach().numpy() - start[name])
+        assert moved > 1e-3 * np.linalg.norm(start[name])
+        assert np.linalg.norm(np.asarray(ours[name]) - p.detach().numpy()) < 1e-3 * moved, name

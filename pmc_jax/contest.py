@@ -1,0 +1,34 @@
+"""Samples that are still being drawn -> those that have lost already: drawing them to their end would change nothing."""
+
+import math
+
+from pmc_jax.prompts import Text
+from pmc_jax.reward import penalise_short, rouge_l_recall, rouge_tokens
+from pmc_jax.sampler import Losers, Seen, cut
+
+
+def contest(references: list[str], stored: list[float | None], num_samples: int, text: Text, min_words: int = 0) -> Losers:
+    """Which samples cannot be kept any more, asked while they are drawn: they need not be drawn to their end, and what is kept is the same.
+
+    ROUGE-L recall only grows with an answer. A sample that already holds more of the reference than the best finished sample or the stored answer
+    does, or as much as an earlier sample, has lost. The first sample of each question always goes on: of these, scores tell of all.
+    stored: the scores that count, None where any new pick replaces what is stored.
+    """
+    tokens_Q = [rouge_tokens(reference) for reference in references]
+    best_Q = [(math.inf if s is None else s, num_samples) for s in stored]  # (score, sample): an earlier sample wins against an equal one
+
+    def losers(seen: dict[int, Seen]) -> set[int]:
+        for row, (tokens, done) in seen.items():
+            if done:
+                q, sample = divmod(row, num_samples)
+                answer = text.read(cut(tokens, text.end_tokens))
+                value = penalise_short(rouge_l_recall(tokens_Q[q], rouge_tokens(answer)), answer, min_words)
+                best_Q[q] = min(best_Q[q], (value, sample))
+        lost = set()
+        for row, (tokens, done) in seen.items():
+            q, sample = divmod(row, num_samples)
+            if not done and sample and (rouge_l_recall(tokens_Q[q], rouge_tokens(text.read_part(tokens))), sample) > best_Q[q]:
+                lost.add(row)
+        return lost
+
+    return losers
