@@ -101,8 +101,8 @@ def test_the_tables_choose_a_mesh(plan):
     ("flags", "words"),
     [
         (["--topology=v5e:3x5"], ["v5e:3x5", "no such slice"]),
-        (["--topology=v5e:2x4", "--config.mesh.model=3"], ["mesh", "8 are here"]),
-        (["--topology=v5e:2x4", "--config.mesh.model=4"], ["mesh.model=4", "axis K of size 2"]),
+        (["--topology=v5e:2x4", "--config.mesh.model=3"], ["mesh.model=3", "which is 8"]),
+        (["--topology=v5e:2x4", "--config.mesh.model=4"], ["mesh.model=4", "2 key/value heads"]),
         (["--topology=2*v5e:2x2", "--config.mesh.model=8", "--config.mesh.data=1"], ["mesh.data=1", "2 slices"]),
     ],
 )

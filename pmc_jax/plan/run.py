@@ -95,6 +95,8 @@ def plan(config: ConfigDict, where: Topology, assumed: Assumed, compiling: str =
     """Everything that `pmc-jax plan` prints, JSON-ready. compiling: "none" (the memory and time model alone), "depths" (two shallow models of the
     same width, the rest extrapolated layer by layer), "whole" (every layer)."""
     settings.check(config)
+    if config.lora.rank:
+        raise UserError(f"lora.rank={config.lora.rank}: plan knows full fine-tuning only, which takes more of everything; leave lora.rank out")
     start = time.perf_counter()
     raw = abstract.read_shape(config.model.path)
     devices = topology.devices(where)
@@ -102,6 +104,7 @@ def plan(config: ConfigDict, where: Topology, assumed: Assumed, compiling: str =
     fixed = config.mesh.data != -1 or config.mesh.model != 1
     if fixed:
         meshes = [parallel.make_mesh(config.mesh.data, config.mesh.model, devices, where.slices)]
+        parallel.check_mesh(meshes[0], shape.model.config.axis_sizes)
     else:
         meshes = candidate_meshes(shape, where, devices)
     options = [(mesh, estimate.estimate(shape, config, mesh, where, assumed)) for mesh in meshes]
