@@ -52,8 +52,8 @@ def over_shard(model: Decoder, params: Any, f: Callable, hidden_AD: jax.Array, l
 def over_labels(model: Decoder, params: Any, f: Callable, hidden_SAD: jax.Array, labels_SA: jax.Array) -> Any:
     """f(logits_CV, labels_C) of all labels, [S, A] each, shard by shard.
 
-    Where the model's activations are laid out over a mesh, so is this: the head is gathered once and its gradient summed over the shards once, in place
-    of every shard's logits, or the whole gradient, going round in each chunk.
+    Where the model's activations are laid out over a mesh, so is this: the head is gathered once and its gradient summed over the shards once,
+    in place of every shard's logits, or the whole gradient, going round in each chunk.
     """
     head = {name: x for name, x in params.items() if not isinstance(x, dict)}  # embedding, head and its bias: all that `unembed` reads
 

@@ -40,7 +40,7 @@ VERBS = {
     "evaluate": "TOFU's metrics, leakage, relearning, side effects of a checkpoint; or those of a log: evaluate --log=FILE [--retain_log=FILE]",
     "export": "write a saved round of a run as a Hugging Face checkpoint",
     "report": "report.html of one run, or of several side by side: pmc-jax report WORKDIR [WORKDIR ...] [--output=FILE]",
-    "plan": "what a run takes on a TPU slice: memory, time, mesh; compiled here, no TPU needed: plan --config.model.path=... --topology=v5e:2x4 [--json]",
+    "plan": "what a run takes on a TPU slice, compiled without one: plan --config.model.path=... --topology=v5e:2x4 [--json]",
     "demo": "a small model learns fictitious authors and forgets a tenth of them; no network, minutes",
 }
 EXAMPLE = "pmc-jax unlearn --config=configs/tofu.py --config.model.path=FOLDER_OR_HUB_ID --workdir=runs/first"

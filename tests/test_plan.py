@@ -18,7 +18,7 @@ TINY = dict(
     vocab_size=512,
     hidden_size=256,
     intermediate_size=512,
-    num_hidden_layers=2,
+    num_hidden_layers=1,
     num_attention_heads=4,
     num_key_value_heads=2,
     max_position_embeddings=256,
@@ -74,9 +74,9 @@ def test_an_update_keeps_rows_where_they_are(compiled):
 
 @needs_libtpu
 def test_memory_and_work_are_what_the_shapes_say(compiled):
-    count = 512 * 256 + 2 * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 512 + 2 * 256) + 256
+    count = 512 * 256 + (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 512 + 2 * 256) + 256
     assert compiled["parameters"] == count
-    norms = 5 * 256  # on every device of the data axis
+    norms = 3 * 256  # on every device of the data axis
     assert compiled["held"]["params"] == 2 * ((count - norms) // 8 + norms)
     assert compiled["held"]["sampling"] == 2 * ((count - norms) // 2 + norms)
     assert 2 * compiled["held"]["params"] <= compiled["held"]["optimiser"] <= 2 * compiled["held"]["params"] + 64
@@ -101,8 +101,8 @@ def test_the_tables_choose_a_mesh(plan):
     ("flags", "words"),
     [
         (["--topology=v5e:3x5"], ["v5e:3x5", "no such slice"]),
-        (["--topology=v5e:2x4", "--config.mesh.model=3"], ["mesh", "8 are here"]),
-        (["--topology=v5e:2x4", "--config.mesh.model=4"], ["mesh.model=4", "axis K of size 2"]),
+        (["--topology=v5e:2x4", "--config.mesh.model=3"], ["mesh.model=3", "which is 8"]),
+        (["--topology=v5e:2x4", "--config.mesh.model=4"], ["mesh.model=4", "2 key/value heads"]),
         (["--topology=2*v5e:2x2", "--config.mesh.model=8", "--config.mesh.data=1"], ["mesh.data=1", "2 slices"]),
     ],
 )
@@ -202,7 +202,7 @@ losses.LOGITS_AT_ONCE = 512 * 40  # the head in chunks
 settings, draw = config.default(), np.random.default_rng(0)
 settings.train.batch_size, settings.train.warmup_epochs = 8, 0.0
 rows = [Row([1] * 6 + draw.integers(2, 500, 20 + i % 9).tolist(), 15, 1 + i % 2) for i in range(16)]
-for data, model in ((1, 1), (4, 2), (8, 1)):
+for data, model in ((1, 1), (4, 2)):
     mesh = parallel.make_mesh(data, model, jax.devices()[: data * model])
     family = find_family(raw)
     module = update.on_mesh(family.module(family.read_config(raw), remat=True), mesh)
@@ -214,10 +214,8 @@ for data, model in ((1, 1), (4, 2), (8, 1)):
 """
 
 
-def test_an_update_is_the_same_on_every_mesh(python):
+def test_an_update_on_a_mesh_is_that_of_one_device(python):
     done = python(MESHES, json.dumps(TINY))
     assert done.returncode == 0, done.stderr[-2000:]
-    one, *others = (json.loads(line) for line in done.stdout.splitlines())
-    assert len(others) == 2
-    for other in others:
-        assert other == pytest.approx(one, rel=1e-5)
+    one, several = (json.loads(line) for line in done.stdout.splitlines())
+    assert several == pytest.approx(one, rel=1e-5)

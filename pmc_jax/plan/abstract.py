@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import Mesh
+from jax.sharding import AbstractMesh, Mesh
 from ml_collections import ConfigDict
 
 from pmc_jax import packing, parallel, pretrained, sampler, train, update, weights
@@ -40,7 +40,10 @@ class Assumed(NamedTuple):
         own = np.random.default_rng(group).integers(-(self.prompt // 4), self.prompt // 4 + 1, self.questions)
         starts = np.maximum(self.prompt + own, self.prefix + 1)
         lengths = self.lengths(longest, self.questions)
-        return [Row(([1] * self.prefix + [2 + i % 2] * (s + n))[: min(s + n, longest)], min(int(s), longest - 1), group) for i, (s, n) in enumerate(zip(starts, lengths))]
+        return [
+            Row(([1] * self.prefix + [2 + i % 2] * (s + n))[: min(s + n, longest)], min(int(s), longest - 1), group)
+            for i, (s, n) in enumerate(zip(starts, lengths))
+        ]
 
 
 def read_shape(path: str) -> dict[str, Any]:
@@ -88,17 +91,29 @@ def params(shape: Shape, mesh: Mesh, layout: str, dtype: str) -> Any:
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, dtype, sharding=s), weights.abstract_params(shape.model), shardings)
 
 
-def batch(config: ConfigDict, mesh: Mesh, assumed: Assumed) -> tuple[packing.Packing, packing.Batch]:
-    """The packing that a run would choose for rows of the assumed lengths, and its abstract batch."""
-    forget, retain = (assumed.rows(config.train.max_length, group) for group in (1, 2))
+def plan_packing(config: ConfigDict, shards: int, assumed: Assumed) -> packing.Packing:
+    """The packing that a run would choose for rows of the assumed lengths."""
     together = min(config.pmc.questions_per_round or assumed.questions, assumed.questions)
-    chosen = train.start_packing(config, forget, retain, config.train.max_length, mesh, together)
-    one = packing.pack(forget[:1], chosen, mesh.shape["data"], config.train.accumulate)
-    return chosen, jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), one, update.batch_shardings(one, mesh))
+    t = config.train
+    return _plan_packing(t.max_length, t.batch_size, t.accumulate, config.seed, together, shards, assumed)
+
+
+@functools.lru_cache
+def _plan_packing(max_length: int, batch_size: int, accumulate: int, seed: int, together: int, shards: int, assumed: Assumed) -> packing.Packing:
+    config = ConfigDict({"seed": seed, "train": {"batch_size": batch_size, "accumulate": accumulate}})
+    forget, retain = (assumed.rows(max_length, group) for group in (1, 2))
+    return train.start_packing(config, forget, retain, max_length, AbstractMesh((shards, 1), ("data", "model")), together)
+
+
+def batch(config: ConfigDict, mesh: Mesh, assumed: Assumed) -> packing.Batch:
+    """An abstract batch of that packing."""
+    shards = mesh.shape["data"]
+    one = packing.pack(assumed.rows(config.train.max_length, 1)[:1], plan_packing(config, shards, assumed), shards, config.train.accumulate)
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), one, update.batch_shardings(one, mesh))
 
 
 class Sampling(NamedTuple):
-    """How the questions of a round are decoded: batches of `questions` prompts (filling included), `parts` readings each, every one in `rows` rows."""
+    """How a round's questions are decoded: batches of `questions` prompts (filling included), read in `parts` parts, with `rows` answers."""
 
     batches: int
     questions: int

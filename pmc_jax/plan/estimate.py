@@ -125,7 +125,7 @@ def decode_time(shape: Shape, config: ConfigDict, mesh: Mesh, topology: Topology
 
 def estimate(shape: Shape, config: ConfigDict, mesh: Mesh, topology: Topology, assumed: Assumed) -> Estimate:
     """The mesh's memory and seconds."""
-    stays, packing = held(shape, config, mesh, assumed), abstract.batch(config, mesh, assumed)[0]
+    stays, packing = held(shape, config, mesh, assumed), abstract.plan_packing(config, mesh.shape["data"], assumed)
     fixed, per_row = update_temporary(shape, config, mesh, packing)
     plan = abstract.sampling(config, mesh, assumed, prompt_width(assumed))
     logits = 4 * 4 * plan.rows / mesh.shape["data"] * shape.model.config.vocab_size / mesh.shape["model"]
@@ -136,7 +136,13 @@ def estimate(shape: Shape, config: ConfigDict, mesh: Mesh, topology: Topology, a
     once = sum(n * decode_time(shape, config, mesh, topology, int(rows), plan.questions, assumed) for rows, n in zip(found, counts))
     read = 2 * sum(multiplied(shape)) * plan.questions * prompt_width(assumed) / mesh.size / topology.chip.flops
     sampled = plan.batches * (once + read)
-    return Estimate(base + fixed + packing.rows * per_row, base + stays.sampling + stays.cache + logits, step, sampled, sampled + updates_per_round(config, assumed) * step)
+    return Estimate(
+        base + fixed + packing.rows * per_row,
+        base + stays.sampling + stays.cache + logits,
+        step,
+        sampled,
+        sampled + updates_per_round(config, assumed) * step,
+    )
 
 
 def updates_per_round(config: ConfigDict, assumed: Assumed) -> int:

@@ -11,7 +11,7 @@ COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "coll
 
 
 class Collective(NamedTuple):
-    """A kind of collective of a program. elements: of the whole array, gathered or before it is scattered. bytes: of it. group: chips that take part."""
+    """A kind of collective of a program. elements, bytes: of the whole array, gathered or not yet scattered. group: chips that take part."""
 
     kind: str
     elements: int

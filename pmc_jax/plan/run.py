@@ -16,6 +16,7 @@ from pmc_jax.plan.estimate import Estimate
 from pmc_jax.plan.programs import Measured
 from pmc_jax.plan.topology import Topology
 
+SHOWN = ("model.dtype", "train.remat", "train.batch_size", "train.accumulate", "sample.num_samples", "sample.max_rows")
 MOST_TENSOR = 16  # a model axis longer than this leaves the links of a torus axis
 
 
@@ -36,13 +37,16 @@ def choose(options: list[tuple[jax.sharding.Mesh, Estimate]], hbm: float) -> jax
     return options[least[1]][0]
 
 
-def roofline(m: Measured, where: Topology) -> dict[str, float]:
-    """Seconds that products, memory and collectives each take at the chip's full speed; `bound`, the longest, is what no schedule can beat."""
+def roofline(m: Measured, where: Topology, mesh: jax.sharding.Mesh) -> dict[str, float]:
+    """Seconds that products, memory and collectives each take at the chip's full speed; `bound`, the longest, is what no schedule can beat.
+
+    Of several slices, a collective over `data` also sends all but each slice's own part over the data centre's network.
+    """
     found = [c for c in m.collectives for _ in range(round(m.collectives[c]))]
     sent = hlo.seconds_sent(found, where.chip.ici)
-    if where.slices > 1:  # groups that are larger than a slice exchange all but their own slice's part over the data centre's network
-        per_slice = where.chips // where.slices
-        sent += sum(c.bytes * (1 - 1 / where.slices) / (c.group / where.slices * where.chip.dcn) for c in found if c.group > per_slice // MOST_TENSOR)
+    if where.slices > 1:
+        over_data = (c for c in found if c.group in (mesh.shape["data"], mesh.size))
+        sent += sum(c.bytes * (1 - 1 / where.slices) / (c.group / where.slices * where.chip.dcn) for c in over_data)
     parts = {"products": m.flops / where.chip.flops, "memory": m.bytes / where.chip.bandwidth, "collectives": sent}
     return parts | {"bound": max(parts.values())}
 
@@ -55,7 +59,7 @@ def weight_gathers(shape: Shape, mesh: Any, m: Measured) -> int:
 
 def largest(shape: Shape, config: ConfigDict, mesh: Any, where: Topology, assumed: Assumed, used: dict[str, float]) -> dict[str, int]:
     """The largest train.batch_size (in the micro-batches set) and sample.max_rows that fit: what is used now, and a slope from the memory model."""
-    packing = abstract.batch(config, mesh, assumed)[0]
+    packing = abstract.plan_packing(config, mesh.shape["data"], assumed)
     _, per_row = estimate.update_temporary(shape, config, mesh, packing)
     rows = int((where.chip.hbm - used["update"]) // per_row) + packing.rows
     c, tensor = shape.model.config, mesh.shape["model"]
@@ -70,7 +74,7 @@ def largest(shape: Shape, config: ConfigDict, mesh: Any, where: Topology, assume
 def round_seconds(shape, config, mesh, where: Topology, assumed: Assumed, found: dict[str, Measured]) -> dict[str, float]:
     """Seconds of a round at the compiled programs' bounds: every reading of prompts, every decode step at the size it then has, every update."""
     plan = abstract.sampling(config, mesh, assumed, programs.prompt_width(assumed))
-    bounds = {name: roofline(m, where)["bound"] for name, m in found.items()}
+    bounds = {name: roofline(m, where, mesh)["bound"] for name, m in found.items()}
     sizes, counts = np.unique(estimate.decode_steps(config, plan.rows, mesh.shape["data"], assumed), return_counts=True)
     cost = [estimate.decode_time(shape, config, mesh, where, int(n), plan.questions, assumed) for n in (*sizes, plan.rows)]
     steps = sum(n * each / cost[-1] for n, each in zip(counts, cost))  # in steps of the full size
@@ -91,6 +95,8 @@ def plan(config: ConfigDict, where: Topology, assumed: Assumed, compiling: str =
     """Everything that `pmc-jax plan` prints, JSON-ready. compiling: "none" (the memory and time model alone), "depths" (two shallow models of the
     same width, the rest extrapolated layer by layer), "whole" (every layer)."""
     settings.check(config)
+    if config.lora.rank:
+        raise UserError(f"lora.rank={config.lora.rank}: plan knows full fine-tuning only, which takes more of everything; leave lora.rank out")
     start = time.perf_counter()
     raw = abstract.read_shape(config.model.path)
     devices = topology.devices(where)
@@ -98,6 +104,7 @@ def plan(config: ConfigDict, where: Topology, assumed: Assumed, compiling: str =
     fixed = config.mesh.data != -1 or config.mesh.model != 1
     if fixed:
         meshes = [parallel.make_mesh(config.mesh.data, config.mesh.model, devices, where.slices)]
+        parallel.check_mesh(meshes[0], shape.model.config.axis_sizes)
     else:
         meshes = candidate_meshes(shape, where, devices)
     options = [(mesh, estimate.estimate(shape, config, mesh, where, assumed)) for mesh in meshes]
@@ -110,11 +117,13 @@ def plan(config: ConfigDict, where: Topology, assumed: Assumed, compiling: str =
         "topology": str(where),
         "chips": where.chips,
         "assumed": assumed._asdict() | {"updates_per_round": estimate.updates_per_round(config, assumed)},
-        "settings": {n: settings.lookup(config, n) for n in ("model.dtype", "train.remat", "train.batch_size", "train.accumulate", "sample.num_samples")},
+        "settings": {
+            n: settings.lookup(config, n) for n in ("model.dtype", "train.remat", "train.batch_size", "train.accumulate", "sample.num_samples")
+        },
         "meshes": [dict(m.shape) | e._asdict() | {"fits": e.peak <= where.chip.hbm} for m, e in options],
         "mesh": dict(mesh.shape),
         "chosen": not fixed,
-        "packing": abstract.batch(config, mesh, assumed)[0]._asdict(),
+        "packing": abstract.plan_packing(config, mesh.shape["data"], assumed)._asdict(),
         "rows_at_once": abstract.sampling(config, mesh, assumed, programs.prompt_width(assumed)).rows,
         "held": stays._asdict(),
         "compiled": compiling,
@@ -130,14 +139,16 @@ def plan(config: ConfigDict, where: Topology, assumed: Assumed, compiling: str =
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
-        raise UserError(f"{config.model.path} on {where}, mesh {dict(mesh.shape)}: the compiler finds no room: {str(error).splitlines()[0][:300]}") from None
+        raise UserError(
+            f"{config.model.path} on {where}, mesh {dict(mesh.shape)}: the compiler finds no room: {str(error).splitlines()[0][:300]}"
+        ) from None
     found["compiled"] = "whole" if whole else compiling
     found["memory"] = memory(compiled, stays, where.chip)
     found["seconds"] = round_seconds(shape, config, mesh, where, assumed, compiled)
     found["largest"] = largest(shape, config, mesh, where, assumed, found["memory"]["used"])
     found["programs"] = {
         name: {k: v for k, v in m._asdict().items() if k != "collectives"}
-        | {"roofline": roofline(m, where), "weight_gathers": weight_gathers(shape, mesh, m)}
+        | {"roofline": roofline(m, where, mesh), "weight_gathers": weight_gathers(shape, mesh, m)}
         | {"collectives": [c._asdict() | {"count": n} for c, n in m.collectives.items()]}
         for name, m in compiled.items()
     }

@@ -6,6 +6,14 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+HELD = {
+    "params": "parameters",
+    "optimiser": "optimiser",
+    "start": "parameters of the start",
+    "sampling": "parameters for decoding",
+    "cache": "cache",
+}
+
 
 def gib(size: float) -> str:
     return f"{size / 2**30:.2f}"
@@ -37,7 +45,13 @@ def meshes(found: dict[str, Any]) -> Table:
 def held(found: dict[str, Any]) -> Table:
     """Memory per chip."""
     h, m = found["held"], found["memory"]
-    names = {"params": "parameters", "optimiser": "optimiser", "start": "parameters of the start", "sampling": "parameters for decoding", "cache": "cache"}
+    names = {
+        "params": "parameters",
+        "optimiser": "optimiser",
+        "start": "parameters of the start",
+        "sampling": "parameters for decoding",
+        "cache": "cache",
+    }
     rows = [[title, gib(h[name])] for name, title in names.items()]
     if "programs" in found:
         rows += [[f"{name}: activations and temporaries", gib(p["temporary"])] for name, p in found["programs"].items()]
@@ -51,8 +65,30 @@ def programs(found: dict[str, Any]) -> Table:
     for name, p in found["programs"].items():
         r = p["roofline"]
         times = [seconds(p["optimal_seconds"]), *(seconds(r[k]) for k in ("products", "memory", "collectives", "bound"))]
-        rows.append([name, f"{p['flops'] / 1e9:.0f}", f"{p['bytes'] / 1e9:.2f}", *times, f"{p['float32_products']:.0f}", str(p["weight_gathers"]), f"{p['compile_seconds']:.0f} s"])
-    headings = ["program", "GFLOP", "GB", "XLA's optimum", "products", "memory", "collectives", "bound", "float32 products", "weights gathered", "compiled in"]
+        rows.append(
+            [
+                name,
+                f"{p['flops'] / 1e9:.0f}",
+                f"{p['bytes'] / 1e9:.2f}",
+                *times,
+                f"{p['float32_products']:.0f}",
+                str(p["weight_gathers"]),
+                f"{p['compile_seconds']:.0f} s",
+            ]
+        )
+    headings = [
+        "program",
+        "GFLOP",
+        "GB",
+        "XLA's optimum",
+        "products",
+        "memory",
+        "collectives",
+        "bound",
+        "float32 products",
+        "weights gathered",
+        "compiled in",
+    ]
     return table("programs, a chip (update: a micro-batch; prefill: a reading; decode: a step)", headings, rows)
 
 
@@ -76,5 +112,7 @@ def show(found: dict[str, Any]) -> None:
         console.print(part(found))
     verdict = "fits" if m["fits"] else "DOES NOT FIT"
     console.print(f"mesh {found['mesh']['data']} x {found['mesh']['model']}: {verdict}; {gib(max(m['used'].values()))} of {gib(m['hbm'])} GiB a chip")
-    console.print(f"a round: {seconds(s['round'])} = sampling {seconds(s['sample'])} + {a['updates_per_round']} updates {seconds(s['update'])}, at the bounds")
+    console.print(
+        f"a round: {seconds(s['round'])} = sampling {seconds(s['sample'])} + {a['updates_per_round']} updates {seconds(s['update'])}, at the bounds"
+    )
     console.print(f"largest that fits: train.batch_size={found['largest']['batch_size']}, sample.max_rows={found['largest']['max_rows']}")

@@ -33,7 +33,12 @@ CHIPS = {
 }
 EXAMPLES = "v5e:2x4, v5e:4x4, v5p:2x4x4, v6e:8x8, 2*v5e:4x4"
 # Nothing but the compiler of libtpu is wanted: no look for a TPU's surroundings, and no lock against others that use it at the same time.
-SURROUNDINGS = {"TPU_SKIP_MDS_QUERY": "1", "TPU_WORKER_HOSTNAMES": "localhost", "TPU_ACCELERATOR_TYPE": "v5litepod-8", "ALLOW_MULTIPLE_LIBTPU_LOAD": "1"}
+SURROUNDINGS = {
+    "TPU_SKIP_MDS_QUERY": "1",
+    "TPU_WORKER_HOSTNAMES": "localhost",
+    "TPU_ACCELERATOR_TYPE": "v5litepod-8",
+    "ALLOW_MULTIPLE_LIBTPU_LOAD": "1",
+}
 
 
 class Topology(NamedTuple):
