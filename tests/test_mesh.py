@@ -9,7 +9,7 @@ import subprocess
 
 import numpy as np
 import pytest
-from conftest import LLAMA
+from tiny import LLAMA
 
 import pmc_jax
 from pmc_jax import config as settings

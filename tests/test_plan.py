@@ -5,7 +5,7 @@ import json
 import subprocess
 
 import pytest
-from conftest import ROOT
+from tiny import ROOT
 
 from pmc_jax.errors import UserError
 from pmc_jax.plan import hlo, topology
