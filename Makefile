@@ -11,9 +11,9 @@ $(VENV)/.installed: pyproject.toml
 	$(RUN)/pip install --quiet --editable '.[test]'
 	touch $@
 
-# torch and peft are for comparisons only: the package works without them.
+# torch and peft are for comparisons, libtpu compiles for TPUs: the package works without them.
 $(VENV)/.torch: $(VENV)/.installed
-	$(RUN)/pip install --quiet torch==2.13.0 peft
+	$(RUN)/pip install --quiet torch==2.13.0 peft libtpu
 	touch $@
 
 demo: $(VENV)/.installed
@@ -22,10 +22,10 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
-	$(RUN)/pytest -m 'not parity'
+	$(RUN)/pytest -m 'not parity' -n 2 --dist=loadfile
 
 parity: $(VENV)/.torch
-	$(RUN)/pytest -m parity
+	$(RUN)/pytest -m parity -n 2 --dist=loadfile
 
 bench: $(VENV)/.torch
 	$(RUN)/python benchmarks/bench.py

@@ -158,7 +158,6 @@ def unlearn(
     with clock or Clock() as clock:
         warp = Warp(config.sample.temperature, config.sample.top_k, config.sample.top_p)
         generator = make_generator(checkpoint, config, warp, config.sample.num_samples, capacity=config.pmc.questions_per_round or len(rows))
-        generator = generator._replace(params=None)  # each round has its own: a copy laid out for decoding is most of a large model's memory
         texts = [row["question"] for row in rows]
         forget = Forget(texts, sampler.left_pad([generator.text.prompt(q) for q in texts], texts))
         retain_rows = [training_row(generator.text, r["question"], r["answer"], config.train.max_length, group=2) for r in retain]
@@ -166,6 +165,7 @@ def unlearn(
         with clock.phase("load"):
             recipe, state = start_state(checkpoint, config, len(texts))
         state, memory, packing, history = begin(state, config, generator, forget, retain_rows, references, rounds, clock)
+        generator = generator._replace(params=None)  # each round has its own: a copy laid out for decoding is most of a large model's memory
         compiled = compile_update(checkpoint, recipe, state, packing, config, retain_rows[0])
         for number in range(len(history), total):
             start = time.perf_counter()

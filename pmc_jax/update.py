@@ -139,5 +139,5 @@ def put_batch(batch: Batch, mesh: Mesh) -> Batch:
 
 
 def on_mesh(model: Decoder, mesh: Mesh) -> Decoder:
-    """The model as it is trained on a mesh: hidden states stay with the device that has their row. One device has nothing to lay out."""
-    return model.clone(activations=parallel.rows(mesh)) if mesh.size > 1 else model
+    """The model as it is trained on a mesh: hidden states stay with the device that has their row. With `data` of one there is no choice."""
+    return model.clone(activations=parallel.rows(mesh)) if mesh.shape["data"] > 1 else model

@@ -11,7 +11,13 @@ from pmc_jax.errors import UserError
 from pmc_jax.plan import hlo, topology
 from pmc_jax.plan.abstract import Assumed, read_shape, shipped
 
-needs_libtpu = pytest.mark.skipif(importlib.util.find_spec("libtpu") is None, reason="libtpu is not installed: pip install -e '.[plan]'")
+
+def needs_libtpu(test):
+    """Run by `make parity`, which installs the compiler."""
+    absent = importlib.util.find_spec("libtpu") is None
+    return pytest.mark.parity(pytest.mark.skipif(absent, reason="libtpu is not installed: pip install -e '.[plan]'")(test))
+
+
 TINY = dict(
     architectures=["LlamaForCausalLM"],
     model_type="llama",
