@@ -45,10 +45,15 @@ esac
 """
 
 
+def ctrl_c_ends_it():
+    """For what is started: a test run in the background has its children ignore SIGINT, and a shell cannot trap what was ignored when it came."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def call(command, env, folder):
     """Run to the end. A script that hangs is ended with all that it started: what a child keeps open would be waited for, too."""
     streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    with subprocess.Popen(command, env=env, cwd=folder, start_new_session=True, **streams) as process:
+    with subprocess.Popen(command, env=env, cwd=folder, start_new_session=True, preexec_fn=ctrl_c_ends_it, **streams) as process:
         try:
             out, err = process.communicate(timeout=60)
         except subprocess.TimeoutExpired:
@@ -470,7 +475,12 @@ def test_ssh_stopped_ends_the_processes_on_all_hosts(world):
     wait = 'trap "kill \\$!; echo . >>$HOME/ended; exit" TERM; /bin/sleep 60 & echo . >>"$HOME/started"; wait'
     env = env | dict(BEHAVIOUR=answer("ssh*process_id*", wait) + "\n" + WELL)
     script = subprocess.Popen(
-        [LAUNCH / "ssh.sh", *FLAGS["ssh"], "--", *PMC], env=env, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        [LAUNCH / "ssh.sh", *FLAGS["ssh"], "--", *PMC],
+        env=env,
+        cwd=folder,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=ctrl_c_ends_it,
     )
     count = lambda name: (folder / name).read_text().count(".") if (folder / name).exists() else 0  # noqa: E731
     until(lambda: count("started") == 2)
