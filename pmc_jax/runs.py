@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from tensorboardX import SummaryWriter
 
-from pmc_jax import collapse, hosts, parallel, pretrained, questions
+from pmc_jax import collapse, hosts, lora, parallel, pretrained, questions
 from pmc_jax import config as settings
 from pmc_jax.checkpoint import Rounds
 from pmc_jax.draw import GREEDY
@@ -34,6 +34,8 @@ def load_checkpoint(config: ConfigDict) -> Checkpoint:
     if not config.model.path:
         raise UserError("model.path is empty: give a hub id or a folder, as --config.model.path=meta-llama/Llama-3.2-1B-Instruct")
     checkpoint = pretrained.load(config.model.path, config.model.dtype, parallel.make_mesh(config.mesh.data, config.mesh.model))
+    if config.lora.rank:  # an unknown target is told before anything is written
+        lora.plan(checkpoint.family, checkpoint.model, config.lora.rank, config.lora.alpha, config.lora.targets)
     return checkpoint.replace(model=checkpoint.model.clone(remat=config.train.remat))
 
 
