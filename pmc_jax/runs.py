@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from tensorboardX import SummaryWriter
 
-from pmc_jax import collapse, hosts, lora, parallel, pretrained, questions
+from pmc_jax import collapse, hosts, parallel, pretrained, questions
 from pmc_jax import config as settings
 from pmc_jax.checkpoint import Rounds
 from pmc_jax.draw import GREEDY
@@ -23,7 +23,7 @@ from pmc_jax.progress import clock_time, track
 from pmc_jax.report import page
 from pmc_jax.timing import Clock
 from pmc_jax.tokenizer import train_tokenizer
-from pmc_jax.train import start_state, trained
+from pmc_jax.train import plan_adapters, start_state, trained
 from pmc_jax.workdir import Workdir, data_hash, read_json, read_lines, versions, write_json, write_lines
 
 console, stderr = Console(), Console(stderr=True)
@@ -34,8 +34,7 @@ def load_checkpoint(config: ConfigDict) -> Checkpoint:
     if not config.model.path:
         raise UserError("model.path is empty: give a hub id or a folder, as --config.model.path=meta-llama/Llama-3.2-1B-Instruct")
     checkpoint = pretrained.load(config.model.path, config.model.dtype, parallel.make_mesh(config.mesh.data, config.mesh.model))
-    if config.lora.rank:  # an unknown target is told before anything is written
-        lora.plan(checkpoint.family, checkpoint.model, config.lora.rank, config.lora.alpha, config.lora.targets)
+    plan_adapters(checkpoint, config)  # an unknown target is told before anything is written
     return checkpoint.replace(model=checkpoint.model.clone(remat=config.train.remat))
 
 

@@ -248,6 +248,25 @@ def cut(tokens: list[int], end_tokens: tuple[int, ...]) -> list[int]:
     return tokens[: min(ends) + 1] if ends else tokens
 
 
+class Batches(NamedTuple):
+    """How questions are cut: `count` batches of at most `questions`, filled up to `size`, read in `parts` parts, with `rows` answers each."""
+
+    count: int
+    questions: int
+    size: int
+    parts: int
+    rows: int
+
+
+def cut_batches(questions: int, width: int, num_samples: int, max_rows: int, shards: int) -> Batches:
+    """The fewest batches that decode at most `max_rows` rows a shard, about equally full. width: of the padded prompts."""
+    count = -(-questions // max(1, max_rows * shards // num_samples))
+    per_batch = -(-questions // count)
+    parts = -(-per_batch * width // (shards * READ_AT_ONCE))
+    size = -(-per_batch // (shards * parts)) * shards * parts
+    return Batches(count, per_batch, size, parts, size * num_samples)
+
+
 def sample_tokens(
     model: Decoder,
     params: Any,
@@ -274,11 +293,8 @@ def sample_tokens(
     mesh = parallel.mesh_of(params)
     shards = mesh.shape["data"]
     Q = len(prompts.tokens_QP)
-    most = max(1, max_rows * shards // num_samples)
-    per_batch = -(-(capacity or Q) // -(-(capacity or Q) // most))  # the fewest batches, about equally full
-    parts = -(-per_batch * prompts.tokens_QP.shape[1] // (shards * READ_AT_ONCE))
-    size = -(-per_batch // (shards * parts)) * shards * parts
-    row_sizes = ladder(size * num_samples, shards, MIN_ROWS)
+    _, per_batch, size, parts, most_rows = cut_batches(capacity or Q, prompts.tokens_QP.shape[1], num_samples, max_rows, shards)
+    row_sizes = ladder(most_rows, shards, MIN_ROWS)
     answers: list[list[list[int]]] = []
     for start in range(0, Q, per_batch):
         part = Prompts(*(x[start : start + per_batch] for x in prompts))

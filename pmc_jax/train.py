@@ -39,14 +39,18 @@ def make_recipe(config: ConfigDict, num_rows: int) -> Recipe:
     )
 
 
+def plan_adapters(checkpoint: Checkpoint, config: ConfigDict) -> lora.Lora | None:
+    """The adapters that the settings ask for, None where the weights are trained. UserError for targets that the model does not have."""
+    c = config.lora
+    return lora.plan(checkpoint.family, checkpoint.model, c.rank, c.alpha, c.targets) if c.rank else None
+
+
 def start_state(checkpoint: Checkpoint, config: ConfigDict, num_rows: int) -> tuple[Recipe, TrainState]:
     """The recipe for `num_rows` training rows an epoch, and the state before the first update: of the parameters, or of fresh adapters."""
-    recipe = make_recipe(config, num_rows)
-    if not config.lora.rank:
+    recipe = make_recipe(config, num_rows)._replace(lora=plan_adapters(checkpoint, config))
+    if not recipe.lora:
         return recipe, create_state(checkpoint.params, recipe)
-    plan = lora.plan(checkpoint.family, checkpoint.model, config.lora.rank, config.lora.alpha, config.lora.targets)
-    recipe = recipe._replace(lora=plan)
-    return recipe, create_state(lora.create(checkpoint.model, plan, config.seed, parallel.mesh_of(checkpoint.params)), recipe)
+    return recipe, create_state(lora.create(checkpoint.model, recipe.lora, config.seed, parallel.mesh_of(checkpoint.params)), recipe)
 
 
 def trained(checkpoint: Checkpoint, recipe: Recipe, state: TrainState) -> Checkpoint:

@@ -5,7 +5,7 @@ import json
 import subprocess
 
 import pytest
-from tiny import ROOT
+from tiny import LLAMA, ROOT
 
 from pmc_jax.errors import UserError
 from pmc_jax.plan import hlo, topology
@@ -18,20 +18,7 @@ def needs_libtpu(test):
     return pytest.mark.parity(pytest.mark.skipif(absent, reason="libtpu is not installed: pip install -e '.[plan]'")(test))
 
 
-TINY = dict(
-    architectures=["LlamaForCausalLM"],
-    model_type="llama",
-    vocab_size=512,
-    hidden_size=256,
-    intermediate_size=512,
-    num_hidden_layers=1,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=256,
-    rms_norm_eps=1e-6,
-    rope_theta=10000.0,
-    tie_word_embeddings=True,
-)
+TINY = LLAMA | dict(hidden_size=256, intermediate_size=512, num_hidden_layers=1)
 SMALL = ("--questions=16", "--config.train.batch_size=8", "--config.train.remat=True", "--config.sample.num_samples=2", "--config.sample.max_rows=8")
 
 

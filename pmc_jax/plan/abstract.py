@@ -112,24 +112,10 @@ def batch(config: ConfigDict, mesh: Mesh, assumed: Assumed) -> packing.Batch:
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), one, update.batch_shardings(one, mesh))
 
 
-class Sampling(NamedTuple):
-    """How a round's questions are decoded: batches of `questions` prompts (filling included), read in `parts` parts, with `rows` answers."""
-
-    batches: int
-    questions: int
-    parts: int
-    rows: int
-
-
-def sampling(config: ConfigDict, mesh: Mesh, assumed: Assumed, width: int) -> Sampling:
-    """As `sampler.sample_tokens` cuts a round's questions into batches. width: of the padded prompts."""
-    shards, n = mesh.shape["data"], config.sample.num_samples
+def sampling(config: ConfigDict, mesh: Mesh, assumed: Assumed, width: int) -> sampler.Batches:
+    """How a round's questions are cut into batches. width: of the padded prompts."""
     questions = min(config.pmc.questions_per_round or assumed.questions, assumed.questions)
-    batches = -(-questions // max(1, config.sample.max_rows * shards // n))
-    per_batch = -(-questions // batches)
-    parts = -(-per_batch * width // (shards * sampler.READ_AT_ONCE))
-    size = -(-per_batch // (shards * parts)) * shards * parts
-    return Sampling(batches, size, parts, size * n)
+    return sampler.cut_batches(questions, width, config.sample.num_samples, config.sample.max_rows, mesh.shape["data"])
 
 
 def prompts(mesh: Mesh, count: int, width: int) -> tuple[sampler.Prompts, Any]:
@@ -137,6 +123,11 @@ def prompts(mesh: Mesh, count: int, width: int) -> tuple[sampler.Prompts, Any]:
     shapes = sampler.Prompts(((count, width), jnp.int32), ((count, width), bool), ((count,), jnp.uint32)), ((count,), bool)
     make = lambda x: jax.ShapeDtypeStruct(*x, sharding=parallel.rows(mesh))  # noqa: E731
     return sampler.Prompts(*map(make, shapes[0])), make(shapes[1])
+
+
+def itemsize(config: ConfigDict) -> int:
+    """Bytes of a number in the forward and backward pass, and in the cache."""
+    return jnp.dtype(config.model.compute_dtype or config.model.dtype).itemsize
 
 
 def bytes_of(tree: Any) -> int:

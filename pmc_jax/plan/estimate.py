@@ -54,9 +54,8 @@ def held(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Held
     dtype = config.model.compute_dtype or config.model.dtype
     same = mesh.shape["data"] == 1 and dtype == config.model.dtype  # then decoding reads the training parameters
     c, plan, s = shape.model.config, abstract.sampling(config, mesh, assumed, prompt_width(assumed)), config.sample
-    slots = plan.questions * prompt_width(assumed) + plan.rows * s.max_new_tokens
-    itemsize = 2 if dtype == "bfloat16" else 4
-    cache = 2 * c.num_layers * c.num_kv_heads * c.head_dim * slots * itemsize // mesh.size
+    slots = plan.size * prompt_width(assumed) + plan.rows * s.max_new_tokens
+    cache = 2 * c.num_layers * c.num_kv_heads * c.head_dim * slots * abstract.itemsize(config) // mesh.size
     sampling = 0 if same else abstract.bytes_of(abstract.params(shape, mesh, "decode", dtype))
     size = abstract.bytes_of(params)
     return Held(size, abstract.bytes_of(state.opt_state), size, sampling, cache)
@@ -75,7 +74,7 @@ def update_temporary(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any)
     With remat a layer keeps its input; without, about what its products read and write. The logits of one chunk exist twice, in float32.
     """
     c, tensor = shape.model.config, mesh.shape["model"]
-    itemsize = 2 if (config.model.compute_dtype or config.model.dtype) == "bfloat16" else 4
+    itemsize = abstract.itemsize(config)
     layers, head = multiplied(shape)
     params = abstract.bytes_of(abstract.params(shape, mesh, "train", config.model.dtype))
     gathered = 2 * (head + 2 * layers / c.num_layers) * itemsize / tensor
@@ -90,7 +89,7 @@ def update_time(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any, topo
     """Seconds of one update: products or memory, whichever is longer, and what must be sent between chips, one after the other."""
     c, chip, tensor, data = shape.model.config, topology.chip, mesh.shape["model"], mesh.shape["data"]
     layers, head = multiplied(shape)
-    itemsize = 2 if (config.model.compute_dtype or config.model.dtype) == "bfloat16" else 4
+    itemsize = abstract.itemsize(config)
     positions = packing.rows * packing.length
     flops = ((8 if config.train.remat else 6) * layers * positions + 8 * head * packing.labels) / tensor
     whole = (layers + head) * itemsize / tensor
@@ -113,7 +112,7 @@ def decode_steps(config: ConfigDict, rows: int, shards: int, assumed: Assumed) -
 def decode_time(shape: Shape, config: ConfigDict, mesh: Mesh, topology: Topology, rows: int, prompts: int, assumed: Assumed) -> float:
     """Seconds of one decode step of `rows` rows in all: weights and caches read, products, and two sums over `model` a layer."""
     c, chip, tensor = shape.model.config, topology.chip, mesh.shape["model"]
-    itemsize = 2 if (config.model.compute_dtype or config.model.dtype) == "bfloat16" else 4
+    itemsize = abstract.itemsize(config)
     mine = rows / mesh.shape["data"]
     slot = 2 * c.num_layers * c.num_kv_heads * c.head_dim * itemsize / tensor
     cache = slot * (mine * config.sample.max_new_tokens + prompts / mesh.shape["data"] * prompt_width(assumed))
@@ -133,9 +132,9 @@ def estimate(shape: Shape, config: ConfigDict, mesh: Mesh, topology: Topology, a
     step = update_time(shape, config, mesh, packing, topology)
     sizes = decode_steps(config, plan.rows, mesh.shape["data"], assumed)
     found, counts = np.unique(sizes, return_counts=True)
-    once = sum(n * decode_time(shape, config, mesh, topology, int(rows), plan.questions, assumed) for rows, n in zip(found, counts))
-    read = 2 * sum(multiplied(shape)) * plan.questions * prompt_width(assumed) / mesh.size / topology.chip.flops
-    sampled = plan.batches * (once + read)
+    once = sum(n * decode_time(shape, config, mesh, topology, int(rows), plan.size, assumed) for rows, n in zip(found, counts))
+    read = 2 * sum(multiplied(shape)) * plan.size * prompt_width(assumed) / mesh.size / topology.chip.flops
+    sampled = plan.count * (once + read)
     return Estimate(
         base + fixed + packing.rows * per_row,
         base + stays.sampling + stays.cache + logits,

@@ -94,7 +94,7 @@ def lower_prefill(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: 
     params = abstract.params(shape, mesh, "decode", config.model.compute_dtype or config.model.dtype)
     how = dict(warp=Warp(s.temperature, s.top_k, s.top_p), end_tokens=END_TOKENS, num_samples=s.num_samples)
     sizes = dict(first_slots=min(sampler.FIRST_SLOTS, s.max_new_tokens), shards=mesh.shape["data"], parts=plan.parts, cache_at=parallel.cache(mesh))
-    return sampler.prefill.lower(shape.model, params, *abstract.prompts(mesh, plan.questions, width), 0, 0, **how, **sizes)
+    return sampler.prefill.lower(shape.model, params, *abstract.prompts(mesh, plan.size, width), 0, 0, **how, **sizes)
 
 
 def lower_decode(raw, config, mesh, layers, prefill: jax.stages.Lowered, compiled: jax.stages.Compiled) -> jax.stages.Lowered:

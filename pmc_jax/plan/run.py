@@ -63,7 +63,7 @@ def largest(shape: Shape, config: ConfigDict, mesh: Any, where: Topology, assume
     _, per_row = estimate.update_temporary(shape, config, mesh, packing)
     rows = int((where.chip.hbm - used["update"]) // per_row) + packing.rows
     c, tensor = shape.model.config, mesh.shape["model"]
-    itemsize = 2 if (config.model.compute_dtype or config.model.dtype) == "bfloat16" else 4
+    itemsize = abstract.itemsize(config)
     slots = config.sample.max_new_tokens + programs.prompt_width(assumed) / config.sample.num_samples
     per_answer = (2 * c.num_layers * c.num_kv_heads * c.head_dim * itemsize * slots + 16 * c.vocab_size) / tensor
     now = abstract.sampling(config, mesh, assumed, programs.prompt_width(assumed)).rows // mesh.shape["data"]
@@ -76,9 +76,9 @@ def round_seconds(shape, config, mesh, where: Topology, assumed: Assumed, found:
     plan = abstract.sampling(config, mesh, assumed, programs.prompt_width(assumed))
     bounds = {name: roofline(m, where, mesh)["bound"] for name, m in found.items()}
     sizes, counts = np.unique(estimate.decode_steps(config, plan.rows, mesh.shape["data"], assumed), return_counts=True)
-    cost = [estimate.decode_time(shape, config, mesh, where, int(n), plan.questions, assumed) for n in (*sizes, plan.rows)]
+    cost = [estimate.decode_time(shape, config, mesh, where, int(n), plan.size, assumed) for n in (*sizes, plan.rows)]
     steps = sum(n * each / cost[-1] for n, each in zip(counts, cost))  # in steps of the full size
-    sample = plan.batches * (plan.parts * bounds["prefill"] + steps * bounds["decode"])
+    sample = plan.count * (plan.parts * bounds["prefill"] + steps * bounds["decode"])
     update = estimate.updates_per_round(config, assumed) * config.train.accumulate * bounds["update"]
     return {"sample": sample, "update": update, "round": sample + update}
 

@@ -16,14 +16,17 @@ HELD = {
 
 
 def gib(size: float) -> str:
+    """Bytes in GiB."""
     return f"{size / 2**30:.2f}"
 
 
 def seconds(value: float) -> str:
+    """Seconds, or milliseconds where it is less than one."""
     return f"{value:.1f} s" if value >= 1 else f"{1e3 * value:.2f} ms"
 
 
 def table(title: str, headings: list[str], rows: list[list[str]]) -> Table:
+    """A table whose first column is words and whose others are numbers."""
     made = Table(title=title, title_justify="left")
     for i, heading in enumerate(headings):
         made.add_column(heading, justify="right" if i else "left")
@@ -93,6 +96,7 @@ def programs(found: dict[str, Any]) -> Table:
 
 
 def collectives(found: dict[str, Any]) -> Table:
+    """What each program sends between chips, what weighs most first."""
     rows = [
         [name, c["kind"], str(c["count"]), f"{c['bytes'] / 1e6:.2f}", str(c["group"])]
         for name, p in found["programs"].items()

@@ -42,6 +42,7 @@ def topic(name: str, title: str, note: str, rows: list[dict[str, Any]], **more: 
 
 
 def row(title: str, small: str, cells: list[Cell | None]) -> dict[str, Any]:
+    """One line of a topic: its name, a word on how to read it, and a cell for each run."""
     return {"title": title, "small": small, "cells": cells}
 
 
@@ -70,6 +71,7 @@ def piece(run: Run, *path: str) -> Any:
 
 
 def leakage(runs: list[Run]) -> dict[str, Any]:
+    """What many samples give away of the forget answers, plain and after a prefilled start."""
     rows = [
         row(title, how_title, [span(piece(run, "leakage", how, "measures", name)) for run in runs])
         for how, how_title in LEAKS.items()
@@ -111,6 +113,7 @@ def curve(name: str, looks: list[dict[str, Any]]) -> Line:
 
 
 def option(runs: list[Run]) -> dict[str, Any]:
+    """The least likely option of a multiple choice, against chance."""
     found = [piece(run, "least_likely_option") or {} for run in runs]
     chance = [{"span": None, "value": f"{f['chance']:.3f}", "more": ""} if "chance" in f else None for f in found]
     rows = [row("The least likely is the secret", "at chance nothing shows", [span(f) for f in found]), row("Chance", "", chance)]
@@ -122,6 +125,7 @@ def option(runs: list[Run]) -> dict[str, Any]:
 
 
 def neighbours(runs: list[Run]) -> dict[str, Any]:
+    """Retain rows near to the forget set and far from it, and what became of them."""
     found = [run.neighbours for run in runs]
     rows = [row(name.capitalize(), "higher is better", [span((f.get("recall") or {}).get(name)) for f in found]) for name in ("near", "far")]
     rows.append(row("Near less far", "", [words((f.get("recall") or {}).get("difference")) for f in found]))
@@ -132,6 +136,8 @@ def neighbours(runs: list[Run]) -> dict[str, Any]:
 
 
 def drift(runs: list[Run]) -> dict[str, Any]:
+    """What became of the probability of words in unrelated text."""
+
     def cell(run: Run, kind: str) -> Cell | None:
         entry = piece(run, "drift", kind)
         return words(entry, 4, f", {entry['words']} words, standard deviation {entry['std']:.4f}") if entry and entry["mean"] is not None else None
