@@ -41,10 +41,11 @@ def run(checkpoint: str, data: str, preset: str, questions_per_round: int = 0, s
     forget, retain = questions.load_forget(config.data), questions.load_retain(config.data)
     sets = questions.load_evaluation(config.data, forget, retain, 0, seed)
     model = pmc_jax.load(checkpoint)
-    whole: list[int] = []  # tokens of the answers that were drawn to their end whatever they held: the first of each question
+    whole: list[int] = []  # tokens of the answers that were drawn to their end whatever they held
 
     def on_round(summary, seen, updates):
-        whole.extend(s["tokens"][0] for s in seen)
+        if summary["reward_mean"] is not None:
+            whole.extend(s["tokens"][0] for s in seen)
         words = "round {round}  score {stored_score:.3f}  solved {solved:.2f}  forget {forget_loss:.3f}  retain {retain_loss:.3f}"
         print(words.format(**summary), file=sys.stderr, flush=True)
 

@@ -56,9 +56,9 @@ def retain_rows_for(config: ConfigDict, epoch: int, which: np.ndarray, retain: l
 def round_batches(config, text: Any, forget: Forget, memory: Memory, retain: list[Row], packing: Packing, epoch: int, which: np.ndarray):
     """The training rows of a round's updates: stored answers and as many retain rows, at most `train.batch_size` of each an update.
 
-    A drawn answer that never ended, or that takes more tokens as text than were drawn, is cut to what a packed row holds.
+    A drawn answer that never ended, or that takes more tokens as text than were drawn, is cut to what the packing holds.
     """
-    longest = min(config.train.max_length, packing.length, packing.labels)
+    longest = min(config.train.max_length, packing.longest)
     rows = [training_row(text, forget.texts[q], memory.answers[q], longest, group=1) for q in which]
     return even_batches(list(zip(rows, retain_rows_for(config, epoch, which, retain))), config.train.batch_size)
 
@@ -68,8 +68,18 @@ def drops_losers(config: ConfigDict) -> bool:
     return config.pmc.drop_losers and config.pmc.selection == "lowest" and config.pmc.reward == "rouge_l_recall"
 
 
-def collapse_round(config, generator: Generator, forget: Forget, memory: Memory, number: int, which: np.ndarray, clock: Clock):
-    """Steps 1-5 of a round: sample, score, select, remember. Returns the memory and what was seen, one dict a sampled question."""
+def whole_samples(config: ConfigDict, epoch: int) -> int:
+    """How many samples of each question are drawn to their end whatever they hold: all, or one in the epochs whose rewards are measured, or none."""
+    if not drops_losers(config):
+        return config.sample.num_samples
+    return int(epoch % config.pmc.measure_every == 0 or epoch == config.train.epochs - 1)
+
+
+def collapse_round(config, generator: Generator, forget: Forget, memory: Memory, number: int, which: np.ndarray, whole: int, clock: Clock):
+    """Steps 1-5 of a round: sample, score, select, remember. Returns the memory and what was seen, one dict a sampled question.
+
+    whole: samples of each question that are drawn to their end whatever they hold.
+    """
     todo = unsolved(memory, which, config.pmc.skip_solved)
     if not len(todo):
         return memory, []
@@ -77,7 +87,7 @@ def collapse_round(config, generator: Generator, forget: Forget, memory: Memory,
     with clock.phase("sample"):
         references = [memory.references[q] for q in todo]
         stored = [memory.scores[q] if config.pmc.keep_best else None for q in todo]
-        losers = contest(references, stored, generator.num_samples, generator.text, config.pmc.min_words) if drops_losers(config) else None
+        losers = contest(references, stored, generator.num_samples, generator.text, config.pmc.min_words, whole) if drops_losers(config) else None
         tokens = generator.tokens(sampler.Prompts(*(x[todo] for x in forget.prompts)), round_index=number, losers=losers)
     with clock.phase("score"):
 
@@ -101,8 +111,9 @@ def collapse_round(config, generator: Generator, forget: Forget, memory: Memory,
 
 
 def summarise(config, number: int, epoch: int, memory: Memory, seen: list[dict[str, Any]], updates: list[dict[str, float]]) -> dict[str, Any]:
-    """One line about a round. reward = 1 - score, over the samples drawn to their end whatever they hold; None when everything was solved."""
-    rewards = 1 - np.array([s["scores"][:1] if drops_losers(config) else s["scores"] for s in seen]) if seen else None
+    """One line about a round. reward = 1 - score, over the samples drawn to their end whatever they hold; None when there are none."""
+    whole = whole_samples(config, epoch)
+    rewards = 1 - np.array([s["scores"][:whole] for s in seen]) if seen and whole else None
     known = [s for s in memory.scores if s is not None]
     return {
         "round": number,
@@ -166,16 +177,18 @@ def unlearn(
             recipe, state = start_state(checkpoint, config, len(texts))
         state, memory, packing, history = begin(state, config, generator, forget, retain_rows, references, rounds, clock)
         generator = generator._replace(params=None)  # each round has its own: a copy laid out for decoding is most of a large model's memory
-        compiled = compile_update(checkpoint, recipe, state, packing, config, retain_rows[0])
+        compiled = compile_update(checkpoint, recipe, state, packing, retain_rows[0])
         for number in range(len(history), total):
             start = time.perf_counter()
             epoch, which = round_questions(config, len(texts), number)
-            memory, seen = collapse_round(config, generator.at(trained(checkpoint, recipe, state).params), forget, memory, number, which, clock)
+            now = generator.at(trained(checkpoint, recipe, state).params)
+            memory, seen = collapse_round(config, now, forget, memory, number, which, whole_samples(config, epoch), clock)
+            del now  # its parameters may be a copy
             with clock.phase("compile"):
                 step = compiled.result()
             with clock.phase("update"):
                 batches = round_batches(config, generator.text, forget, memory, retain_rows, packing, epoch, which)
-                state, updates = train_on(step, state, batches, packing, config)
+                state, updates = train_on(step, state, batches, packing)
             history.append(summarise(config, number, epoch, memory, seen, updates) | {"seconds": time.perf_counter() - start})
             if on_evaluate and config.evaluate.every and (number + 1) % config.evaluate.every == 0 and number + 1 < total:
                 with clock.phase("evaluate"):

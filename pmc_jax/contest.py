@@ -7,12 +7,12 @@ from pmc_jax.reward import penalise_short, rouge_l_recall, rouge_tokens
 from pmc_jax.sampler import Losers, Seen, cut
 
 
-def contest(references: list[str], stored: list[float | None], num_samples: int, text: Text, min_words: int = 0) -> Losers:
+def contest(references: list[str], stored: list[float | None], num_samples: int, text: Text, min_words: int = 0, whole: int = 0) -> Losers:
     """Which samples cannot be kept any more, asked while they are drawn: they need not be drawn to their end, and what is kept is the same.
 
     ROUGE-L recall only grows with an answer. A sample that already holds more of the reference than the best finished sample or the stored answer
-    does, or as much as an earlier sample, has lost. The first sample of each question always goes on: of these, scores tell of all.
-    stored: the scores that count, None where any new pick replaces what is stored.
+    does, or as much as an earlier sample, has lost.
+    stored: the scores that count, None where any new pick replaces what is stored. whole: so many samples of each question always go on.
     """
     tokens_Q = [rouge_tokens(reference) for reference in references]
     best_Q = [(math.inf if s is None else s, num_samples) for s in stored]  # (score, sample): an earlier sample wins against an equal one
@@ -27,7 +27,7 @@ def contest(references: list[str], stored: list[float | None], num_samples: int,
         lost = set()
         for row, (tokens, done) in seen.items():
             q, sample = divmod(row, num_samples)
-            if not done and sample and (rouge_l_recall(tokens_Q[q], rouge_tokens(text.read_part(tokens))), sample) > best_Q[q]:
+            if not done and sample >= whole and (rouge_l_recall(tokens_Q[q], rouge_tokens(text.read_part(tokens))), sample) > best_Q[q]:
                 lost.add(row)
         return lost
 

@@ -54,7 +54,7 @@ def finetune(
             size = config.train.batch_size
             batches = [[examples[i] for i in order[at : at + size]] for at in range(0, len(rows), size)]
             with clock.phase("update"):
-                state, updates = train_on(step, state, batches, packing, config)
+                state, updates = train_on(step, state, batches, packing)
             history.append({"round": epoch, "loss": float(np.mean([u["forget_loss"] for u in updates])), "updates": len(updates)})
             with clock.phase("save"):
                 if on_epoch:

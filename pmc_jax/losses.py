@@ -8,27 +8,28 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from pmc_jax.models import Decoder, Shared
+from pmc_jax.models import Decoder, Stream
+from pmc_jax.models.layers import row_before
 from pmc_jax.packing import Batch
 
 LOGITS_AT_ONCE = 2**24  # float32 logits alive at a time in the loss: 64 MiB; beyond it labels are worked off in chunks
 
 
-def packed_mask(segments_RT: jax.Array, prefix: int) -> jax.Array:
-    """[R, T, prefix + T]: a position looks at the shared prefix (segment 1) and at its own segment, up to itself."""
+def packed_mask(segments_RT: jax.Array, stream: Stream) -> jax.Array:
+    """[R, T, prefix + 2T]: a position looks at the shared prefix (segment 1) and, up to itself, at its own segment here and in the block before."""
     R, T = segments_RT.shape
-    query, key = segments_RT[:, :, None], segments_RT[:, None, :]
-    own_RTT = jnp.tril(jnp.ones((T, T), bool)) & (key == query) & (key > 0)
-    return jnp.concatenate([jnp.broadcast_to(query > 1, (R, T, prefix)), own_RTT], axis=-1)
+    before_RT = row_before(segments_RT.reshape(stream.groups, -1, T)).reshape(R, T)
+    query, key = segments_RT[:, :, None], jnp.concatenate([before_RT, segments_RT], axis=1)[:, None, :]
+    near_RTS = jnp.tril(jnp.ones((T, 2 * T), bool), T) & (key == query) & (key > 0)
+    return jnp.concatenate([jnp.broadcast_to(query > 1, (R, T, stream.prefix)), near_RTS], axis=-1)
 
 
 def label_hidden(model: Decoder, params: Any, batch: Batch, index: Any) -> jax.Array:
     """Final hidden states where the labels of micro-batch number `index` are predicted, [S, A, D]."""
     tokens_RT, positions_RT, segments_RT, at_SA = (x[index] for x in (batch.tokens_MRT, batch.positions_MRT, batch.segments_MRT, batch.at_MSA))
-    S, prefix = at_SA.shape[0], batch.prefix_P.shape[0]
-    shared = Shared(groups=S, slots=prefix) if prefix else None
-    hidden_RTD, _ = model.apply({"params": params}, tokens_RT, positions_RT, packed_mask(segments_RT, prefix), where=shared)
-    return jnp.take_along_axis(hidden_RTD.reshape(S, -1, hidden_RTD.shape[-1]), at_SA[:, :, None], axis=1)
+    stream = Stream(groups=at_SA.shape[0], prefix=batch.prefix_P.shape[0])
+    hidden_RTD, _ = model.apply({"params": params}, tokens_RT, positions_RT, packed_mask(segments_RT, stream), where=stream)
+    return jnp.take_along_axis(hidden_RTD.reshape(stream.groups, -1, hidden_RTD.shape[-1]), at_SA[:, :, None], axis=1)
 
 
 def over_shard(model: Decoder, params: Any, f: Callable, hidden_AD: jax.Array, labels_A: jax.Array) -> Any:

@@ -1,19 +1,22 @@
 """Training rows -> packed arrays of one compiled shape.
 
-    first row:    prefix | example | example | padding        segments: 1 1 2 2 2 3 3 3 0 0
-    other rows:   example | example | example | padding                 2 2 2 3 3 4 4 4 4 0
-    each example looks at the prefix that all share, there once (on each data shard), and at itself. Labels are answer tokens only.
+    block 0:   prefix | example | exam       segments: 1 1 1 2 2 2 2 3 3
+    block 1:   ple | example | exampl                  3 3 4 4 4 4 5 5 5
+    block 2:   e | example | padding                   5 6 6 6 6 0 0 0 0
+
+Examples stand one after the other in a stream of blocks, each within two neighbouring blocks. A block looks at itself and at the one before it, and
+there at its own example only; the prefix that all examples share is there once (on each data shard). Labels are answer tokens only.
 
 A batch that needs more room than the shape has is cut into micro-batches of that shape: one program serves every batch.
 """
 
+import heapq
 from typing import NamedTuple
 
 import numpy as np
 
-LENGTH_MULTIPLE = 32  # positions of a packed row
+LENGTH_MULTIPLE = 32  # positions of a block
 LABEL_MULTIPLE = 32
-LENGTH_OF_EQUAL_COST = 800  # positions at which a row's attention costs about as much as all else; only weighs row lengths against each other
 
 
 class Row(NamedTuple):
@@ -25,10 +28,10 @@ class Row(NamedTuple):
 
 
 class Batch(NamedTuple):
-    """Packed rows. M micro-batches, R rows of T positions, S data shards with A labels each.
+    """Packed rows. M micro-batches, R blocks of T positions, S data shards with A labels and R / S blocks each.
 
-    prefix_P: the tokens that all examples begin with; they lie at the front of each shard's first row.
-    segments_MRT: 0 padding, 1 the prefix, 2.. one number an example.
+    prefix_P: the tokens that all examples begin with; they lie at the front of each shard's first block.
+    segments_MRT: 0 padding, 1 the prefix, 2.. one number an example of a shard.
     at_MSA: where each label is predicted, an index into a shard's R / S * T positions. group_MSA: 0 no label, 1 forget, 2 retain.
     counts_2: forget and retain labels in the whole global batch, float32; 1 where there are none. used: micro-batches that hold anything.
     """
@@ -45,12 +48,19 @@ class Batch(NamedTuple):
 
 
 class Packing(NamedTuple):
-    """The shape that batches are packed into: shared leading tokens, positions a row, rows and labels a shard of a micro-batch."""
+    """The shape that batches are packed into: shared leading tokens, positions a block, blocks and labels a shard of a micro-batch, and how many
+    micro-batches a typical batch needs."""
 
     prefix: int
     length: int
     rows: int
     labels: int
+    micro_batches: int = 1
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest example that fits."""
+        return min(self.prefix + 2 * self.length, self.rows * self.length, self.labels)
 
 
 def common_prefix(rows: list[Row]) -> int:
@@ -63,63 +73,62 @@ def common_prefix(rows: list[Row]) -> int:
     return max(shortest, 0)
 
 
-def fill_bins(lengths: list[int], room: int, taken: int) -> list[list[int]]:
-    """First-fit decreasing: indices of examples, bin by bin; every bin holds at most `room` tokens, the first one `taken` fewer."""
-    bins: list[list[int]] = [[]]
-    left = [room - taken]
-    for i in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        at = next((b for b, free in enumerate(left) if free >= lengths[i]), None)
-        if at is None:
-            bins.append([])
-            left.append(room)
-            at = len(bins) - 1
-        bins[at].append(i)
-        left[at] -= lengths[i]
-    return bins
+def place(lengths: list[int], block: int, start: int) -> tuple[list[int], int]:
+    """Where each example begins in the stream, and where the last one ends: from `start` on, the longest first that ends within two blocks."""
+    at, found = start, [0] * len(lengths)
+    left = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
+    while left:
+        fits = next((n for n, i in enumerate(left) if at % block + lengths[i] <= 2 * block), None)
+        if fits is None:
+            at += -at % block
+            continue
+        found[left[fits]] = at
+        at += lengths[left.pop(fits)]
+    return found, at
 
 
 def deal(rows: list[Row], parts: int) -> list[list[Row]]:
     """Rows over `parts`, longest first to the part with the fewest tokens."""
     dealt: list[list[Row]] = [[] for _ in range(parts)]
+    fewest = [(0, part) for part in range(parts)]
     for row in sorted(rows, key=lambda r: -len(r.tokens)):
-        min(dealt, key=lambda p: sum(len(r.tokens) for r in p)).append(row)
+        tokens, part = fewest[0]
+        dealt[part].append(row)
+        heapq.heapreplace(fewest, (tokens + len(row.tokens), part))
     return dealt
 
 
 def need(rows: list[Row], prefix: int, length: int) -> tuple[int, int]:
-    """How many packed rows and labels one shard's examples take."""
-    bins = fill_bins([len(r.tokens) - prefix for r in rows], length, prefix)
-    return len(bins), sum(len(r.tokens) - r.start for r in rows)
+    """How many blocks and labels one shard's examples take."""
+    _, end = place([len(r.tokens) - prefix for r in rows], length, prefix)
+    return max(1, -(-end // length)), sum(len(r.tokens) - r.start for r in rows)
 
 
 def plan_packing(batches: list[list[Row]], longest: int, prefix: int, shards: int, micro_batches: int) -> Packing:
-    """The row length, rows and labels that hold nine of ten of these typical batches in `micro_batches` with the least padding.
+    """Blocks as short as the longest example allows, and as many blocks and labels as nine of ten of these typical batches need in `micro_batches`.
 
-    longest: tokens of the longest example, which must fit in a row.
+    longest: tokens of the longest example, the prefix included.
     """
-    best = None
-    for length in range(_round_up(longest, LENGTH_MULTIPLE), 2 * longest + LENGTH_MULTIPLE, LENGTH_MULTIPLE):
-        needs = [np.max([need(part, prefix, length) for part in deal(b, micro_batches * shards)], axis=0) for b in batches]
-        rows, labels = (int(np.quantile(column, 0.9, method="higher")) for column in np.array(needs).T)
-        cost = rows * length * (1 + length / LENGTH_OF_EQUAL_COST)
-        if best is None or cost < best[0]:
-            best = cost, Packing(prefix, length, rows, _round_up(max(labels, longest), LABEL_MULTIPLE))
-    return best[1]
+    length = _round_up(max(prefix, -(-(longest - prefix) // 2)), LENGTH_MULTIPLE)
+    needs = [np.max([need(part, prefix, length) for part in deal(b, micro_batches * shards)], axis=0) for b in batches]
+    rows, labels = (int(np.quantile(column, 0.9, method="higher")) for column in np.array(needs).T)
+    rows = max(rows, -(-longest // length))
+    return Packing(prefix, length, rows, _round_up(max(labels, longest), LABEL_MULTIPLE), micro_batches)
 
 
-def pack(rows: list[Row], packing: Packing, shards: int = 1, micro_batches: int = 1) -> Batch:
-    """Pack examples into `micro_batches` micro-batches, or into more where they do not fit; room for twice as many is always there.
+def pack(rows: list[Row], packing: Packing, shards: int = 1) -> Batch:
+    """Pack examples into as few micro-batches as hold them; there is always room for twice as many as the packing names.
 
-    The loss over a packed batch equals the loss over the same examples one a row. Raises ValueError for an example longer than a row.
+    The loss over a packed batch equals the loss over the same examples one a row. Raises ValueError for an example longer than what fits.
     """
     longest = max(len(r.tokens) for r in rows)
-    if longest > min(packing.length, packing.labels):
-        raise ValueError(f"an example has {longest} tokens; the packing has rows of {packing.length} and {packing.labels} labels")
-    used = micro_batches
-    while not all(np.all(np.array(need(p, *packing[:2])) <= packing[2:]) for p in deal(rows, used * shards)):
+    if longest > packing.longest:
+        raise ValueError(f"an example has {longest} tokens; the packing has room for {packing.longest}")
+    used = max(1, sum(len(r.tokens) - packing.prefix for r in rows) // (packing.rows * packing.length * shards))
+    while not all(_fits(part, packing) for part in deal(rows, used * shards)):
         used += 1
     parts = deal(rows, used * shards)
-    slots = max(used, 2 * micro_batches) * shards
+    slots = max(used, 2 * packing.micro_batches) * shards
     packed = [_pack_shard(part, packing) for part in parts + [[]] * (slots - len(parts))]
     prefix_P = np.array(rows[0].tokens[: packing.prefix], np.int32)
     fields = [np.stack(x).reshape(slots // shards, -1, x[0].shape[-1]) for x in zip(*packed)]
@@ -127,25 +136,29 @@ def pack(rows: list[Row], packing: Packing, shards: int = 1, micro_batches: int 
     return Batch(prefix_P, *fields, counts, np.int32(used))
 
 
+def _fits(rows: list[Row], packing: Packing) -> bool:
+    blocks, labels = need(rows, packing.prefix, packing.length)
+    return blocks <= packing.rows and labels <= packing.labels
+
+
 def _pack_shard(rows: list[Row], packing: Packing) -> tuple[np.ndarray, ...]:
     """One shard's arrays: tokens, positions, segments [R, T]; at, labels, group [1, A]."""
     prefix = packing.prefix
-    tokens, positions, segments = (np.zeros((packing.rows, packing.length), np.int32) for _ in range(3))
+    tokens, positions, segments = (np.zeros(packing.rows * packing.length, np.int32) for _ in range(3))
     at, labels, group = (np.zeros((1, packing.labels), np.int32) for _ in range(3))
     if rows:
-        tokens[0, :prefix], positions[0, :prefix], segments[0, :prefix] = rows[0].tokens[:prefix], np.arange(prefix), 1
+        tokens[:prefix], positions[:prefix], segments[:prefix] = rows[0].tokens[:prefix], np.arange(prefix), 1
     filled = 0
-    for r, members in enumerate(fill_bins([len(x.tokens) - prefix for x in rows], packing.length, prefix)):
-        end = 0 if r else prefix
-        for number, i in enumerate(members):
-            own, start = rows[i].tokens[prefix:], rows[i].start - prefix
-            here = slice(end, end + len(own))
-            tokens[r, here], positions[r, here], segments[r, here] = own, prefix + np.arange(len(own)), 2 + number
-            n = len(own) - start
-            at[0, filled : filled + n] = r * packing.length + end + start - 1 + np.arange(n)
-            labels[0, filled : filled + n], group[0, filled : filled + n] = own[start:], rows[i].group
-            filled, end = filled + n, end + len(own)
-    return tokens, positions, segments, at, labels, group
+    begins, _ = place([len(x.tokens) - prefix for x in rows], packing.length, prefix)
+    for number, (row, begin) in enumerate(zip(rows, begins)):
+        own, start = row.tokens[prefix:], row.start - prefix
+        here = slice(begin, begin + len(own))
+        tokens[here], positions[here], segments[here] = own, prefix + np.arange(len(own)), 2 + number
+        n = len(own) - start
+        at[0, filled : filled + n] = begin + start - 1 + np.arange(n)
+        labels[0, filled : filled + n], group[0, filled : filled + n] = own[start:], row.group
+        filled += n
+    return *(x.reshape(packing.rows, packing.length) for x in (tokens, positions, segments)), at, labels, group
 
 
 def _round_up(value: int, multiple: int) -> int:

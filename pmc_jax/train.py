@@ -18,6 +18,7 @@ from pmc_jax.update import Recipe, TrainState, create_state, on_mesh, put_batch,
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 DRAWN_BATCHES = 40  # typical batches that the packing is planned on
+CPU_POSITIONS = 384  # of a micro-batch, where their number is left open: on a CPU its activations then stay in the cache (docs/performance.md)
 
 
 def make_recipe(config: ConfigDict, num_rows: int) -> Recipe:
@@ -99,15 +100,20 @@ def start_packing(config: ConfigDict, forget: list[Row], retain: list[Row], long
     while len(batches) < DRAWN_BATCHES:
         columns = [[rows[i] for i in rng.integers(len(rows), size=together)] for rows in kinds]
         batches += even_batches(list(zip(*columns)), config.train.batch_size)
-    return plan_packing(batches, longest, common_prefix(forget + retain), mesh.shape["data"], config.train.accumulate)
+    prefix, shards = common_prefix(forget + retain), mesh.shape["data"]
+    micro_batches = config.train.accumulate
+    if not micro_batches:
+        positions = np.mean([sum(len(r.tokens) - prefix for r in rows) for rows in batches]) / shards
+        micro_batches = max(1, round(positions / CPU_POSITIONS)) if parallel.on_cpu(mesh) else 1
+    return plan_packing(batches, longest, prefix, shards, micro_batches)
 
 
-def compile_update(checkpoint: Checkpoint, recipe: Recipe, state: TrainState, packing: Packing, config: ConfigDict, row: Row) -> Future:
+def compile_update(checkpoint: Checkpoint, recipe: Recipe, state: TrainState, packing: Packing, row: Row) -> Future:
     """The update step, compiled in a thread while the first answers are sampled. row: any example."""
     any_shape = make_step(checkpoint, recipe)
     model, base = any_shape.args[0], any_shape.keywords["base"]
     mesh = parallel.mesh_of(state.params)
-    batch = put_batch(pack([row], packing, mesh.shape["data"], config.train.accumulate), mesh)
+    batch = put_batch(pack([row], packing, mesh.shape["data"]), mesh)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), (state, batch, base))
 
     def build() -> Step:
@@ -126,14 +132,11 @@ def compile_update(checkpoint: Checkpoint, recipe: Recipe, state: TrainState, pa
     return step
 
 
-def train_on(
-    step: Step, state: TrainState, batches: list[list[Row]], packing: Packing, config: ConfigDict
-) -> tuple[TrainState, list[dict[str, float]]]:
+def train_on(step: Step, state: TrainState, batches: list[list[Row]], packing: Packing) -> tuple[TrainState, list[dict[str, float]]]:
     """One update, a call of `step`, per batch. Returns the state and each update's metrics, read only after the last update was sent off."""
     mesh = parallel.mesh_of(state.params)
     pending: list[dict[str, jax.Array]] = []
     for rows in batches:
-        batch = pack(rows, packing, mesh.shape["data"], config.train.accumulate)
-        state, metrics = step(state, put_batch(batch, mesh))
+        state, metrics = step(state, put_batch(pack(rows, packing, mesh.shape["data"]), mesh))
         pending.append(metrics)
     return state, [{k: float(v) for k, v in m.items()} for m in jax.device_get(pending)]

@@ -184,7 +184,7 @@ def package_batch(rows: list[Any], length: int, packed_rows: int, labels: int, m
     from pmc_jax.packing import Packing, Row, common_prefix, pack
 
     rows = [Row(*r) for r in rows]
-    batch = pack(rows, Packing(common_prefix(rows), length, packed_rows, labels), micro_batches=micro_batches)
+    batch = pack(rows, Packing(common_prefix(rows), length, packed_rows, labels))
     assert batch.used == micro_batches
     return batch
 

@@ -67,8 +67,11 @@ def test_what_is_seen_of_a_round(base, tiny_checkpoint, splits, forget_questions
             assert s["stored_score"] == stored[s["question"]], "keep best"
             assert last.get(s["question"]) != 0.0, "a solved question is not sampled again"
         last = dict(stored)
-        rewards = 1 - np.array([s["scores"][0] for s in seen])  # the others may have been dropped
-        assert (summary["reward_mean"], summary["reward_std"]) == pytest.approx((rewards.mean(), rewards.std()))
+        if summary["epoch"] in (0, 3):  # the first and the last are measured, on samples that are never dropped
+            rewards = 1 - np.array([s["scores"][0] for s in seen])
+            assert (summary["reward_mean"], summary["reward_std"]) == pytest.approx((rewards.mean(), rewards.std()))
+        else:
+            assert summary["reward_mean"] is None and summary["reward_std"] is None
         assert summary["stored_score"] == pytest.approx(np.mean(list(stored.values())))
         assert summary["solved"] == np.mean([s == 0 for s in stored.values()])
     assert {s["question"] for s in seen_by_round[0]} == set(forget_questions)
@@ -79,16 +82,19 @@ def test_dropping_losers_changes_nothing_that_is_kept(base, tiny_checkpoint, spl
     whole, whole_history, whole_seen = run(tiny_checkpoint, splits, small({"pmc.drop_losers": False}))
     assert same_bits(whole, unlearned)
     dropped = 0
-    for seen, as_drawn in zip(seen_by_round, whole_seen):
+    for summary, seen, as_drawn in zip(history, seen_by_round, whole_seen):
         whole_of = {w["question"]: w for w in as_drawn}
         for s in seen:
             w = whole_of[s["question"]]
-            assert s["stored_score"] == w["stored_score"] and s["samples"][0] == w["samples"][0] and s["tokens"][0] == w["tokens"][0]
+            assert s["stored_score"] == w["stored_score"]
+            if summary["reward_mean"] is not None:
+                assert s["samples"][0] == w["samples"][0] and s["tokens"][0] == w["tokens"][0]
             for part, full, fewer, tokens in zip(s["samples"], w["samples"], s["tokens"], w["tokens"]):
                 assert full.startswith(part.rstrip("\ufffd")) if fewer < tokens else full == part
                 dropped += fewer < tokens
     assert dropped > 10
     assert all(h["sampled_tokens"] < w["sampled_tokens"] for h, w in zip(history, whole_history))
+    assert all(h["reward_mean"] is not None for h in whole_history)
 
 
 def test_two_runs_are_the_same_to_the_bit_and_another_seed_is_another_run(base, tiny_checkpoint, splits, small):

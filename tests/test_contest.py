@@ -40,10 +40,10 @@ def draw_in_chunks(text, answers, losers, chunk):
 
 
 @settings(deadline=None)
-@given(ANSWERS, ANSWERS, st.sampled_from([1, 3, 8]), st.sampled_from([None, 0.0, 0.2, 0.5]), st.sampled_from([0, 4]))
-def test_what_is_kept_is_the_same(text, first, second, chunk, stored, min_words):
+@given(ANSWERS, ANSWERS, st.sampled_from([1, 3, 8]), st.sampled_from([None, 0.0, 0.2, 0.5]), st.sampled_from([0, 4]), st.integers(0, 2))
+def test_what_is_kept_is_the_same(text, first, second, chunk, stored, min_words, whole):
     references, answers = [REFERENCE, REFERENCE.upper()], [first, second]
-    losers = contest(references, [stored, None], 5, text, min_words)
+    losers = contest(references, [stored, None], 5, text, min_words, whole)
     tokens = draw_in_chunks(text, first + second, losers, chunk)
     drawn = [[text.read(tokens[5 * q + s]) for s in range(5)] for q in range(2)]
     read = [[text.read(text.answer(a)) for a in of_question] for of_question in answers]
@@ -55,7 +55,7 @@ def test_what_is_kept_is_the_same(text, first, second, chunk, stored, min_words)
         return keep_best(memory, np.arange(2), [s[c] for s, c in zip(samples, chosen)], [float(r[c]) for r, c in zip(scores_QS, chosen)], [0, 0])
 
     assert kept(drawn) == kept(read)
-    assert [samples[0] for samples in drawn] == [samples[0] for samples in read], "the first sample is never dropped"
+    assert [samples[:whole] for samples in drawn] == [samples[:whole] for samples in read], "these are never dropped"
 
 
 def test_a_sample_that_repeats_the_original_is_dropped_early(text):

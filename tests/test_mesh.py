@@ -55,7 +55,7 @@ def train(checkpoint, task, config):
     packing = start_packing(config, forget, retain, 1, parallel.mesh_of(state.params), 4)
     step = lambda state, batch: update(checkpoint.model, recipe, state, batch)
     batches = [forget[i : i + 4] + retain[i : i + 4] for i in (0, 4, 0, 4)]
-    state, updates = train_on(step, state, batches, packing, config)
+    state, updates = train_on(step, state, batches, packing)
     return {"losses": np.array([[u["forget_loss"], u["retain_loss"]] for u in updates]), "trained": flat(state.params)}
 
 

@@ -202,7 +202,7 @@ for data, model in ((1, 1), (4, 2)):
     packing = train.start_packing(settings, rows[::2], rows[1::2], 40, mesh, 8)
     recipe = train.make_recipe(settings, 8)
     state = update.create_state(weights.init_params(family, module, mesh, 0, "float32"), recipe)
-    state, metrics = update.update(module, recipe, state, update.put_batch(pack(rows, packing, data, 1), mesh))
+    state, metrics = update.update(module, recipe, state, update.put_batch(pack(rows, packing, data), mesh))
     print(json.dumps([float(metrics[k]) for k in ("forget_loss", "retain_loss", "grad_norm")]))
 """
 

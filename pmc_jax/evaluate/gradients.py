@@ -34,6 +34,6 @@ def gradient_norms(model: Decoder, params: Any, rows: list[Row]) -> np.ndarray:
     mesh, found = parallel.mesh_of(params), []
     for row in rows:
         length = max(SHORTEST, 2 ** (len(row.tokens) - 1).bit_length())
-        batch = pack([row._replace(group=1)], Packing(0, length, 1, length), mesh.shape["data"])
+        batch = pack([row._replace(group=1)], Packing(0, length // 2, 2, length), mesh.shape["data"])
         found.append(gradient_norm(model, params, put_batch(batch, mesh)))
     return np.array(jax.device_get(found), np.float64)

@@ -9,11 +9,11 @@ import numpy as np
 
 from pmc_jax import losses, parallel
 from pmc_jax.models import Decoder
-from pmc_jax.packing import LABEL_MULTIPLE, Batch, Packing, Row, common_prefix, fill_bins, pack
+from pmc_jax.packing import LABEL_MULTIPLE, LENGTH_MULTIPLE, Batch, Packing, Row, common_prefix, pack
 from pmc_jax.update import put_batch
 
 POSITIONS_AT_ONCE = 2048  # packed positions scored at a time on each data shard
-LENGTH = 192  # positions of a packed row, unless it holds a longer one
+LENGTH = 192  # tokens that a packed example may have, unless there are longer ones
 
 
 class TokenScores(NamedTuple):
@@ -39,27 +39,30 @@ def token_statistics(logits_CV: jax.Array, labels_C: jax.Array) -> TokenScores:
 
 
 @functools.partial(jax.jit, static_argnames="model")
-def score_batch(model: Decoder, params: Any, batch: Batch, index: Any) -> TokenScores:
-    """The scores of one micro-batch's labels, [S, A] each."""
-    return losses.over_labels(model, params, token_statistics, losses.label_hidden(model, params, batch, index), batch.labels_MSA[index])
+def score_batch(model: Decoder, params: Any, batch: Batch) -> TokenScores:
+    """The scores of the labels of a batch of one micro-batch, [S, A] each."""
+    return losses.over_labels(model, params, token_statistics, losses.label_hidden(model, params, batch, 0), batch.labels_MSA[0])
 
 
 def packings(rows: list[Row], prefix: int, shards: int) -> list[tuple[Packing, list[int]]]:
-    """[(shape, indices of rows for it)]: few shapes, little padding. A packed row has LENGTH positions, or a power of two for longer rows."""
+    """[(shape, indices of rows for it)]: few shapes, little padding. Two blocks hold LENGTH positions, or a power of two for longer rows."""
     lengths = [LENGTH if len(row.tokens) <= LENGTH else 2 ** (len(row.tokens) - 1).bit_length() for row in rows]
     found = []
     for length in sorted(set(lengths)):
         members = [i for i, own in enumerate(lengths) if own == length]
-        at_once = max(1, POSITIONS_AT_ONCE // length)
-        bins = fill_bins([len(rows[i].tokens) - prefix for i in members], length - prefix, 0)
-        # Rows dealt to several shards do not always fall into these bins again: one packed row a shard stays free for them.
-        step = at_once if shards == 1 else shards * max(1, at_once - 1)
-        batches = [[members[j] for one in bins[at : at + step] for j in one] for at in range(0, len(bins), step)]
-        # Labels have as much room as the fullest batch needs.
-        most = max(sum(len(rows[i].tokens) - rows[i].start for i in batch) for batch in batches)
-        labels = max(length, -(-most // LABEL_MULTIPLE) * LABEL_MULTIPLE if shards == 1 else at_once * length)
-        found += [(Packing(prefix, length, at_once, labels), batch) for batch in batches]
+        block = max(length // 2, -(-prefix // LENGTH_MULTIPLE) * LENGTH_MULTIPLE)
+        blocks = max(3, POSITIONS_AT_ONCE // block)
+        positions = sum(len(rows[i].tokens) - prefix for i in members)
+        found.append((Packing(prefix, block, blocks, blocks * block, -(-positions // (blocks * block * shards))), members))
     return found
+
+
+def micro_batch(batch: Batch, index: int) -> Batch:
+    """One micro-batch of a batch on the host, with no more room for labels than the fullest one needs."""
+    most = -(-max(1, np.max(np.sum(batch.group_MSA > 0, axis=-1))) // LABEL_MULTIPLE) * LABEL_MULTIPLE
+    at, labels, group = (x[index : index + 1, :, :most] for x in (batch.at_MSA, batch.labels_MSA, batch.group_MSA))
+    rows = (x[index : index + 1] for x in (batch.tokens_MRT, batch.positions_MRT, batch.segments_MRT))
+    return Batch(batch.prefix_P, *rows, at, labels, group, batch.counts_2, np.int32(1))
 
 
 def token_scores(model: Decoder, params: Any, rows: list[Row]) -> list[TokenScores]:
@@ -71,11 +74,10 @@ def token_scores(model: Decoder, params: Any, rows: list[Row]) -> list[TokenScor
     shards = mesh.shape["data"]
     for packing, members in packings(rows, common_prefix(rows), shards):
         # A label's group says which row it belongs to; labels of a row stand side by side, in order.
-        batch = pack([rows[i]._replace(group=number) for number, i in enumerate(members, 1)], packing, shards)
-        on_device = put_batch(batch, mesh)
-        for index in range(int(batch.used)):
-            scores = parallel.gather(score_batch(model, params, on_device, index))
-            for number in np.unique(batch.group_MSA[index]):
+        whole = pack([rows[i]._replace(group=number) for number, i in enumerate(members, 1)], packing, shards)
+        for batch in (micro_batch(whole, index) for index in range(int(whole.used))):
+            scores = parallel.gather(score_batch(model, params, put_batch(batch, mesh)))
+            for number in np.unique(batch.group_MSA):
                 if number:
-                    found[members[number - 1]] = TokenScores(*(x[batch.group_MSA[index] == number] for x in scores))
+                    found[members[number - 1]] = TokenScores(*(x[batch.group_MSA[0] == number] for x in scores))
     return found

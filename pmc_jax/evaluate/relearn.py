@@ -35,7 +35,7 @@ def relearning(generator: Generator, config: ConfigDict, rows: Rows, first: list
     step = functools.partial(update, checkpoint.model, constant)
     found, done, last = [look_at(0, [[a] for a in first], rows, shown, others)], 0, config.evaluate.relearn_updates
     for look in [n for n in LOOKS if n < last] + [last]:
-        state, _ = train_on(step, state, [examples] * (look - done), packing, config)
+        state, _ = train_on(step, state, [examples] * (look - done), packing)
         done = look
         found.append(look_at(done, generator.at(state.params).answers([r["question"] for r in rows]), rows, shown, others))
         if on_progress:

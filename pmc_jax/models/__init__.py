@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 from pmc_jax.errors import UserError
 from pmc_jax.models import llama, phi
 from pmc_jax.models.config import ModelConfig
-from pmc_jax.models.layers import Cache, Decoder, KeyValue, Shared
+from pmc_jax.models.layers import Cache, Decoder, KeyValue, Stream
 
-__all__ = ["Cache", "Decoder", "Family", "KeyValue", "ModelConfig", "Shared", "find_family"]
+__all__ = ["Cache", "Decoder", "Family", "KeyValue", "ModelConfig", "Stream", "find_family"]
 
 
 class Family(NamedTuple):

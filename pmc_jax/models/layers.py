@@ -56,10 +56,10 @@ class LayerNorm(nn.Module):
         return (y * scale + bias).astype(x.dtype)
 
 
-def inverse_frequencies(rope: Rope, theta: float | jax.Array | None = None) -> jax.Array:
-    """Angle per position, [..., R/2] float32; linear and llama3 scaling applied (llama3: Llama 3.1 model card, RoPE scaling)."""
-    theta = jnp.asarray(rope.theta if theta is None else theta, jnp.float32)
-    freq = 1.0 / theta[..., None] ** (np.arange(0, rope.dim, 2, dtype=np.float32) / rope.dim)
+def inverse_frequencies(rope: Rope, theta: float | jax.Array) -> np.ndarray | jax.Array:
+    """Angle per position, [..., R/2] float32, of the kind that theta is; linear and llama3 scaling applied (llama3: Llama 3.1 model card)."""
+    theta = theta if isinstance(theta, jax.Array) else np.float32(theta)
+    freq = np.float32(1.0) / theta[..., None] ** (np.arange(0, rope.dim, 2, dtype=np.float32) / rope.dim)
     if rope.type == "linear":
         return freq / rope.factor
     if rope.type == "llama3":
@@ -67,13 +67,14 @@ def inverse_frequencies(rope: Rope, theta: float | jax.Array | None = None) -> j
         low, high = rope.original_max_positions / rope.low_freq_factor, rope.original_max_positions / rope.high_freq_factor
         smooth = (rope.original_max_positions / wavelength - rope.low_freq_factor) / (rope.high_freq_factor - rope.low_freq_factor)
         between = (1 - smooth) * freq / rope.factor + smooth * freq
-        return jnp.where(wavelength > low, freq / rope.factor, jnp.where(wavelength < high, freq, between))
+        return np.where(wavelength > low, freq / rope.factor, np.where(wavelength < high, freq, between)).astype(np.float32)
     return freq
 
 
-def rope_tables(rope: Rope, positions_BT: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """cos and sin of every angle, [B, T, R/2] float32.
+def rope_tables(rope: Rope, positions_BT: jax.Array, most: int) -> tuple[jax.Array, jax.Array]:
+    """cos and sin of every angle, [B, T, R/2] float32. most: positions are below it.
 
+    Looked up: computed, XLA would fuse them into every product's operand, and compute each angle anew in each layer and head.
     Dynamic NTK grows theta with the row's length once it passes `max_positions`; by row, so that a row does not depend on its neighbours.
     """
     if rope.type == "dynamic":
@@ -81,9 +82,9 @@ def rope_tables(rope: Rope, positions_BT: jax.Array) -> tuple[jax.Array, jax.Arr
         stretch_B = rope.factor * length_B / rope.max_positions - (rope.factor - 1)
         freq_BR = inverse_frequencies(rope, rope.theta * stretch_B ** (rope.dim / (rope.dim - 2)))
         angles = positions_BT[:, :, None].astype(jnp.float32) * freq_BR[:, None, :]
-    else:
-        angles = positions_BT[:, :, None].astype(jnp.float32) * inverse_frequencies(rope)
-    return jnp.cos(angles), jnp.sin(angles)
+        return jnp.cos(angles), jnp.sin(angles)
+    angles_PR = np.arange(most, dtype=np.float32)[:, None] * inverse_frequencies(rope, rope.theta)
+    return jnp.asarray(np.cos(angles_PR))[positions_BT], jnp.asarray(np.sin(angles_PR))[positions_BT]
 
 
 def rotate(x_BTNH: jax.Array, cos_BTR: jax.Array, sin_BTR: jax.Array) -> jax.Array:
@@ -144,21 +145,30 @@ def project(module: nn.Module, name: str, x: jax.Array, into: tuple[int, ...], b
 
 @jax.tree_util.register_static
 @dataclasses.dataclass(frozen=True)
-class Shared:
-    """A prefix among the rows of a batch: the first `slots` positions of each group's first row, B / groups rows a group."""
+class Stream:
+    """Rows that are blocks of a stream: groups of B / groups rows, each group one after the other. A row looks at the first `prefix` positions of its
+    group, at the row before it and at itself (packing.py)."""
 
     groups: int
-    slots: int
+    prefix: int
 
 
-def shared_prefix(own: KeyValue, shared: Shared) -> KeyValue:
-    """The shared prefix's keys and values, k_GKHP and v_GKPH, out of those of the rows."""
-    k_GKHS, v_GKSH = (x.reshape(shared.groups, -1, *x.shape[1:])[:, 0] for x in own)
-    return k_GKHS[..., : shared.slots], v_GKSH[:, :, : shared.slots]
+def stream_parts(own: KeyValue, stream: Stream) -> list[KeyValue]:
+    """What the rows of a stream look at: the prefix that a group shares, k_GKHP and v_GKPH, if any; the row before and the row, k_BKHS and v_BKSH."""
+    k_GRKHT, v_GRKTH = (x.reshape(stream.groups, -1, *x.shape[1:]) for x in own)
+    k_BKHS = jnp.concatenate([row_before(k_GRKHT), k_GRKHT], axis=4).reshape(own[0].shape[0], *k_GRKHT.shape[2:4], -1)
+    v_BKSH = jnp.concatenate([row_before(v_GRKTH), v_GRKTH], axis=3).reshape(own[1].shape[0], v_GRKTH.shape[2], -1, v_GRKTH.shape[4])
+    near = k_BKHS, v_BKSH
+    return [(k_GRKHT[:, 0, ..., : stream.prefix], v_GRKTH[:, 0, :, : stream.prefix]), near] if stream.prefix else [near]
+
+
+def row_before(x_GR: jax.Array) -> jax.Array:
+    """[G, R, ...] -> what stands one row earlier in the group; zeros before the first."""
+    return jnp.pad(x_GR[:, :-1], [(0, 0), (1, 0)] + [(0, 0)] * (x_GR.ndim - 2))
 
 
 class Attention(nn.Module):
-    """Self-attention over the rows' own slots, and over a prefix that groups of rows share: from the cache, or out of the rows themselves."""
+    """Self-attention over the rows' own slots, and over slots that rows share: those of a cache, or of other rows of a stream."""
 
     config: ModelConfig
     output_bias: bool
@@ -176,7 +186,7 @@ class Attention(nn.Module):
         q_BTNH, k_BTKH = rotate(q_BTNH, *tables), rotate(k_BTKH, *tables)
         own = k_BTKH.transpose(0, 2, 3, 1), v_BTKH.transpose(0, 2, 1, 3)
         if cache is None:
-            parts = [own] if where is None else [shared_prefix(own, where), own]
+            parts = [own] if where is None else stream_parts(own, where)
         else:
             prefix, (k_BKHC, v_BKCH) = cache
             own = (
@@ -221,10 +231,10 @@ class Decoder(nn.Module):
 
         tokens_BT, positions_BT: int32. mask_BTS: bool, which slots each position may look at: those of the prefix, if any, and then the rows' own.
         cache: the T new entries are written at own slots `where`, `where` + 1, ..; the updated own parts are returned.
-        Without a cache the T tokens are the slots, and `where`, a `Shared`, may name a prefix among them.
+        Without a cache the T tokens are the slots; or the rows are a `Stream`, given as `where`: then the slots are those of the prefix, of the row
+        before and of the row itself. Positions are below the number of slots.
         """
-        # The barrier keeps XLA from computing every angle's cosine and sine anew in each layer and head.
-        tables = jax.lax.optimization_barrier(rope_tables(self.config.rope, positions_BT))
+        tables = rope_tables(self.config.rope, positions_BT, mask_BTS.shape[-1])
         x_BTD = self.pinned(self.embed[tokens_BT])
         kept = []
         for i, layer in enumerate(self.layers):

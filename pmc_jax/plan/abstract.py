@@ -108,7 +108,7 @@ def _plan_packing(max_length: int, batch_size: int, accumulate: int, seed: int, 
 def batch(config: ConfigDict, mesh: Mesh, assumed: Assumed) -> packing.Batch:
     """An abstract batch of that packing."""
     shards = mesh.shape["data"]
-    one = packing.pack(assumed.rows(config.train.max_length, 1)[:1], plan_packing(config, shards, assumed), shards, config.train.accumulate)
+    one = packing.pack(assumed.rows(config.train.max_length, 1)[:1], plan_packing(config, shards, assumed), shards)
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), one, update.batch_shardings(one, mesh))
 
 

@@ -80,7 +80,7 @@ def update_temporary(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any)
     gathered = 2 * (head + 2 * layers / c.num_layers) * itemsize / tensor
     logits = 2 * 4 * min(losses.LOGITS_AT_ONCE, packing.labels * c.vocab_size) / tensor
     inside = packing.length * (6 * c.width + (2 * c.num_heads + 4 * c.num_kv_heads) * c.head_dim / tensor + 6 * c.mlp_width / tensor) * itemsize
-    scores = 3 * 4 * c.num_heads / tensor * packing.length * (packing.length + packing.prefix)
+    scores = 3 * 4 * c.num_heads / tensor * packing.length * (2 * packing.length + packing.prefix)
     kept = packing.length * c.width * itemsize if config.train.remat else inside + scores
     return params + gathered + logits, c.num_layers * kept + inside + scores
 
@@ -99,7 +99,7 @@ def update_time(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any, topo
     sent = passes * whole * (data - 1) / data / chip.ici
     summed = (6 if config.train.remat else 4) * c.num_layers * positions * c.width * itemsize * 2 * (tensor - 1) / tensor / chip.ici
     between = passes * whole * tensor * (1 - 1 / topology.slices) / (topology.chips / topology.slices * chip.dcn)
-    return config.train.accumulate * (local + sent + summed + between)
+    return packing.micro_batches * (local + sent + summed + between)
 
 
 def decode_steps(config: ConfigDict, rows: int, shards: int, assumed: Assumed) -> list[int]:

@@ -79,7 +79,8 @@ def round_seconds(shape, config, mesh, where: Topology, assumed: Assumed, found:
     cost = [estimate.decode_time(shape, config, mesh, where, int(n), plan.size, assumed) for n in (*sizes, plan.rows)]
     steps = sum(n * each / cost[-1] for n, each in zip(counts, cost))  # in steps of the full size
     sample = plan.count * (plan.parts * bounds["prefill"] + steps * bounds["decode"])
-    update = estimate.updates_per_round(config, assumed) * config.train.accumulate * bounds["update"]
+    micro_batches = abstract.plan_packing(config, mesh.shape["data"], assumed).micro_batches
+    update = estimate.updates_per_round(config, assumed) * micro_batches * bounds["update"]
     return {"sample": sample, "update": update, "round": sample + update}
 
 

@@ -149,7 +149,7 @@ def charts(runs: list[Run]) -> list[dict[str, Any]]:
     """The curves over rounds, those that have values."""
 
     def lines(key: str, spread: str | None = None) -> list[Line]:
-        measured = [(run.name, [r for r in run.rounds if key in r]) for run in runs]
+        measured = [(run.name, [r for r in run.rounds if r.get(key) is not None]) for run in runs]
         return [Line(name, [(r["round"], r[key]) for r in rows], [around(r[key], r.get(spread)) for r in rows]) for name, rows in measured]
 
     if not any(run.rounds for run in runs):
