@@ -170,7 +170,7 @@ def unlearn(
         warp = Warp(config.sample.temperature, config.sample.top_k, config.sample.top_p)
         generator = make_generator(checkpoint, config, warp, config.sample.num_samples, capacity=config.pmc.questions_per_round or len(rows))
         texts = [row["question"] for row in rows]
-        forget = Forget(texts, sampler.left_pad([generator.text.prompt(q) for q in texts], texts))
+        forget = Forget(texts, sampler.left_pad([generator.text.prompt(q) for q in texts], texts, multiple=8))  # one shape all along
         retain_rows = [training_row(generator.text, r["question"], r["answer"], config.train.max_length, group=2) for r in retain]
         total = config.train.epochs * rounds_per_epoch(config, len(texts))
         with clock.phase("load"):

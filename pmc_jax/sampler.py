@@ -6,8 +6,8 @@
     mask, step t:  0   0  1 1 1              1 1 .. 1(t)  0 0 0
 
 Between chunks the host looks at which rows are done, or have lost (contest.py). When few are left they move into a smaller batch (and take a copy
-of their prefix along), and when the answers outgrow the own slots these are doubled: attention reads no more than it must. Rows that moved get all
-slots at once, so that each smaller size is compiled once.
+of their prefix along), and when the answers outgrow the own slots these are doubled: attention reads no more than it must. Each size has slots of its
+own (`ladder`), so that it is compiled once.
 A draw is keyed by (seed, round, question, sample, position): it does not depend on batching, compaction, device count or resume.
 """
 
@@ -25,10 +25,11 @@ from pmc_jax.draw import Warp, draw
 from pmc_jax.models import Decoder, KeyValue
 from pmc_jax.pretrained import causal_mask, positions_from_mask
 
-PROMPT_MULTIPLE = 32  # prompts are padded to a multiple of this, so that few shapes are compiled
+PROMPT_MULTIPLE = 32  # prompts are padded to a multiple of this, so that several sets of them share a compiled shape
 READ_AT_ONCE = 1024  # prompt positions read at once on each shard
 CHUNK = 8  # decode steps between two looks of the host
-FIRST_SLOTS = 64  # answer slots at first
+FIRST_SLOTS = 32  # answer slots of a large batch at first
+LARGE = 128  # rows at which a size and its slots more bring in their compilation
 MIN_ROWS = 16  # a smaller batch is not compacted further: the step's time no longer shrinks with it
 
 
@@ -67,9 +68,9 @@ def question_key(text: str) -> int:
     return zlib.crc32(text.encode())
 
 
-def left_pad(token_lists: list[list[int]], texts: list[str]) -> Prompts:
+def left_pad(token_lists: list[list[int]], texts: list[str], multiple: int = PROMPT_MULTIPLE) -> Prompts:
     """Prompts from ragged token lists, padded to the longest, rounded up."""
-    width = -(-max(map(len, token_lists)) // PROMPT_MULTIPLE) * PROMPT_MULTIPLE
+    width = -(-max(map(len, token_lists)) // multiple) * multiple
     tokens, mask = np.zeros((len(token_lists), width), np.int32), np.zeros((len(token_lists), width), bool)
     for row, ids in enumerate(token_lists):
         tokens[row, width - len(ids) :] = ids
@@ -115,7 +116,10 @@ def read_prompts(model: Decoder, params: Any, prompts: Prompts, alive_Q: jax.Arr
     def read_into(part, whole):
         return jax.tree.map(lambda x, new: x.at[:, part].set(new), whole, read(part))
 
-    nothing = jax.tree.map(lambda x: jnp.zeros((shards, parts, *x.shape[1:]), x.dtype), jax.eval_shape(read, 0))
+    c, dtype, leading = model.config, params["embed"].dtype, (*tokens.shape[:3],)
+    K, H, P = c.num_kv_heads, c.head_dim, tokens.shape[-1]
+    empty = [(jnp.zeros((*leading, K, H, P), dtype), jnp.zeros((*leading, K, P, H), dtype)) for _ in range(c.num_layers)]
+    nothing = jnp.zeros((*leading, c.vocab_size), jnp.float32), empty
     whole = jax.lax.fori_loop(0, used, read_into, nothing)
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), whole)
 
@@ -197,24 +201,35 @@ def grow(state: State, own_slots: int) -> State:
     return state._replace(answers_BC=jnp.pad(state.answers_BC, ((0, 0), (0, more))), own=slots(state.own, own_slots))
 
 
-def ladder(most: int, multiple: int, least: int) -> list[int]:
-    """Batch sizes to compile for: `most`, then a third again and again down to about `least`, each a multiple of `multiple`.
+class Rung(NamedTuple):
+    """A batch size and its answer slots."""
+
+    rows: int
+    slots: int
+
+
+def ladder(most: int, multiple: int, longest: int) -> list[Rung]:
+    """Batch sizes to compile for: `most`, two thirds of it where that is many, then a third again and again, each a multiple of `multiple` (shards).
 
     Thirds, not halves: a size more costs a second of compilation, which the rows it saves do not bring in.
     """
     sizes = [-(-most // multiple) * multiple]
-    while sizes[-1] // 3 >= max(least, multiple):
+    large = sizes[0] >= LARGE * multiple
+    while sizes[-1] // 3 >= max(MIN_ROWS, multiple):
         sizes.append(-(-sizes[-1] // (3 * multiple)) * multiple)
-    return sizes
+    if large:
+        sizes.insert(1, -(-2 * sizes[0] // (3 * multiple)) * multiple)
+    first = FIRST_SLOTS if large else 2 * FIRST_SLOTS
+    return [Rung(rows, min(longest, (first, 2 * FIRST_SLOTS)[n] if n <= large else longest)) for n, rows in enumerate(sizes)]
 
 
-def fit(count: int, sizes: list[int]) -> int:
-    """The smallest size that holds `count`."""
-    return min(s for s in sizes if s >= count)
+def fit(count: int, rungs: list[Rung]) -> Rung:
+    """The smallest one that holds `count` rows."""
+    return min(r for r in rungs if r.rows >= count)
 
 
 def decode_rows(
-    model: Decoder, params: Any, state: State, rows: range, most: int, sizes: list[int], losers: Losers | None, **how
+    model: Decoder, params: Any, state: State, rows: range, most: int, rungs: list[Rung], losers: Losers | None, **how
 ) -> dict[int, list[int]]:
     """Run chunks until every row is done, has `most` tokens or has lost, compacting and growing between them. Returns {row: its tokens}."""
     answers: dict[int, list[int]] = {}
@@ -233,10 +248,10 @@ def decode_rows(
             return answers
         if lost:
             state = state._replace(done_B=parallel.put(rows_B < 0, sharding))
-        size = min(len(rows_B), fit(len(alive), sizes))
-        if size < len(rows_B):
-            kept = np.concatenate([alive, np.flatnonzero(rows_B < 0)[: size - len(alive)]])
-            rows_B, state = rows_B[kept], regroup(state, parallel.put(kept, sharding), most)
+        rung = fit(len(alive), rungs)
+        if rung.rows < len(rows_B):
+            kept = np.concatenate([alive, np.flatnonzero(rows_B < 0)[: rung.rows - len(alive)]])
+            rows_B, state = rows_B[kept], regroup(state, parallel.put(kept, sharding), rung.slots if step < rung.slots else most)
         elif step == state.answers_BC.shape[1]:
             state = grow(state, min(2 * step, most))
         state = decode_chunk(model, params, state, min(step + CHUNK, state.answers_BC.shape[1]), **how)
@@ -294,7 +309,7 @@ def sample_tokens(
     shards = mesh.shape["data"]
     Q = len(prompts.tokens_QP)
     _, per_batch, size, parts, most_rows = cut_batches(capacity or Q, prompts.tokens_QP.shape[1], num_samples, max_rows, shards)
-    row_sizes = ladder(most_rows, shards, MIN_ROWS)
+    rungs = ladder(most_rows, shards, max_new_tokens)
     answers: list[list[list[int]]] = []
     for start in range(0, Q, per_batch):
         part = Prompts(*(x[start : start + per_batch] for x in prompts))
@@ -302,10 +317,10 @@ def sample_tokens(
         padded = Prompts(*(np.concatenate([x, np.repeat(x[:1], size - count, axis=0)]) for x in part))
         inputs = parallel.put((padded, np.arange(size) < count), parallel.rows(mesh))
         how = dict(warp=warp, end_tokens=end_tokens)
-        shape = dict(num_samples=num_samples, first_slots=min(FIRST_SLOTS, max_new_tokens), shards=shards, parts=parts, cache_at=parallel.cache(mesh))
+        shape = dict(num_samples=num_samples, first_slots=rungs[0].slots, shards=shards, parts=parts, cache_at=parallel.cache(mesh))
         state = prefill(model, params, *inputs, seed, round_index, **shape, **how)
         rows = range(start * num_samples, (start + count) * num_samples)
-        found = decode_rows(model, params, state, rows, max_new_tokens, row_sizes, losers, **how)
+        found = decode_rows(model, params, state, rows, max_new_tokens, rungs, losers, **how)
         answers += [[found[row] for row in rows[at : at + num_samples]] for at in range(0, len(rows), num_samples)]
         if on_progress:
             on_progress(len(answers))

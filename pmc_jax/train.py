@@ -18,7 +18,7 @@ from pmc_jax.update import Recipe, TrainState, create_state, on_mesh, put_batch,
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 DRAWN_BATCHES = 40  # typical batches that the packing is planned on
-CPU_POSITIONS = 384  # of a micro-batch, where their number is left open: on a CPU its activations then stay in the cache (docs/performance.md)
+CPU_POSITIONS = 256  # of a micro-batch, where their number is left open: on a CPU its activations then stay in the cache (docs/performance.md)
 
 
 def make_recipe(config: ConfigDict, num_rows: int) -> Recipe:

@@ -119,7 +119,7 @@ def update(model: Decoder, recipe: Recipe, state: TrainState, batch: Batch, base
         return losses.collapse_loss(groups_2, recipe.retain_weight), groups_2
 
     value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
-    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), jax.eval_shape(value_and_grad, state.params, 0))
+    zero = (jnp.float32(0), jnp.zeros(2)), jax.tree.map(jnp.zeros_like, state.params)
     add = functools.partial(jax.tree.map, jnp.add)
     (loss, groups_2), grads = jax.lax.fori_loop(0, batch.used, lambda i, total: add(total, value_and_grad(state.params, i)), zero)
     updates, opt_state = optimiser(recipe).update(grads, state.opt_state, state.params)

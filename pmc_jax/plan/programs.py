@@ -93,7 +93,12 @@ def lower_prefill(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: 
     plan = abstract.sampling(config, mesh, assumed, width)
     params = abstract.params(shape, mesh, "decode", config.model.compute_dtype or config.model.dtype)
     how = dict(warp=Warp(s.temperature, s.top_k, s.top_p), end_tokens=END_TOKENS, num_samples=s.num_samples)
-    sizes = dict(first_slots=min(sampler.FIRST_SLOTS, s.max_new_tokens), shards=mesh.shape["data"], parts=plan.parts, cache_at=parallel.cache(mesh))
+    sizes = dict(
+        first_slots=sampler.ladder(plan.rows, mesh.shape["data"], s.max_new_tokens)[0].slots,
+        shards=mesh.shape["data"],
+        parts=plan.parts,
+        cache_at=parallel.cache(mesh),
+    )
     return sampler.prefill.lower(shape.model, params, *abstract.prompts(mesh, plan.size, width), 0, 0, **how, **sizes)
 
 
