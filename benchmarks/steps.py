@@ -79,10 +79,12 @@ def decode_step(checkpoint, config, forget, questions_, samples) -> dict:
     prompts = sampler.left_pad([generator.text.prompt(q) for q in texts], texts)
     inputs = parallel.put((prompts, np.ones(len(texts), bool)), parallel.rows(parallel.mesh_of(checkpoint.params)))
     how, shape = dict(warp=generator.warp, end_tokens=()), dict(num_samples=samples, first_slots=64, shards=1, parts=1)
-    state = [sampler.prefill(checkpoint.model, generator.params, *inputs, 0, 0, **shape, **how)]
+    keys_B = sampler.sample_keys(0, 0, inputs[0].keys_Q, samples)
+    noise_CBX, rows_B = sampler.chunk_noise(keys_B, 0, generator.warp, checkpoint.config.vocab_size), jnp.arange(len(texts) * samples)
+    state = [sampler.prefill(checkpoint.model, generator.params, *inputs, noise_CBX, **shape, **how)]
 
     def run():
-        state[0] = sampler.decode_chunk(checkpoint.model, generator.params, state[0]._replace(step=jnp.int32(32)), 48, **how)
+        state[0] = sampler.decode_chunk(checkpoint.model, generator.params, state[0]._replace(step=jnp.int32(32)), noise_CBX, rows_B, 48, **how)
         return state[0].answers_BC
 
     rows = len(texts) * samples

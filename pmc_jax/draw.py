@@ -79,29 +79,34 @@ def candidates(logits_BV: jax.Array, warp: Warp) -> tuple[jax.Array, jax.Array]:
     return values_BC, ids_BC
 
 
-def draw(logits_BV: jax.Array, keys_B: jax.Array, warp: Warp) -> jax.Array:
-    """One token id per row, int32 [B]. keys_B: one PRNG key per row; greedy ignores them."""
+def noise(keys_B: jax.Array, warp: Warp, vocab: int) -> jax.Array:
+    """All that is random in a draw, float32 [B, X]: Gumbel noise of the top-k candidates, or two uniform numbers without a top-k; X = 0 when greedy.
+
+    Apart from `draw`, since its many small operations take a compiler as long as a third of a model's.
+    """
+    if warp.temperature == 0:
+        return jnp.zeros((*keys_B.shape, 0), jnp.float32)
+    if warp.top_k:
+        return jax.vmap(lambda key: jax.random.gumbel(key, (min(warp.top_k, vocab),), jnp.float32))(keys_B)
+    return jax.vmap(lambda key: jax.random.uniform(key, (2,)))(keys_B)
+
+
+def draw(logits_BV: jax.Array, noise_BX: jax.Array, warp: Warp) -> jax.Array:
+    """One token id per row, int32 [B]. noise_BX: from `noise`."""
     if warp.temperature == 0:
         return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
     values_BC, ids_BC = candidates(logits_BV, warp)
-    choice_B = by_gumbel(values_BC, keys_B) if warp.top_k else by_inversion(values_BC, keys_B)
+    choice_B = jnp.argmax(values_BC + noise_BX, axis=-1) if warp.top_k else by_inversion(values_BC, noise_BX)
     return jnp.take_along_axis(ids_BC, choice_B[:, None], axis=1)[:, 0].astype(jnp.int32)
 
 
-def by_gumbel(values_BC: jax.Array, keys_B: jax.Array) -> jax.Array:
-    """A draw from softmax(values) of few candidates: the largest after Gumbel noise, one number a candidate."""
-    noise_BC = jax.vmap(lambda key: jax.random.gumbel(key, values_BC.shape[1:], jnp.float32))(keys_B)
-    return jnp.argmax(values_BC + noise_BC, axis=-1)
-
-
-def by_inversion(values_BC: jax.Array, keys_B: jax.Array) -> jax.Array:
+def by_inversion(values_BC: jax.Array, uniform_B2: jax.Array) -> jax.Array:
     """A draw from softmax(values) of a whole vocabulary by two uniform numbers a row: first a group of candidates, by the groups' sums, then one of
     the group. Noise for every candidate took longer than the decode step it ends; groups also keep the sums of small numbers exact."""
     B, C = values_BC.shape
     group = max(1, int(C**0.5))
     weights_BC = jnp.exp(values_BC - jnp.max(values_BC, axis=-1, keepdims=True))
     weights_BGW = jnp.pad(weights_BC, ((0, 0), (0, -C % group))).reshape(B, -1, group)
-    uniform_B2 = jax.vmap(lambda key: jax.random.uniform(key, (2,)))(keys_B)
 
     def invert(weights_BX, uniform_B):
         sums_BX = jnp.cumsum(weights_BX, axis=-1)

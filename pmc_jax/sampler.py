@@ -21,7 +21,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pmc_jax import parallel
-from pmc_jax.draw import Warp, draw
+from pmc_jax.draw import Warp, draw, noise
 from pmc_jax.models import Decoder, KeyValue
 from pmc_jax.pretrained import causal_mask, positions_from_mask
 
@@ -57,7 +57,6 @@ class State(NamedTuple):
     answers_BC: jax.Array  # int32, drawn tokens
     step: jax.Array  # int32, tokens drawn so far, the same for all rows
     done_B: jax.Array  # bool, has drawn an end token
-    keys_B: jax.Array  # PRNG keys, one a row
     mask_GP: jax.Array  # bool, real prompt slots
     prefix: list[KeyValue]  # per layer, of the prompt: k_GKHP, v_GKPH
     own: list[KeyValue]  # per layer, of the answer: k_BKHC, v_BKCH
@@ -78,6 +77,7 @@ def left_pad(token_lists: list[list[int]], texts: list[str], multiple: int = PRO
     return Prompts(tokens, mask, np.array([question_key(t) for t in texts], np.uint32))
 
 
+@functools.partial(jax.jit, static_argnames=("num_samples",))
 def sample_keys(seed: int, round_index: int, keys_Q: jax.Array, num_samples: int) -> jax.Array:
     """One key per (question, sample), [Q * n], question-major."""
     base = jax.random.fold_in(jax.random.key(seed), round_index)
@@ -87,6 +87,13 @@ def sample_keys(seed: int, round_index: int, keys_Q: jax.Array, num_samples: int
 
     grid = jax.vmap(jax.vmap(one, (None, 0)), (0, None))(keys_Q, jnp.arange(num_samples))
     return grid.reshape(-1)
+
+
+@functools.partial(jax.jit, static_argnames=("warp", "vocab"))
+def chunk_noise(keys_B: jax.Array, first_step: int, warp: Warp, vocab: int) -> jax.Array:
+    """The noise of CHUNK draws of all rows, [CHUNK, B, X]."""
+    steps_C = first_step + jnp.arange(CHUNK)
+    return jax.vmap(lambda step: noise(jax.vmap(jax.random.fold_in, (0, None))(keys_B, step), warp, vocab))(steps_C)
 
 
 def slots(kv: list[KeyValue], most: int) -> list[KeyValue]:
@@ -126,15 +133,15 @@ def read_prompts(model: Decoder, params: Any, prompts: Prompts, alive_Q: jax.Arr
 
 @functools.partial(jax.jit, static_argnames=("model", "warp", "num_samples", "first_slots", "shards", "parts", "end_tokens", "cache_at"))
 def prefill(
-    model, params, prompts: Prompts, alive_Q, seed, round_index, *, warp, num_samples, first_slots, shards, parts, end_tokens, cache_at=None
+    model, params, prompts: Prompts, alive_Q, noise_CBX, *, warp, num_samples, first_slots, shards, parts, end_tokens, cache_at=None
 ) -> State:
     """Read each prompt once and draw the first token of its n rows. Rows of questions not alive are done from the start.
 
+    noise_CBX: `chunk_noise` from step 0 on.
     cache_at: where keys and values lie. Empty slots come from nowhere, so that the compiler would give each device all heads of them.
     """
     logits_QV, prefix = read_prompts(model, params, prompts, alive_Q, shards, parts)
-    keys_B = sample_keys(seed, round_index, prompts.keys_Q, num_samples)
-    first_B = draw(jnp.repeat(logits_QV, num_samples, axis=0), jax.vmap(jax.random.fold_in, (0, None))(keys_B, 0), warp)
+    first_B = draw(jnp.repeat(logits_QV, num_samples, axis=0), noise_CBX[0], warp)
     B = first_B.shape[0]
     own = slots([(jnp.zeros((B, *k.shape[1:3], 0), k.dtype), jnp.zeros((B, v.shape[1], 0, v.shape[3]), v.dtype)) for k, v in prefix], first_slots)
     if cache_at is not None:
@@ -143,7 +150,6 @@ def prefill(
         answers_BC=jnp.zeros((B, first_slots), jnp.int32).at[:, 0].set(first_B),
         step=jnp.int32(1),
         done_B=jnp.isin(first_B, np.array(end_tokens)) | ~jnp.repeat(alive_Q, num_samples, axis=0),
-        keys_B=keys_B,
         mask_GP=prompts.mask_QP,
         prefix=prefix,
         own=own,
@@ -151,8 +157,14 @@ def prefill(
 
 
 @functools.partial(jax.jit, static_argnames=("model", "warp", "end_tokens"), donate_argnames=("state",))
-def decode_chunk(model: Decoder, params: Any, state: State, last_step: Any, *, warp: Warp, end_tokens: tuple[int, ...]) -> State:
-    """More tokens for every row, until `last_step` tokens are drawn or all rows are done."""
+def decode_chunk(
+    model: Decoder, params: Any, state: State, noise_CBX: Any, rows_B: Any, last_step: Any, *, warp: Warp, end_tokens: tuple[int, ...]
+) -> State:
+    """More tokens for every row, until `last_step` tokens are drawn or all rows are done.
+
+    noise_CBX: `chunk_noise` of the CHUNK steps that the next one is among. rows_B: whose noise of it each row takes.
+    """
+    noise_CBX = noise_CBX[:, rows_B]
     B, C = state.answers_BC.shape
     rows_per_group = B // state.mask_GP.shape[0]
     mask_BP = jnp.repeat(state.mask_GP, rows_per_group, axis=0)
@@ -170,7 +182,7 @@ def decode_chunk(model: Decoder, params: Any, state: State, last_step: Any, *, w
             hidden_B1D, own = model.apply({"params": params}, token_B[:, None], (length_B + at)[:, None], mask_BS[:, None], cache=cache, where=at)
             logits_BV = model.apply({"params": params}, hidden_B1D[:, 0], method="unembed")
         with jax.named_scope("draw"):
-            next_B = draw(logits_BV, jax.vmap(jax.random.fold_in, (0, None))(s.keys_B, s.step), warp)
+            next_B = draw(logits_BV, noise_CBX[s.step % CHUNK], warp)
         answers_BC = jax.lax.dynamic_update_index_in_dim(s.answers_BC, jnp.where(s.done_B, 0, next_B), s.step, axis=1)
         done_B = s.done_B | jnp.isin(next_B, np.array(end_tokens))
         return s._replace(answers_BC=answers_BC, step=s.step + 1, done_B=done_B, own=own)
@@ -187,7 +199,6 @@ def regroup(state: State, rows_B: jax.Array, own_slots: int) -> State:
         answers_BC=jnp.pad(state.answers_BC[rows_B], ((0, 0), (0, own_slots - state.answers_BC.shape[1]))),
         step=state.step,
         done_B=state.done_B[rows_B],
-        keys_B=state.keys_B[rows_B],
         mask_GP=state.mask_GP[groups_B],
         prefix=jax.tree.map(by_group, state.prefix),
         own=slots(jax.tree.map(by_row, state.own), own_slots),
@@ -229,12 +240,15 @@ def fit(count: int, rungs: list[Rung]) -> Rung:
 
 
 def decode_rows(
-    model: Decoder, params: Any, state: State, rows: range, most: int, rungs: list[Rung], losers: Losers | None, **how
+    model: Decoder, params: Any, state: State, noise_from: Callable, rows: range, most: int, rungs: list[Rung], losers: Losers | None, **how
 ) -> dict[int, list[int]]:
-    """Run chunks until every row is done, has `most` tokens or has lost, compacting and growing between them. Returns {row: its tokens}."""
+    """Run chunks until every row is done, has `most` tokens or has lost, compacting and growing between them. Returns {row: its tokens}.
+
+    noise_from: step -> the noise of the CHUNK steps from it on.
+    """
     answers: dict[int, list[int]] = {}
-    numbers_B = np.arange(state.done_B.shape[0])
-    rows_B = np.where(numbers_B < len(rows), rows.start + numbers_B, -1)  # -1: nobody's any more
+    first_B = np.arange(state.done_B.shape[0])  # where each row stood at first
+    rows_B = np.where(first_B < len(rows), rows.start + first_B, -1)  # -1: nobody's any more
     sharding = parallel.rows(parallel.mesh_of(params))
     while True:
         step, done_B, answers_BC = parallel.gather((state.step, state.done_B, state.answers_BC))
@@ -251,10 +265,16 @@ def decode_rows(
         rung = fit(len(alive), rungs)
         if rung.rows < len(rows_B):
             kept = np.concatenate([alive, np.flatnonzero(rows_B < 0)[: rung.rows - len(alive)]])
-            rows_B, state = rows_B[kept], regroup(state, parallel.put(kept, sharding), rung.slots if step < rung.slots else most)
+            rows_B, first_B, state = (
+                rows_B[kept],
+                first_B[kept],
+                regroup(state, parallel.put(kept, sharding), rung.slots if step < rung.slots else most),
+            )
         elif step == state.answers_BC.shape[1]:
             state = grow(state, min(2 * step, most))
-        state = decode_chunk(model, params, state, min(step + CHUNK, state.answers_BC.shape[1]), **how)
+        begun = step // CHUNK * CHUNK
+        last = min(begun + CHUNK, state.answers_BC.shape[1])
+        state = decode_chunk(model, params, state, noise_from(begun), parallel.put(first_B, sharding), last, **how)
 
 
 def cut(tokens: list[int], end_tokens: tuple[int, ...]) -> list[int]:
@@ -318,9 +338,11 @@ def sample_tokens(
         inputs = parallel.put((padded, np.arange(size) < count), parallel.rows(mesh))
         how = dict(warp=warp, end_tokens=end_tokens)
         shape = dict(num_samples=num_samples, first_slots=rungs[0].slots, shards=shards, parts=parts, cache_at=parallel.cache(mesh))
-        state = prefill(model, params, *inputs, seed, round_index, **shape, **how)
+        keys_B = sample_keys(seed, round_index, inputs[0].keys_Q, num_samples)
+        noise_from = functools.partial(chunk_noise, keys_B, warp=warp, vocab=model.config.vocab_size)
+        state = prefill(model, params, *inputs, noise_from(0), **shape, **how)
         rows = range(start * num_samples, (start + count) * num_samples)
-        found = decode_rows(model, params, state, rows, max_new_tokens, rungs, losers, **how)
+        found = decode_rows(model, params, state, noise_from, rows, max_new_tokens, rungs, losers, **how)
         answers += [[found[row] for row in rows[at : at + num_samples]] for at in range(0, len(rows), num_samples)]
         if on_progress:
             on_progress(len(answers))

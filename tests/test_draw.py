@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pmc_jax.draw import GREEDY, Warp, draw
+from pmc_jax.draw import GREEDY, Warp, draw, noise
 from pmc_jax.errors import UserError
 
 DRAWS = 20000
@@ -26,9 +26,11 @@ def warped(logits_V, temperature, k, p):
 def draws(logits_V, warp, count=DRAWS, seed=0, at_once=AT_ONCE):
     """`count` independent draws from the same logits."""
     logits_BV = jnp.broadcast_to(jnp.asarray(logits_V, jnp.float32), (at_once, len(logits_V)))
-    one = jax.jit(draw, static_argnames="warp")  # logits as an argument: XLA would sort a constant at compile time, for minutes
+    one = jax.jit(
+        lambda logits_BV, keys_B: draw(logits_BV, noise(keys_B, warp, len(logits_V)), warp)
+    )  # logits as an argument: XLA would sort a constant at compile time, for minutes
     keys = jax.random.split(jax.random.key(seed), -(-count // at_once))
-    return np.concatenate([np.asarray(one(logits_BV, jax.random.split(key, at_once), warp=warp)) for key in keys])
+    return np.concatenate([np.asarray(one(logits_BV, jax.random.split(key, at_once))) for key in keys])
 
 
 def chi_square(found, probs):
@@ -100,7 +102,7 @@ def test_a_low_temperature_and_half_precision_logits():
 def test_greedy_is_the_first_of_the_largest_and_needs_no_randomness():
     logits = jnp.asarray([[0.0, 3.0, 3.0, 1.0], [5.0, 1.0, 2.0, 5.0]])
     for seed in range(3):
-        found = draw(logits, jax.random.split(jax.random.key(seed), 2), GREEDY)
+        found = draw(logits, noise(jax.random.split(jax.random.key(seed), 2), GREEDY, 4), GREEDY)
         assert found.tolist() == [1, 0] and found.dtype == jnp.int32
 
 
@@ -108,10 +110,10 @@ def test_each_row_has_its_own_key_and_the_same_key_gives_the_same_draw():
     logits = jnp.zeros((512, 100))
     keys = jax.random.split(jax.random.key(0), 512)
     warp = Warp(1.0, 0, 1.0)
-    first, again, other = draw(logits, keys, warp), draw(logits, keys, warp), draw(logits, jax.random.split(jax.random.key(1), 512), warp)
+    first, again, other = (draw(logits, noise(k, warp, 100), warp) for k in (keys, keys, jax.random.split(jax.random.key(1), 512)))
     assert (first == again).all() and len(set(first.tolist())) > 50
     assert np.mean(np.asarray(first) == np.asarray(other)) < 0.1
-    alone = draw(logits[:1], keys[7:8], warp)
+    alone = draw(logits[:1], noise(keys[7:8], warp, 100), warp)
     assert alone[0] == first[7]
 
 

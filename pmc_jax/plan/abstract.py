@@ -9,10 +9,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AbstractMesh, Mesh
+from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from pmc_jax import packing, parallel, pretrained, sampler, train, update, weights
+from pmc_jax.draw import Warp
 from pmc_jax.errors import UserError
 from pmc_jax.models import Decoder, Family, find_family
 from pmc_jax.packing import Row
@@ -123,6 +124,15 @@ def prompts(mesh: Mesh, count: int, width: int) -> tuple[sampler.Prompts, Any]:
     shapes = sampler.Prompts(((count, width), jnp.int32), ((count, width), bool), ((count,), jnp.uint32)), ((count,), bool)
     make = lambda x: jax.ShapeDtypeStruct(*x, sharding=parallel.rows(mesh))  # noqa: E731
     return sampler.Prompts(*map(make, shapes[0])), make(shapes[1])
+
+
+def noise(config: ConfigDict, mesh: Mesh, rows: int, model: Decoder) -> Any:
+    """The abstract noise of a chunk of draws."""
+    s = config.sample
+    warp = Warp(s.temperature, s.top_k, s.top_p)
+    keys_B = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), rows))
+    found = jax.eval_shape(lambda keys_B: sampler.chunk_noise(keys_B, 0, warp, model.config.vocab_size), keys_B)
+    return jax.ShapeDtypeStruct(found.shape, found.dtype, sharding=NamedSharding(mesh, PartitionSpec(None, "data")))
 
 
 def itemsize(config: ConfigDict) -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -99,7 +100,8 @@ def lower_prefill(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: 
         parts=plan.parts,
         cache_at=parallel.cache(mesh),
     )
-    return sampler.prefill.lower(shape.model, params, *abstract.prompts(mesh, plan.size, width), 0, 0, **how, **sizes)
+    prompts, alive_Q = abstract.prompts(mesh, plan.size, width)
+    return sampler.prefill.lower(shape.model, params, prompts, alive_Q, abstract.noise(config, mesh, plan.rows, shape.model), **how, **sizes)
 
 
 def lower_decode(raw, config, mesh, layers, prefill: jax.stages.Lowered, compiled: jax.stages.Compiled) -> jax.stages.Lowered:
@@ -111,7 +113,9 @@ def lower_decode(raw, config, mesh, layers, prefill: jax.stages.Lowered, compile
     grown = jax.eval_shape(lambda x: sampler.grow(x, s.max_new_tokens), state)
     state = jax.tree.map(lambda x, like: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=like.sharding), grown, state)
     how = dict(warp=Warp(s.temperature, s.top_k, s.top_p), end_tokens=END_TOKENS)
-    return sampler.decode_chunk.lower(shape.model, params, state, 8, **how)
+    rows_B = jax.ShapeDtypeStruct(state.done_B.shape, jnp.int32, sharding=state.done_B.sharding)
+    noise_CBX = abstract.noise(config, mesh, rows_B.shape[0], shape.model)
+    return sampler.decode_chunk.lower(shape.model, params, state, noise_CBX, rows_B, 8, **how)
 
 
 def prompt_width(assumed: Assumed) -> int:

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pmc_jax.draw import Warp, candidates, draw
+from pmc_jax.draw import Warp, candidates, draw, noise
 
 pytest.importorskip("torch")
 
@@ -93,7 +93,8 @@ def test_draws_follow_that_distribution(settings):
     logits = 2 * np.random.default_rng(3).normal(size=(1, 37)).astype(np.float32)
     expected = warped_by_torch(logits, *settings)[0]
     keys = jax.random.split(jax.random.key(0), count)
-    drawn = np.asarray(draw(jnp.broadcast_to(logits, (count, 37)), keys, Warp(*settings)))
+    warp = Warp(*settings)
+    drawn = np.asarray(draw(jnp.broadcast_to(logits, (count, 37)), noise(keys, warp, 37), warp))
     found = np.bincount(drawn, minlength=37) / count
     assert not found[expected == 0].any()
     assert (np.abs(found - expected) <= 5 * np.sqrt(expected * (1 - expected) / count) + 1e-9).all()
