@@ -64,15 +64,14 @@ def torch_token_losses(model, rows: list[Row]) -> dict[tuple[int, ...], float]:
 def packed_token_losses(checkpoint, rows: list[Row], length: int, packed_rows: int, labels: int) -> dict[tuple[int, ...], float]:
     """The same from a packed batch: a label's context is the shared prefix and its own segment, up to where it is predicted."""
     batch = golden.package_batch(rows, length, packed_rows, labels)
-    assert (np.max(batch.segments_MRT, axis=-1) > 2).any()  # something is packed
+    assert (np.max(batch.segments_MRT, axis=-1) > 2).any() and batch.used == 1  # something is packed
     on_device = put_batch(batch, golden.package_mesh())
     values_A = np.asarray(jax.jit(losses.batch_losses, static_argnums=0)(checkpoint.model, checkpoint.params, on_device, 0))[0]
-    found = {}
+    found, (tokens, segments) = {}, (x[0].ravel() for x in (batch.tokens_MRT, batch.segments_MRT))
     for value, at, label, group in zip(values_A, batch.at_MSA[0, 0], batch.labels_MSA[0, 0], batch.group_MSA[0, 0]):
         if group:
-            tokens_T, segments_T = batch.tokens_MRT[0, at // length], batch.segments_MRT[0, at // length]
-            seen_T = (np.arange(length) <= at % length) & (segments_T == segments_T[at % length])
-            found[(*batch.prefix_P.tolist(), *tokens_T[seen_T].tolist(), int(label))] = float(value)
+            seen = (np.arange(segments.size) <= at) & (segments == segments[at])
+            found[(*batch.prefix_P.tolist(), *tokens[seen].tolist(), int(label))] = float(value)
     return found
 
 
@@ -124,7 +123,7 @@ def test_gradients_of_packed_rows_are_autograds(tmp_path, family, seed):
     rows, model = drawn_rows(vocab_size), load_torch(folder)
     loss = golden.torch_loss(model, rows, 1.7)
     loss.backward()
-    batch = golden.package_batch(rows, 48, 2, 64, 3) if seed % 2 else golden.package_batch(rows, 48, 4, 96)
+    batch = golden.package_batch(rows, 24, 2, 32, several=True) if seed % 2 else golden.package_batch(rows, 48, 4, 96)
     metrics, gradients = golden.package_gradients(load_ours(folder), batch, 1.7)
     assert float(metrics["loss"]) == pytest.approx(loss.item(), rel=1e-5)
     assert_same_gradients(gradients, model)
@@ -144,17 +143,15 @@ def test_gradients_of_one_group_alone_are_autograds(tmp_path):
 
 @needs_shared
 @every_checkpoint
-@pytest.mark.parametrize(("micro_batches", "remat"), [(1, False), (3, True)])
-def test_gradients_of_a_shared_checkpoint_are_autograds(name, micro_batches, remat):
+@pytest.mark.parametrize(("parts", "remat"), [(1, False), (3, True)])
+def test_gradients_of_a_shared_checkpoint_are_autograds(name, parts, remat):
     """On TOFU rows; split into micro-batches, or with blocks recomputed, they stay the same."""
     folder = SHARED / "checkpoints" / name
     ours = load_ours(folder)
     ours = ours.replace(model=dataclasses.replace(ours.model, remat=remat))
     rows, model = real_rows(ours), load_torch(folder)
     golden.torch_loss(model, rows, 1.25).backward()
-    metrics, gradients = golden.package_gradients(
-        ours, golden.package_batch(rows, 256, 6 // micro_batches, 768 // micro_batches, micro_batches), 1.25
-    )
+    metrics, gradients = golden.package_gradients(ours, golden.package_batch(rows, 128, 12 // parts, 768 // parts, several=parts > 1), 1.25)
     assert_same_gradients(gradients, model)
     norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])
     assert float(metrics["grad_norm"]) == pytest.approx(norm.item(), rel=1e-4)
