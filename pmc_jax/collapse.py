@@ -110,9 +110,8 @@ def collapse_round(config, generator: Generator, forget: Forget, memory: Memory,
     return memory, seen
 
 
-def summarise(config, number: int, epoch: int, memory: Memory, seen: list[dict[str, Any]], updates: list[dict[str, float]]) -> dict[str, Any]:
-    """One line about a round. reward = 1 - score, over the samples drawn to their end whatever they hold; None when there are none."""
-    whole = whole_samples(config, epoch)
+def summarise(number: int, epoch: int, whole: int, memory: Memory, seen: list[dict[str, Any]], updates: list[dict[str, float]]) -> dict[str, Any]:
+    """One line about a round. reward = 1 - score, over the `whole` samples drawn to their end whatever they hold; None when there are none."""
     rewards = 1 - np.array([s["scores"][:whole] for s in seen]) if seen and whole else None
     known = [s for s in memory.scores if s is not None]
     return {
@@ -129,13 +128,25 @@ def summarise(config, number: int, epoch: int, memory: Memory, seen: list[dict[s
     }
 
 
-def check_sizes(config: ConfigDict, forget: list, retain: list) -> None:
-    """UserError when the data cannot fill what the settings ask for."""
+def check_data(config: ConfigDict, forget: list[dict], retain: list[dict]) -> None:
+    """UserError when a row lacks a field, or the data cannot fill what the settings ask for."""
+    questions.check_rows(forget, "forget", ("question",))
+    questions.check_rows(retain, "retain", ("question", "answer"))
     for name, value in (("train.batch_size", config.train.batch_size), ("pmc.questions_per_round", config.pmc.questions_per_round)):
         if value > len(forget):
             raise UserError(f"{name}={value}: there are only {len(forget)} forget questions")
     if not retain:
         raise UserError("the retain data has no rows")
+
+
+def prepare(checkpoint: Checkpoint, config: ConfigDict, forget: list[dict], retain: list[dict]) -> tuple[Generator, Forget, list[Row]]:
+    """What all rounds share: the sampler, the forget questions as its prompts, the retain rows as training rows."""
+    warp = Warp(config.sample.temperature, config.sample.top_k, config.sample.top_p)
+    generator = make_generator(checkpoint, config, warp, config.sample.num_samples, capacity=config.pmc.questions_per_round or len(forget))
+    texts = [row["question"] for row in forget]
+    prompts = sampler.left_pad([generator.text.prompt(q) for q in texts], texts, multiple=8)  # one shape all along
+    rows = [training_row(generator.text, r["question"], r["answer"], config.train.max_length, group=2) for r in retain]
+    return generator, Forget(texts, prompts), rows
 
 
 def unlearn(
@@ -162,34 +173,29 @@ def unlearn(
     """
     config = settings.check(config if config is not None else settings.default())
     rows = [{"question": q} if isinstance(q, str) else q for q in forget]
-    questions.check_rows(rows, "forget", ("question",))
-    questions.check_rows(retain, "retain", ("question", "answer"))
-    check_sizes(config, rows, retain)
+    check_data(config, rows, retain)
     check_length(config, checkpoint.config.rope)
     with clock or Clock() as clock:
-        warp = Warp(config.sample.temperature, config.sample.top_k, config.sample.top_p)
-        generator = make_generator(checkpoint, config, warp, config.sample.num_samples, capacity=config.pmc.questions_per_round or len(rows))
-        texts = [row["question"] for row in rows]
-        forget = Forget(texts, sampler.left_pad([generator.text.prompt(q) for q in texts], texts, multiple=8))  # one shape all along
-        retain_rows = [training_row(generator.text, r["question"], r["answer"], config.train.max_length, group=2) for r in retain]
-        total = config.train.epochs * rounds_per_epoch(config, len(texts))
+        generator, forget, retain_rows = prepare(checkpoint, config, rows, retain)
+        total = config.train.epochs * rounds_per_epoch(config, len(rows))
         with clock.phase("load"):
-            recipe, state = start_state(checkpoint, config, len(texts))
+            recipe, state = start_state(checkpoint, config, len(rows))
         state, memory, packing, history = begin(state, config, generator, forget, retain_rows, references, rounds, clock)
         generator = generator._replace(params=None)  # each round has its own: a copy laid out for decoding is most of a large model's memory
         compiled = compile_update(checkpoint, recipe, state, packing, retain_rows[0])
         for number in range(len(history), total):
             start = time.perf_counter()
-            epoch, which = round_questions(config, len(texts), number)
+            epoch, which = round_questions(config, len(rows), number)
+            whole = whole_samples(config, epoch)
             now = generator.at(trained(checkpoint, recipe, state).params)
-            memory, seen = collapse_round(config, now, forget, memory, number, which, whole_samples(config, epoch), clock)
+            memory, seen = collapse_round(config, now, forget, memory, number, which, whole, clock)
             del now  # its parameters may be a copy
             with clock.phase("compile"):
                 step = compiled.result()
             with clock.phase("update"):
                 batches = round_batches(config, generator.text, forget, memory, retain_rows, packing, epoch, which)
                 state, updates = train_on(step, state, batches, packing)
-            history.append(summarise(config, number, epoch, memory, seen, updates) | {"seconds": time.perf_counter() - start})
+            history.append(summarise(number, epoch, whole, memory, seen, updates) | {"seconds": time.perf_counter() - start})
             if on_evaluate and config.evaluate.every and (number + 1) % config.evaluate.every == 0 and number + 1 < total:
                 with clock.phase("evaluate"):
                     on_evaluate(number, trained(checkpoint, recipe, state))

@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pmc_jax.sizes import round_up
+
 LENGTH_MULTIPLE = 32  # positions of a block
 LABEL_MULTIPLE = 32
 
@@ -109,11 +111,11 @@ def plan_packing(batches: list[list[Row]], longest: int, prefix: int, shards: in
 
     longest: tokens of the longest example, the prefix included.
     """
-    length = _round_up(max(prefix, -(-(longest - prefix) // 2)), LENGTH_MULTIPLE)
+    length = round_up(max(prefix, -(-(longest - prefix) // 2)), LENGTH_MULTIPLE)
     needs = [np.max([need(part, prefix, length) for part in deal(b, micro_batches * shards)], axis=0) for b in batches]
     rows, labels = (int(np.quantile(column, 0.9, method="higher")) for column in np.array(needs).T)
     rows = max(rows, -(-longest // length))
-    return Packing(prefix, length, rows, _round_up(max(labels, longest), LABEL_MULTIPLE), micro_batches)
+    return Packing(prefix, length, rows, round_up(max(labels, longest), LABEL_MULTIPLE), micro_batches)
 
 
 def pack(rows: list[Row], packing: Packing, shards: int = 1) -> Batch:
@@ -125,31 +127,27 @@ def pack(rows: list[Row], packing: Packing, shards: int = 1) -> Batch:
     if longest > packing.longest:
         raise ValueError(f"an example has {longest} tokens; the packing has room for {packing.longest}")
     used = max(1, sum(len(r.tokens) - packing.prefix for r in rows) // (packing.rows * packing.length * shards))
-    while not all(_fits(part, packing) for part in deal(rows, used * shards)):
+    while None in (packed := [_pack_shard(part, packing) for part in deal(rows, used * shards)]):
         used += 1
-    parts = deal(rows, used * shards)
     slots = max(used, 2 * packing.micro_batches) * shards
-    packed = [_pack_shard(part, packing) for part in parts + [[]] * (slots - len(parts))]
+    packed += [_pack_shard([], packing)] * (slots - len(packed))
     prefix_P = np.array(rows[0].tokens[: packing.prefix], np.int32)
     fields = [np.stack(x).reshape(slots // shards, -1, x[0].shape[-1]) for x in zip(*packed)]
     counts = np.array([max(1, np.sum(fields[-1] == g)) for g in (1, 2)], np.float32)
     return Batch(prefix_P, *fields, counts, np.int32(used))
 
 
-def _fits(rows: list[Row], packing: Packing) -> bool:
-    blocks, labels = need(rows, packing.prefix, packing.length)
-    return blocks <= packing.rows and labels <= packing.labels
-
-
-def _pack_shard(rows: list[Row], packing: Packing) -> tuple[np.ndarray, ...]:
-    """One shard's arrays: tokens, positions, segments [R, T]; at, labels, group [1, A]."""
-    prefix = packing.prefix
-    tokens, positions, segments = (np.zeros(packing.rows * packing.length, np.int32) for _ in range(3))
+def _pack_shard(rows: list[Row], packing: Packing) -> tuple[np.ndarray, ...] | None:
+    """One shard's arrays: tokens, positions, segments [R, T]; at, labels, group [1, A]. None where there is no room for them."""
+    prefix, size = packing.prefix, packing.rows * packing.length
+    begins, end = place([len(x.tokens) - prefix for x in rows], packing.length, prefix)
+    if end > size or sum(len(r.tokens) - r.start for r in rows) > packing.labels:
+        return None
+    tokens, positions, segments = (np.zeros(size, np.int32) for _ in range(3))
     at, labels, group = (np.zeros((1, packing.labels), np.int32) for _ in range(3))
     if rows:
         tokens[:prefix], positions[:prefix], segments[:prefix] = rows[0].tokens[:prefix], np.arange(prefix), 1
     filled = 0
-    begins, _ = place([len(x.tokens) - prefix for x in rows], packing.length, prefix)
     for number, (row, begin) in enumerate(zip(rows, begins)):
         own, start = row.tokens[prefix:], row.start - prefix
         here = slice(begin, begin + len(own))
@@ -159,7 +157,3 @@ def _pack_shard(rows: list[Row], packing: Packing) -> tuple[np.ndarray, ...]:
         labels[0, filled : filled + n], group[0, filled : filled + n] = own[start:], row.group
         filled += n
     return *(x.reshape(packing.rows, packing.length) for x in (tokens, positions, segments)), at, labels, group
-
-
-def _round_up(value: int, multiple: int) -> int:
-    return -(-value // multiple) * multiple

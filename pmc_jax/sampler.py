@@ -24,13 +24,10 @@ from pmc_jax import parallel
 from pmc_jax.draw import Warp, draw, noise
 from pmc_jax.models import Decoder, KeyValue
 from pmc_jax.pretrained import causal_mask, positions_from_mask
+from pmc_jax.sizes import Rung, cut_batches, ladder, round_up, shrink
 
 PROMPT_MULTIPLE = 32  # prompts are padded to a multiple of this, so that several sets of them share a compiled shape
-READ_AT_ONCE = 1024  # prompt positions read at once on each shard
 CHUNK = 8  # decode steps between two looks of the host
-FIRST_SLOTS = 32  # answer slots of a large batch at first
-LARGE = 128  # rows at which a size and its slots more bring in their compilation
-MIN_ROWS = 16  # a smaller batch is not compacted further: the step's time no longer shrinks with it
 
 
 class Prompts(NamedTuple):
@@ -69,7 +66,7 @@ def question_key(text: str) -> int:
 
 def left_pad(token_lists: list[list[int]], texts: list[str], multiple: int = PROMPT_MULTIPLE) -> Prompts:
     """Prompts from ragged token lists, padded to the longest, rounded up."""
-    width = -(-max(map(len, token_lists)) // multiple) * multiple
+    width = round_up(max(map(len, token_lists)), multiple)
     tokens, mask = np.zeros((len(token_lists), width), np.int32), np.zeros((len(token_lists), width), bool)
     for row, ids in enumerate(token_lists):
         tokens[row, width - len(ids) :] = ids
@@ -77,23 +74,24 @@ def left_pad(token_lists: list[list[int]], texts: list[str], multiple: int = PRO
     return Prompts(tokens, mask, np.array([question_key(t) for t in texts], np.uint32))
 
 
-@functools.partial(jax.jit, static_argnames=("num_samples",))
-def sample_keys(seed: int, round_index: int, keys_Q: jax.Array, num_samples: int) -> jax.Array:
-    """One key per (question, sample), [Q * n], question-major."""
-    base = jax.random.fold_in(jax.random.key(seed), round_index)
-
-    def one(question, sample):
-        return jax.random.fold_in(jax.random.fold_in(base, question), sample)
-
-    grid = jax.vmap(jax.vmap(one, (None, 0)), (0, None))(keys_Q, jnp.arange(num_samples))
-    return grid.reshape(-1)
+def row_words(keys_Q: np.ndarray, round_index: int, num_samples: int) -> np.ndarray:
+    """What tells rows apart in their draws: (round, question, sample), uint32 [Q * n, 3], question-major."""
+    words = np.broadcast_arrays(np.uint32(round_index), keys_Q[:, None], np.arange(num_samples))
+    return np.stack(words, axis=-1).astype(np.uint32).reshape(-1, 3)
 
 
 @functools.partial(jax.jit, static_argnames=("warp", "vocab"))
-def chunk_noise(keys_B: jax.Array, first_step: int, warp: Warp, vocab: int) -> jax.Array:
-    """The noise of CHUNK draws of all rows, [CHUNK, B, X]."""
-    steps_C = first_step + jnp.arange(CHUNK)
-    return jax.vmap(lambda step: noise(jax.vmap(jax.random.fold_in, (0, None))(keys_B, step), warp, vocab))(steps_C)
+def chunk_noise(seed: int, words_B3: jax.Array, first_step: int, warp: Warp, vocab: int) -> jax.Array:
+    """The noise of CHUNK draws of all rows, [CHUNK, B, X]. words_B3: from `row_words`.
+
+    Words and step are folded into the seed's key in a loop: written out, each fold takes as long to compile as the noise itself.
+    """
+    steps_C1 = first_step + jnp.arange(CHUNK, dtype=jnp.uint32)[:, None]
+    words_4CB = jnp.stack(jnp.broadcast_arrays(*words_B3.T[:, None], steps_C1))
+    seed_CB = jnp.broadcast_to(jax.random.key(seed), words_4CB.shape[1:])
+    fold_in = jax.vmap(jax.vmap(jax.random.fold_in))
+    keys_CB, _ = jax.lax.scan(lambda keys_CB, word_CB: (fold_in(keys_CB, word_CB), None), seed_CB, words_4CB)
+    return jax.vmap(lambda keys_B: noise(keys_B, warp, vocab))(keys_CB)
 
 
 def slots(kv: list[KeyValue], most: int) -> list[KeyValue]:
@@ -212,33 +210,6 @@ def grow(state: State, own_slots: int) -> State:
     return state._replace(answers_BC=jnp.pad(state.answers_BC, ((0, 0), (0, more))), own=slots(state.own, own_slots))
 
 
-class Rung(NamedTuple):
-    """A batch size and its answer slots."""
-
-    rows: int
-    slots: int
-
-
-def ladder(most: int, multiple: int, longest: int) -> list[Rung]:
-    """Batch sizes to compile for: `most`, two thirds of it where that is many, then a third again and again, each a multiple of `multiple` (shards).
-
-    Thirds, not halves: a size more costs a second of compilation, which the rows it saves do not bring in.
-    """
-    sizes = [-(-most // multiple) * multiple]
-    large = sizes[0] >= LARGE * multiple
-    while sizes[-1] // 3 >= max(MIN_ROWS, multiple):
-        sizes.append(-(-sizes[-1] // (3 * multiple)) * multiple)
-    if large:
-        sizes.insert(1, -(-2 * sizes[0] // (3 * multiple)) * multiple)
-    first = FIRST_SLOTS if large else 2 * FIRST_SLOTS
-    return [Rung(rows, min(longest, (first, 2 * FIRST_SLOTS)[n] if n <= large else longest)) for n, rows in enumerate(sizes)]
-
-
-def fit(count: int, rungs: list[Rung]) -> Rung:
-    """The smallest one that holds `count` rows."""
-    return min(r for r in rungs if r.rows >= count)
-
-
 def decode_rows(
     model: Decoder, params: Any, state: State, noise_from: Callable, rows: range, most: int, rungs: list[Rung], losers: Losers | None, **how
 ) -> dict[int, list[int]]:
@@ -257,22 +228,17 @@ def decode_rows(
         closed = {row for row, of_row in seen.items() if of_row.done} | lost
         answers |= {row: cut(seen[row].tokens, how["end_tokens"]) for row in closed}
         rows_B[np.isin(rows_B, list(closed))] = -1
-        alive = np.flatnonzero(rows_B >= 0)
-        if not len(alive):
+        if np.all(rows_B < 0):
             return answers
         if lost:
             state = state._replace(done_B=parallel.put(rows_B < 0, sharding))
-        rung = fit(len(alive), rungs)
-        if rung.rows < len(rows_B):
-            kept = np.concatenate([alive, np.flatnonzero(rows_B < 0)[: rung.rows - len(alive)]])
-            rows_B, first_B, state = (
-                rows_B[kept],
-                first_B[kept],
-                regroup(state, parallel.put(kept, sharding), rung.slots if step < rung.slots else most),
-            )
-        elif step == state.answers_BC.shape[1]:
-            state = grow(state, min(2 * step, most))
-        begun = step // CHUNK * CHUNK
+        for rung in shrink(len(rows_B), np.sum(rows_B >= 0), rungs):
+            kept = np.argsort(rows_B < 0, kind="stable")[: rung.rows]  # those alive first
+            rows_B, first_B = rows_B[kept], first_B[kept]
+            state = regroup(state, parallel.put(kept, sharding), rung.slots if step < rung.slots else most)
+        if step == state.answers_BC.shape[1]:
+            state = grow(state, min(2 * int(step), most))
+        begun = int(step) // CHUNK * CHUNK
         last = min(begun + CHUNK, state.answers_BC.shape[1])
         state = decode_chunk(model, params, state, noise_from(begun), parallel.put(first_B, sharding), last, **how)
 
@@ -281,25 +247,6 @@ def cut(tokens: list[int], end_tokens: tuple[int, ...]) -> list[int]:
     """The tokens up to and with the first end token."""
     ends = [tokens.index(e) for e in end_tokens if e in tokens]
     return tokens[: min(ends) + 1] if ends else tokens
-
-
-class Batches(NamedTuple):
-    """How questions are cut: `count` batches of at most `questions`, filled up to `size`, read in `parts` parts, with `rows` answers each."""
-
-    count: int
-    questions: int
-    size: int
-    parts: int
-    rows: int
-
-
-def cut_batches(questions: int, width: int, num_samples: int, max_rows: int, shards: int) -> Batches:
-    """The fewest batches that decode at most `max_rows` rows a shard, about equally full. width: of the padded prompts."""
-    count = -(-questions // max(1, max_rows * shards // num_samples))
-    per_batch = -(-questions // count)
-    parts = -(-per_batch * width // (shards * READ_AT_ONCE))
-    size = -(-per_batch // (shards * parts)) * shards * parts
-    return Batches(count, per_batch, size, parts, size * num_samples)
 
 
 def sample_tokens(
@@ -338,8 +285,8 @@ def sample_tokens(
         inputs = parallel.put((padded, np.arange(size) < count), parallel.rows(mesh))
         how = dict(warp=warp, end_tokens=end_tokens)
         shape = dict(num_samples=num_samples, first_slots=rungs[0].slots, shards=shards, parts=parts, cache_at=parallel.cache(mesh))
-        keys_B = sample_keys(seed, round_index, inputs[0].keys_Q, num_samples)
-        noise_from = functools.partial(chunk_noise, keys_B, warp=warp, vocab=model.config.vocab_size)
+        words_B3 = parallel.put(row_words(padded.keys_Q, round_index, num_samples), parallel.rows(mesh))
+        noise_from = functools.lru_cache(1)(functools.partial(chunk_noise, seed, words_B3, warp=warp, vocab=model.config.vocab_size))
         state = prefill(model, params, *inputs, noise_from(0), **shape, **how)
         rows = range(start * num_samples, (start + count) * num_samples)
         found = decode_rows(model, params, state, noise_from, rows, max_new_tokens, rungs, losers, **how)

@@ -10,6 +10,7 @@ import numpy as np
 from pmc_jax import losses, parallel
 from pmc_jax.models import Decoder
 from pmc_jax.packing import LABEL_MULTIPLE, LENGTH_MULTIPLE, Batch, Packing, Row, common_prefix, pack
+from pmc_jax.sizes import round_up
 from pmc_jax.update import put_batch
 
 POSITIONS_AT_ONCE = 2048  # packed positions scored at a time on each data shard
@@ -50,7 +51,7 @@ def packings(rows: list[Row], prefix: int, shards: int) -> list[tuple[Packing, l
     found = []
     for length in sorted(set(lengths)):
         members = [i for i, own in enumerate(lengths) if own == length]
-        block = max(length // 2, -(-prefix // LENGTH_MULTIPLE) * LENGTH_MULTIPLE)
+        block = max(length // 2, round_up(prefix, LENGTH_MULTIPLE))
         blocks = max(3, POSITIONS_AT_ONCE // block)
         positions = sum(len(rows[i].tokens) - prefix for i in members)
         found.append((Packing(prefix, block, blocks, blocks * block, -(-positions // (blocks * block * shards))), members))
@@ -59,7 +60,7 @@ def packings(rows: list[Row], prefix: int, shards: int) -> list[tuple[Packing, l
 
 def micro_batch(batch: Batch, index: int) -> Batch:
     """One micro-batch of a batch on the host, with no more room for labels than the fullest one needs."""
-    most = -(-max(1, np.max(np.sum(batch.group_MSA > 0, axis=-1))) // LABEL_MULTIPLE) * LABEL_MULTIPLE
+    most = round_up(max(1, np.max(np.sum(batch.group_MSA > 0, axis=-1))), LABEL_MULTIPLE)
     at, labels, group = (x[index : index + 1, :, :most] for x in (batch.at_MSA, batch.labels_MSA, batch.group_MSA))
     rows = (x[index : index + 1] for x in (batch.tokens_MRT, batch.positions_MRT, batch.segments_MRT))
     return Batch(batch.prefix_P, *rows, at, labels, group, batch.counts_2, np.int32(1))

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from pmc_jax import packing, parallel, pretrained, sampler, train, update, weights
+from pmc_jax import packing, parallel, pretrained, sampler, sizes, train, update, weights
 from pmc_jax.draw import Warp
 from pmc_jax.errors import UserError
 from pmc_jax.models import Decoder, Family, find_family
@@ -113,10 +113,10 @@ def batch(config: ConfigDict, mesh: Mesh, assumed: Assumed) -> packing.Batch:
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), one, update.batch_shardings(one, mesh))
 
 
-def sampling(config: ConfigDict, mesh: Mesh, assumed: Assumed, width: int) -> sampler.Batches:
+def sampling(config: ConfigDict, mesh: Mesh, assumed: Assumed, width: int) -> sizes.Batches:
     """How a round's questions are cut into batches. width: of the padded prompts."""
     questions = min(config.pmc.questions_per_round or assumed.questions, assumed.questions)
-    return sampler.cut_batches(questions, width, config.sample.num_samples, config.sample.max_rows, mesh.shape["data"])
+    return sizes.cut_batches(questions, width, config.sample.num_samples, config.sample.max_rows, mesh.shape["data"])
 
 
 def prompts(mesh: Mesh, count: int, width: int) -> tuple[sampler.Prompts, Any]:
@@ -130,8 +130,8 @@ def noise(config: ConfigDict, mesh: Mesh, rows: int, model: Decoder) -> Any:
     """The abstract noise of a chunk of draws."""
     s = config.sample
     warp = Warp(s.temperature, s.top_k, s.top_p)
-    keys_B = jax.eval_shape(lambda: jax.random.split(jax.random.key(0), rows))
-    found = jax.eval_shape(lambda keys_B: sampler.chunk_noise(keys_B, 0, warp, model.config.vocab_size), keys_B)
+    words_B3 = jax.ShapeDtypeStruct((rows, 3), jnp.uint32)
+    found = jax.eval_shape(lambda words_B3: sampler.chunk_noise(0, words_B3, 0, warp, model.config.vocab_size), words_B3)
     return jax.ShapeDtypeStruct(found.shape, found.dtype, sharding=NamedSharding(mesh, PartitionSpec(None, "data")))
 
 

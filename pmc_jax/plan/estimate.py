@@ -11,7 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from pmc_jax import losses, sampler, train, update, weights
+from pmc_jax import losses, sizes, train, update, weights
 from pmc_jax.plan import abstract
 from pmc_jax.plan.abstract import Assumed, Shape
 from pmc_jax.plan.programs import prompt_width
@@ -105,8 +105,8 @@ def update_time(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any, topo
 def decode_steps(config: ConfigDict, rows: int, shards: int, assumed: Assumed) -> list[int]:
     """Rows of each decode step of a batch, as the sampler shrinks it: done rows leave when a smaller size holds the others."""
     lengths = np.sort(assumed.lengths(config.sample.max_new_tokens, rows))
-    rungs = sampler.ladder(rows, shards, config.sample.max_new_tokens)
-    return [sampler.fit(max(1, rows - int(np.searchsorted(lengths, step, side="right"))), rungs).rows for step in range(1, int(lengths[-1]))]
+    rungs = sizes.ladder(rows, shards, config.sample.max_new_tokens)
+    return [sizes.fit(max(1, rows - int(np.searchsorted(lengths, step, side="right"))), rungs).rows for step in range(1, int(lengths[-1]))]
 
 
 def decode_time(shape: Shape, config: ConfigDict, mesh: Mesh, topology: Topology, rows: int, prompts: int, assumed: Assumed) -> float:

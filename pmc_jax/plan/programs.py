@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from pmc_jax import parallel, sampler, train, update
+from pmc_jax import parallel, sampler, sizes, train, update
 from pmc_jax.draw import Warp
 from pmc_jax.plan import abstract, hlo
 from pmc_jax.plan.abstract import Assumed
@@ -94,14 +94,14 @@ def lower_prefill(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: 
     plan = abstract.sampling(config, mesh, assumed, width)
     params = abstract.params(shape, mesh, "decode", config.model.compute_dtype or config.model.dtype)
     how = dict(warp=Warp(s.temperature, s.top_k, s.top_p), end_tokens=END_TOKENS, num_samples=s.num_samples)
-    sizes = dict(
-        first_slots=sampler.ladder(plan.rows, mesh.shape["data"], s.max_new_tokens)[0].slots,
+    shapes = dict(
+        first_slots=sizes.ladder(plan.rows, mesh.shape["data"], s.max_new_tokens)[0].slots,
         shards=mesh.shape["data"],
         parts=plan.parts,
         cache_at=parallel.cache(mesh),
     )
     prompts, alive_Q = abstract.prompts(mesh, plan.size, width)
-    return sampler.prefill.lower(shape.model, params, prompts, alive_Q, abstract.noise(config, mesh, plan.rows, shape.model), **how, **sizes)
+    return sampler.prefill.lower(shape.model, params, prompts, alive_Q, abstract.noise(config, mesh, plan.rows, shape.model), **how, **shapes)
 
 
 def lower_decode(raw, config, mesh, layers, prefill: jax.stages.Lowered, compiled: jax.stages.Compiled) -> jax.stages.Lowered:
