@@ -1,8 +1,9 @@
 """`make bench`: PMC by pmc_jax against the same algorithm written plainly on torch + transformers, in one run, as ratios.
 
-The two sides run one after the other in processes of their own, each with the whole machine. Machines are shared and noisy: quote the ratios.
+The sides run in turn, seed by seed, in processes of their own, each with the whole machine. Machines are shared and noisy: quote the ratios. How many
+answers a run draws depends on when questions are solved, so that single seeds differ by up to a factor of two: compare the means of several.
 
-    python benchmarks/bench.py [--presets=llama,phi] [--sizes=0,8] [--shared=../shared] [--out=bench.json]
+    python benchmarks/bench.py [--presets=llama,phi] [--sizes=0,8] [--seeds=0,1,2] [--shared=../shared] [--out=bench.json]
 """
 
 import argparse
@@ -12,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -26,6 +28,18 @@ def run_side(script: str, checkpoint: Path, data: Path, preset: str, *more: str)
         command = [sys.executable, HERE / script, f"--checkpoint={checkpoint}", f"--data={data}", f"--preset={preset}", f"--out={out}", *more]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
         return json.loads(out.read_text())
+
+
+def run_sides(checkpoint: Path, data: Path, preset: str, sizes: list[str], seeds: list[str]) -> dict[str, list[dict]]:
+    """{side: its results, one a seed}; the yardstick is the first side."""
+    sides = {"yardstick": ("yardstick.py",)} | {
+        "round = all" if size == "0" else f"round = {size}": ("ours.py", f"--questions_per_round={size}") for size in sizes
+    }
+    found: dict[str, list[dict]] = {name: [] for name in sides}
+    for seed in seeds:
+        for name, (script, *more) in sides.items():
+            found[name].append(run_side(script, checkpoint, data, preset, f"--seed={seed}", *more))
+    return found
 
 
 def figures(result: dict) -> dict[str, float]:
@@ -54,9 +68,14 @@ def figures(result: dict) -> dict[str, float]:
     }
 
 
-def differs(yardstick: dict, ours: dict) -> list[str]:
-    """What the two sides do not share beyond sampling noise: then a ratio of their times means nothing."""
-    a, b = figures(yardstick), figures(ours)
+def means(results: list[dict]) -> dict[str, float]:
+    """The figures' means over seeds."""
+    found = [figures(result) for result in results]
+    return {name: float(np.mean([f[name] for f in found])) for name in found[0]}
+
+
+def differs(a: dict[str, float], b: dict[str, float]) -> list[str]:
+    """Which figures of the two sides differ beyond sampling noise: then a ratio of their times means nothing."""
     limits = {
         "tokens per whole answer": 0.2 * a["tokens per whole answer"],
         "UQ before": 1.0,
@@ -67,15 +86,14 @@ def differs(yardstick: dict, ours: dict) -> list[str]:
     return [f"{name}: {a[name]:.1f} and {b[name]:.1f}" for name, limit in limits.items() if abs(a[name] - b[name]) > limit]
 
 
-def show(preset: str, yardstick: dict, ours: dict[str, dict]) -> Table:
+def show(title: str, yardstick: dict[str, float], ours: dict[str, dict[str, float]]) -> Table:
     """A table of figures and ratios."""
-    table = Table(title=f"{preset}: the yardstick against pmc_jax")
+    table = Table(title=title)
     for heading in ("", "yardstick", *[x for name in ours for x in (name, "ratio")]):
         table.add_column(heading, justify="right" if heading else "left")
-    columns = {name: figures(result) for name, result in ours.items()}
-    for name, value in figures(yardstick).items():
+    for name, value in yardstick.items():
         cells = [f"{value:.1f}"]
-        for column in columns.values():
+        for column in ours.values():
             faster = column[name] / value if name.endswith("/s") else value / column[name] if name.endswith(", s") else None
             cells += [f"{column[name]:.1f}", f"{faster:.1f}x" if faster else ""]
         table.add_row(name, *cells)
@@ -86,6 +104,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--presets", default="llama,phi")
     parser.add_argument("--sizes", default="0,8", help="questions per round of our side; 0 = all, 8 = the published algorithm")
+    parser.add_argument("--seeds", default="0", help="of both sides")
     parser.add_argument("--shared", type=Path, default=HERE.parent.parent / "shared", help="folder with checkpoints/ and tofu-mini/")
     parser.add_argument("--out", help="JSON file for all results")
     given = parser.parse_args()
@@ -94,14 +113,11 @@ def main() -> None:
         parser.error(f"{data}: no such folder; --shared names the folder that holds checkpoints/ and tofu-mini/")
     for preset in given.presets.split(","):
         checkpoint = given.shared / "checkpoints" / CHECKPOINTS[preset]
-        yardstick = run_side("yardstick.py", checkpoint, data, preset)
-        ours = {
-            "round = all" if size == "0" else f"round = {size}": run_side("ours.py", checkpoint, data, preset, f"--questions_per_round={size}")
-            for size in given.sizes.split(",")
-        }
-        Console().print(show(preset, yardstick, ours))
-        trouble += [f"{preset}, {name}: {line}" for name, result in ours.items() for line in differs(yardstick, result)]
-        results[preset] = {"yardstick": yardstick, **ours}
+        results[preset] = run_sides(checkpoint, data, preset, given.sizes.split(","), given.seeds.split(","))
+        yardstick, *ours = columns = {name: means(found) for name, found in results[preset].items()}
+        title = f"{preset}: the yardstick against pmc_jax" + (f", means of seeds {given.seeds}" if "," in given.seeds else "")
+        Console().print(show(title, columns[yardstick], {name: columns[name] for name in ours}))
+        trouble += [f"{preset}, {name}: {line}" for name in ours for line in differs(columns[yardstick], columns[name])]
         if given.out:
             Path(given.out).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if trouble:

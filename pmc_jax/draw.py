@@ -63,7 +63,10 @@ def top_k(logits_BV: jax.Array, k: int) -> tuple[jax.Array, jax.Array]:
 
 
 def candidates(logits_BV: jax.Array, warp: Warp) -> tuple[jax.Array, jax.Array]:
-    """Logits [B, C] and ids [B, C] of what may be drawn; -inf where top-p cut. softmax over C is the warped distribution."""
+    """Logits [B, C] and ids [B, C] of what may be drawn, in the order of ids; -inf where top-p cut. softmax over C is the warped distribution.
+
+    By rank, two all but equal logits would change places with any rounding, on another mesh for one, and a draw that falls there with them.
+    """
     scaled_BV = logits_BV.astype(jnp.float32) / warp.temperature
     V = scaled_BV.shape[-1]
     if warp.top_k:
@@ -76,18 +79,17 @@ def candidates(logits_BV: jax.Array, warp: Warp) -> tuple[jax.Array, jax.Array]:
         probs_BC = jax.nn.softmax(values_BC, axis=-1)
         before_BC = jnp.cumsum(probs_BC, axis=-1) - probs_BC
         values_BC = jnp.where((before_BC < warp.top_p) | (jnp.arange(values_BC.shape[1]) == 0), values_BC, -jnp.inf)
+    ids_BC, values_BC = jax.lax.sort((ids_BC, values_BC), num_keys=1)
     return values_BC, ids_BC
 
 
-def noise(keys_B: jax.Array, warp: Warp, vocab: int) -> jax.Array:
-    """All that is random in a draw, float32 [B, X]: Gumbel noise of the top-k candidates, or two uniform numbers without a top-k; X = 0 when greedy.
+def noise(keys_B: jax.Array, warp: Warp) -> jax.Array:
+    """All that is random in a draw, float32 [B, X]: two uniform numbers; X = 0 when greedy.
 
     Apart from `draw`, since its many small operations take a compiler as long as a third of a model's.
     """
     if warp.temperature == 0:
         return jnp.zeros((*keys_B.shape, 0), jnp.float32)
-    if warp.top_k:
-        return jax.vmap(lambda key: jax.random.gumbel(key, (min(warp.top_k, vocab),), jnp.float32))(keys_B)
     return jax.vmap(lambda key: jax.random.uniform(key, (2,)))(keys_B)
 
 
@@ -96,21 +98,23 @@ def draw(logits_BV: jax.Array, noise_BX: jax.Array, warp: Warp) -> jax.Array:
     if warp.temperature == 0:
         return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
     values_BC, ids_BC = candidates(logits_BV, warp)
-    choice_B = jnp.argmax(values_BC + noise_BX, axis=-1) if warp.top_k else by_inversion(values_BC, noise_BX)
+    choice_B = by_inversion(values_BC, noise_BX)
     return jnp.take_along_axis(ids_BC, choice_B[:, None], axis=1)[:, 0].astype(jnp.int32)
 
 
 def by_inversion(values_BC: jax.Array, uniform_B2: jax.Array) -> jax.Array:
-    """A draw from softmax(values) of a whole vocabulary by two uniform numbers a row: first a group of candidates, by the groups' sums, then one of
-    the group. Noise for every candidate took longer than the decode step it ends; groups also keep the sums of small numbers exact."""
+    """A draw from softmax(values) by two uniform numbers a row: first a group of candidates, by the groups' sums, then one of the group.
+
+    Noise for every candidate of a whole vocabulary took longer than the decode step it ends; groups also keep the sums of small numbers exact.
+    """
     B, C = values_BC.shape
     group = max(1, int(C**0.5))
     weights_BC = jnp.exp(values_BC - jnp.max(values_BC, axis=-1, keepdims=True))
     weights_BGW = jnp.pad(weights_BC, ((0, 0), (0, -C % group))).reshape(B, -1, group)
 
     def invert(weights_BX, uniform_B):
-        sums_BX = jnp.cumsum(weights_BX, axis=-1)
-        return jnp.argmax(sums_BX > (uniform_B * sums_BX[:, -1])[:, None], axis=-1)  # the first one beyond it
+        sums_BX = jnp.where(weights_BX > 0, jnp.cumsum(weights_BX, axis=-1), 0.0)  # where rounding lets a sum grow, nothing without weight is drawn
+        return jnp.argmax(sums_BX > (uniform_B * jnp.max(sums_BX, axis=-1))[:, None], axis=-1)  # the first one beyond it
 
     group_B = invert(jnp.sum(weights_BGW, axis=-1), uniform_B2[:, 0])
     within_BW = jnp.take_along_axis(weights_BGW, group_B[:, None, None], axis=1)[:, 0]

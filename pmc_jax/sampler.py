@@ -80,8 +80,8 @@ def row_words(keys_Q: np.ndarray, round_index: int, num_samples: int) -> np.ndar
     return np.stack(words, axis=-1).astype(np.uint32).reshape(-1, 3)
 
 
-@functools.partial(jax.jit, static_argnames=("warp", "vocab"))
-def chunk_noise(seed: int, words_B3: jax.Array, first_step: int, warp: Warp, vocab: int) -> jax.Array:
+@functools.partial(jax.jit, static_argnames="warp")
+def chunk_noise(seed: int, words_B3: jax.Array, first_step: int, warp: Warp) -> jax.Array:
     """The noise of CHUNK draws of all rows, [CHUNK, B, X]. words_B3: from `row_words`.
 
     Words and step are folded into the seed's key in a loop: written out, each fold takes as long to compile as the noise itself.
@@ -91,7 +91,7 @@ def chunk_noise(seed: int, words_B3: jax.Array, first_step: int, warp: Warp, voc
     seed_CB = jnp.broadcast_to(jax.random.key(seed), words_4CB.shape[1:])
     fold_in = jax.vmap(jax.vmap(jax.random.fold_in))
     keys_CB, _ = jax.lax.scan(lambda keys_CB, word_CB: (fold_in(keys_CB, word_CB), None), seed_CB, words_4CB)
-    return jax.vmap(lambda keys_B: noise(keys_B, warp, vocab))(keys_CB)
+    return jax.vmap(lambda keys_B: noise(keys_B, warp))(keys_CB)
 
 
 def slots(kv: list[KeyValue], most: int) -> list[KeyValue]:
@@ -286,7 +286,7 @@ def sample_tokens(
         how = dict(warp=warp, end_tokens=end_tokens)
         shape = dict(num_samples=num_samples, first_slots=rungs[0].slots, shards=shards, parts=parts, cache_at=parallel.cache(mesh))
         words_B3 = parallel.put(row_words(padded.keys_Q, round_index, num_samples), parallel.rows(mesh))
-        noise_from = functools.lru_cache(1)(functools.partial(chunk_noise, seed, words_B3, warp=warp, vocab=model.config.vocab_size))
+        noise_from = functools.lru_cache(1)(functools.partial(chunk_noise, seed, words_B3, warp=warp))
         state = prefill(model, params, *inputs, noise_from(0), **shape, **how)
         rows = range(start * num_samples, (start + count) * num_samples)
         found = decode_rows(model, params, state, noise_from, rows, max_new_tokens, rungs, losers, **how)

@@ -1,11 +1,12 @@
 """Sizes to compile for: how questions are cut into batches, and the batch sizes that a batch shrinks through while its answers end."""
 
+import math
 from typing import NamedTuple
 
 READ_AT_ONCE = 1024  # prompt positions read at once on each shard
-FIRST_SLOTS = 32  # answer slots of a large batch at first
-LARGE = 128  # rows at which a size and its slots more bring in their compilation
-MIN_ROWS = 16  # a smaller batch is not compacted further: the step's time no longer shrinks with it
+FIRST_SLOTS = 64  # answer slots at first
+SHRINK = 0.4  # a batch size over the one before it
+MIN_ROWS = 8  # a smaller batch is not compacted further: the step's time no longer shrinks with it
 
 
 def round_up(value: int, multiple: int) -> int:
@@ -40,18 +41,14 @@ class Rung(NamedTuple):
 
 
 def ladder(most: int, multiple: int, longest: int) -> list[Rung]:
-    """Batch sizes to compile for: `most`, two thirds of it where that is many, then a third again and again, each a multiple of `multiple` (shards).
+    """Batch sizes to compile for: `most`, two fifths of it, and so on, each a multiple of `multiple` (shards). The last one has room for `longest`.
 
-    Thirds, not halves: a size more costs a second of compilation, which the rows it saves do not bring in.
+    Not halves: a size more costs a second of compilation, which the rows it saves do not bring in.
     """
     sizes = [round_up(most, multiple)]
-    large = sizes[0] >= LARGE * multiple
-    while sizes[-1] // 3 >= max(MIN_ROWS, multiple):
-        sizes.append(round_up(-(-sizes[-1] // 3), multiple))
-    if large:
-        sizes.insert(1, round_up(-(-2 * sizes[0] // 3), multiple))
-    first = FIRST_SLOTS if large else 2 * FIRST_SLOTS
-    return [Rung(rows, min(longest, (first, 2 * FIRST_SLOTS)[n] if n <= large else longest)) for n, rows in enumerate(sizes)]
+    while (fewer := round_up(math.ceil(SHRINK * sizes[-1]), multiple)) >= MIN_ROWS and fewer < sizes[-1]:
+        sizes.append(fewer)
+    return [Rung(rows, min(longest, FIRST_SLOTS)) for rows in sizes[:-1]] + [Rung(sizes[-1], longest)]
 
 
 def fit(count: int, rungs: list[Rung]) -> Rung:

@@ -131,7 +131,7 @@ def noise(config: ConfigDict, mesh: Mesh, rows: int, model: Decoder) -> Any:
     s = config.sample
     warp = Warp(s.temperature, s.top_k, s.top_p)
     words_B3 = jax.ShapeDtypeStruct((rows, 3), jnp.uint32)
-    found = jax.eval_shape(lambda words_B3: sampler.chunk_noise(0, words_B3, 0, warp, model.config.vocab_size), words_B3)
+    found = jax.eval_shape(lambda words_B3: sampler.chunk_noise(0, words_B3, 0, warp), words_B3)
     return jax.ShapeDtypeStruct(found.shape, found.dtype, sharding=NamedSharding(mesh, PartitionSpec(None, "data")))
 
 

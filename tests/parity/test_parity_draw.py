@@ -94,7 +94,7 @@ def test_draws_follow_that_distribution(settings):
     expected = warped_by_torch(logits, *settings)[0]
     keys = jax.random.split(jax.random.key(0), count)
     warp = Warp(*settings)
-    drawn = np.asarray(draw(jnp.broadcast_to(logits, (count, 37)), noise(keys, warp, 37), warp))
+    drawn = np.asarray(draw(jnp.broadcast_to(logits, (count, 37)), noise(keys, warp), warp))
     found = np.bincount(drawn, minlength=37) / count
     assert not found[expected == 0].any()
     assert (np.abs(found - expected) <= 5 * np.sqrt(expected * (1 - expected) / count) + 1e-9).all()
