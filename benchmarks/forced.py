@@ -46,13 +46,15 @@ def make_job(family: str, small: bool) -> Job:
     preset, model, assumed, samples = FAMILIES[family]
     config = runpy.run_path(str(CONFIGS / preset))["get_config"]()
     config.pmc.skip_solved, config.pmc.drop_losers = False, False
-    config.sample.max_rows, config.sample.max_new_tokens = 512, 130
+    config.sample.max_rows = 512
+    config.sample.max_new_tokens = config.evaluate.max_new_tokens = 130
     config.train.accumulate = 2 if family == "phi" else 1  # the activations of 128 rows of Phi are too many for 80 GB
     raw = read_shape(model)
     if not small:
         return Job(config, raw, assumed, 130, samples, (64, 256, 512, 1024), 3600)
     config.model.dtype = "float32"  # a CPU's programs in bfloat16 take twice as long to compile
-    config.sample.max_rows, config.sample.max_new_tokens, config.sample.num_samples = 32, 40, 4
+    config.sample.max_rows, config.sample.num_samples = 32, 4
+    config.sample.max_new_tokens = config.evaluate.max_new_tokens = 40
     config.train.epochs, config.train.batch_size, config.train.max_length = 5, 4, 96
     assumed = assumed._replace(questions=16, answer=15)
     return Job(config, raw | TINY | {"num_key_value_heads": 2, "head_dim": 16}, assumed, 40, 4, (8, 32), 32)
@@ -99,7 +101,7 @@ def hazards(job: Job) -> tuple[float, ...]:
 
 @functools.lru_cache
 def ending(module: Any) -> Any:
-    """The same Linen module, whose answers end at random times: with token number t by chance `hazard[t]`, drawn from the token before and t.
+    """The same Linen module, whose answers end at random times: with token number t by chance `hazard[t]`, keyed by t, the row and the token before.
 
     The decode programs stay what they are: only the hidden states of ending rows are replaced, by ones for which the end token is all but certain.
     """
@@ -113,8 +115,9 @@ def ending(module: Any) -> Any:
             hidden_BTD, kept = super().__call__(tokens_BT, positions_BT, mask_BTS, cache, where)
             if cache is None:
                 return hidden_BTD, kept
-            key = jax.random.fold_in(jax.random.key(0), where)
-            chance_B = jax.vmap(lambda token: jax.random.uniform(jax.random.fold_in(key, token)))(tokens_BT[:, 0])
+            key, token_B = jax.random.fold_in(jax.random.key(0), where), tokens_BT[:, 0]
+            keys_B = jax.vmap(lambda token, row: jax.random.fold_in(jax.random.fold_in(key, token), row))(token_B, jnp.arange(len(token_B)))
+            chance_B = jax.vmap(jax.random.uniform)(keys_B)
             ends_B = chance_B < jnp.asarray(self.hazard)[where + 2]  # the token read now is number where + 1, the next is drawn from these states
             end_D = (self.embed if self.config.tied_head else self.head)[END].astype(jnp.float32)
             loud_D = (100 * end_D / jnp.sum(end_D**2)).astype(hidden_BTD.dtype)

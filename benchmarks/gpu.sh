@@ -1,12 +1,20 @@
 #!/usr/bin/env bash
-# benchmarks/gpu.py on one GPU, with whatever Python is there: JAX for CUDA must be installed, and torch for the yardstick beside it.
+# benchmarks/gpu.py on one GPU, with whatever Python is there: it must have JAX for CUDA, and torch for the yardstick beside it.
 #
 #     [WHEELS=folder] [PYTHON=python3] benchmarks/gpu.sh [--out=gpu.json] [--minutes=25] [--models=llama,phi] [--parts=...] [--small]
 #
-# WHEELS: a folder of wheels of what else is missing there, for a machine without a network: they are put into a folder of their own, and the
-# machine's packages stay as they are. make it with: pip download --no-deps -d FOLDER ml-collections rouge-score nltk rapidfuzz tensorboardX datasets
+# WHEELS: wheels of what else is missing, for a machine without a network. They go into a folder of their own for the time of the run; the machine's
+# packages stay as they are. For Python 3.12 the folder is made with
+#     pip wheel --no-deps -w FOLDER ml-collections rouge-score nltk defusedxml
+#     pip download --no-deps --only-binary=:all: --python-version 3.12 -d FOLDER --platform manylinux_2_28_x86_64 --platform manylinux_2_27_x86_64 rapidfuzz
 set -euo pipefail
 
+die() {
+  echo "gpu.sh: $*" >&2
+  exit 2
+}
+
+[[ ${WHEELS:-} ]] && WHEELS=$(realpath "$WHEELS") # before the folder changes
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 python=${PYTHON:-python3}
 export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
@@ -15,14 +23,13 @@ export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false PYTHONUNBUFFERED=1
 export XLA_PYTHON_CLIENT_MEM_FRACTION=${XLA_PYTHON_CLIENT_MEM_FRACTION:-.92}
 
 if [[ ${WHEELS:-} ]]; then
-  [[ -d $WHEELS ]] || { echo "gpu.sh: WHEELS=$WHEELS: no such folder" >&2; exit 2; }
+  compgen -G "$WHEELS/*.whl" >/dev/null || die "WHEELS=$WHEELS: holds no wheels"
   site=$(mktemp -d)
   trap 'rm -rf "$site"' EXIT
-  "$python" -m pip install --quiet --no-index --no-deps --no-compile --find-links "$WHEELS" --target "$site" "$WHEELS"/*.whl
+  "$python" -m pip install --quiet --no-index --no-deps --no-compile --target "$site" "$WHEELS"/*.whl
   export PYTHONPATH=$PYTHONPATH:$site
 fi
-"$python" -c 'import jax, ml_collections, rouge_score, rapidfuzz, tokenizers, transformers' || {
-  echo "gpu.sh: the packages named above are missing: put their wheels into a folder and set WHEELS=folder" >&2
-  exit 2
-}
+needed=(jax flax optax orbax transformers tokenizers safetensors ml_collections rouge_score nltk rapidfuzz rich)
+missing=$("$python" -c 'import importlib.util, sys; print(*(name for name in sys.argv[1:] if not importlib.util.find_spec(name)))' "${needed[@]}")
+[[ -z $missing ]] || die "$python lacks $missing: put wheels of them into a folder and set WHEELS=folder"
 "$python" benchmarks/gpu.py "$@"

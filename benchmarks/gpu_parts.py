@@ -24,7 +24,7 @@ from pmc_jax.timing import Clock
 
 Record = Callable[[str, Any], None]
 STEP = 40  # answer tokens that rows have in the middle of the decode steps that are timed (steps.py)
-WIDER = 2**28  # float32 logits at once in the loss, tried beside the project's own number
+WIDER = 2**29  # float32 logits at once in the loss, tried beside the project's own number: one or two chunks in place of dozens
 LABELS = 512  # about the fewest of a published batch: with a vocabulary that fits them into the project's number there is nothing to try
 
 
