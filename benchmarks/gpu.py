@@ -18,12 +18,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from gpu_table import add_derived, table
+from gpu_table import add_derived, machine, table
 
 ROOT = Path(__file__).parents[1]
 MODELS, PARTS = ("llama", "phi"), ("steps", "rounds", "yardstick", "run")
 EPOCHS = 3  # rounds from which the whole run is derived
-QUICK_COMPILER = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true --xla_cpu_use_fusion_emitters=false"
+QUICK_COMPILER = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 LEAST = 20  # seconds left under which no part is begun
 MOST_MINUTES = {"device": 2, "steps": 6, "rounds": 5, "yardstick": 3, "run": 12}
 
@@ -92,7 +92,7 @@ def expected(result: dict[str, Any], model: str, part: str) -> float:
 def measure(out: Path, minutes: float, models: list[str], parts: list[str], small: bool) -> None:
     """All parts, one after the other: every model's short ones before any whole run."""
     began = time.perf_counter()
-    todo = [("device", "machine")] * ("machine" not in read(out))
+    todo = [("device", "machine")] * ("kind" not in machine(read(out)))
     todo += [(part, model) for group in (PARTS[:2], PARTS[2:3], PARTS[3:]) for model in models for part in group if part in parts]
     for part, model in todo:
         left = 60 * minutes - (time.perf_counter() - began)

@@ -29,7 +29,5 @@ if [[ ${WHEELS:-} ]]; then
   "$python" -m pip install --quiet --no-index --no-deps --no-compile --target "$site" "$WHEELS"/*.whl
   export PYTHONPATH=$PYTHONPATH:$site
 fi
-needed=(jax flax optax orbax transformers tokenizers safetensors ml_collections rouge_score nltk rapidfuzz rich)
-missing=$("$python" -c 'import importlib.util, sys; print(*(name for name in sys.argv[1:] if not importlib.util.find_spec(name)))' "${needed[@]}")
-[[ -z $missing ]] || die "$python lacks $missing: put wheels of them into a folder and set WHEELS=folder"
+why=$("$python" -c 'import nltk.stem.porter, pmc_jax.collapse, rich' 2>&1) || die "$python: ${why##*$'\n'}; put wheels of what is missing into a folder and set WHEELS"
 "$python" benchmarks/gpu.py "$@"

@@ -105,7 +105,7 @@ def update(checkpoint: Any, job: Job, forget: list, retain: list, logits: int) -
     packing, real = found["packing"], found["real_positions"]
     least = roofline.update_work(checkpoint.model, real, labels, itemsize(checkpoint))
     shape = dict(rows=2 * size, positions=found["positions"] * packing["micro_batches"], real_positions=real, labels=labels, packing=packing)
-    return work(least, seconds=found["seconds"], **shape)
+    return work(least, seconds=found["seconds"], rows_per_second=2 * size / found["seconds"], **shape)
 
 
 def itemsize(checkpoint: Any) -> int:

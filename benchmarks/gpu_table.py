@@ -98,7 +98,7 @@ def markdown(headings: list[str], rows: list[list[str]]) -> str:
 
 
 def step_rows(model: str, steps: dict[str, Any]) -> list[list[str]]:
-    rows = []
+    rows = [[f"{model}, steps: {steps['error']}", "", "", "", "", ""]] if "error" in steps else []
     for name, step in steps.items():
         if isinstance(step, dict) and "error" in step:
             rows.append([f"{model}, {name}", step["error"].splitlines()[0][:80], "", "", "", ""])

@@ -5,6 +5,8 @@ import json
 import os
 import subprocess
 import sys
+import sysconfig
+from pathlib import Path
 
 import pytest
 from tiny import ROOT
@@ -56,6 +58,15 @@ def test_rounds_end_and_compile_as_they_should(result):
     assert 0 < rounds["first_update_seconds"] < first["seconds"] < rounds["seconds"]["total"]
     runs = rounds["whole_run_seconds"]
     assert first["seconds"] < runs["2"] <= runs["5"] <= runs["never"]
+
+
+def test_the_script_is_sound_and_says_what_is_missing(tmp_path):
+    script = ROOT / "benchmarks/gpu.sh"
+    shellcheck = Path(sysconfig.get_path("scripts")) / "shellcheck"
+    found = subprocess.run([shellcheck, "--enable=quote-safe-variables", script], capture_output=True, text=True)
+    assert found.returncode == 0, found.stdout
+    done = subprocess.run([script], capture_output=True, text=True, env=os.environ | {"WHEELS": str(tmp_path)})
+    assert done.returncode == 2 and done.stderr.splitlines() == [f"gpu.sh: WHEELS={tmp_path}: holds no wheels"]
 
 
 HAS_TORCH = importlib.util.find_spec("torch") is not None
