@@ -5,7 +5,7 @@
 
 The settings are the published ones, answer lengths those of TOFU (lognormal, mean 45, deviation 20, at most 130 tokens), and no question counts as
 solved: rounds are as long as they can be. Each part is a process of its own, and the JSON is written anew after each figure: whatever fails or is cut
-off leaves the rest. A second call adds to the same file. --small does all of it at tiny shapes, on a CPU in about a minute.
+off leaves the rest. A second call adds to the same file. --small does all of it at tiny shapes, on a CPU in two minutes.
 """
 
 import argparse

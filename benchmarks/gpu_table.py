@@ -5,7 +5,8 @@ from typing import Any
 from pmc_jax.plan import roofline
 from pmc_jax.plan.roofline import Peak, Work
 
-SOLVED_AFTER = (2, 5)  # rounds after which a derived run samples no more; in the published one picked answers score 0 after about 46 updates, two rounds
+# Rounds after which a derived run samples no more. In the published one picked answers score 0 after about 46 updates, which is two rounds.
+SOLVED_AFTER = (2, 5)
 PHASES = ("sample", "score", "update")
 
 
