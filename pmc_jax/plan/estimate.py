@@ -6,13 +6,12 @@ products, the weights and caches it reads, the collectives it must have.
 
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from pmc_jax import losses, sizes, train, update, weights
-from pmc_jax.plan import abstract
+from pmc_jax import losses, sizes, train, update
+from pmc_jax.plan import abstract, roofline
 from pmc_jax.plan.abstract import Assumed, Shape
 from pmc_jax.plan.programs import prompt_width
 from pmc_jax.plan.topology import Topology
@@ -61,13 +60,6 @@ def held(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Held
     return Held(size, abstract.bytes_of(state.opt_state), size, sampling, cache)
 
 
-def multiplied(shape: Shape) -> tuple[int, int]:
-    """Parameters that every position is multiplied with: those of the layers, and those of the head."""
-    tree = weights.abstract_params(shape.model)
-    layers = sum(x.size for name, part in tree.items() if name.startswith("layer_") for x in jax.tree.leaves(part))
-    return layers, shape.model.config.vocab_size * shape.model.config.width
-
-
 def update_temporary(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any) -> tuple[float, float]:
     """(bytes that do not depend on the batch, bytes per packed row of a shard): gradients and two layers' gathered weights; activations.
 
@@ -75,7 +67,7 @@ def update_temporary(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any)
     """
     c, tensor = shape.model.config, mesh.shape["model"]
     itemsize = abstract.itemsize(config)
-    layers, head = multiplied(shape)
+    layers, head = roofline.multiplied(shape.model)
     params = abstract.bytes_of(abstract.params(shape, mesh, "train", config.model.dtype))
     gathered = 2 * (head + 2 * layers / c.num_layers) * itemsize / tensor
     logits = 2 * 4 * min(losses.LOGITS_AT_ONCE, packing.labels * c.vocab_size) / tensor
@@ -88,7 +80,7 @@ def update_temporary(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any)
 def update_time(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any, topology: Topology) -> float:
     """Seconds of one update: products or memory, whichever is longer, and what must be sent between chips, one after the other."""
     c, chip, tensor, data = shape.model.config, topology.chip, mesh.shape["model"], mesh.shape["data"]
-    layers, head = multiplied(shape)
+    layers, head = roofline.multiplied(shape.model)
     itemsize = abstract.itemsize(config)
     positions = packing.rows * packing.length
     flops = ((8 if config.train.remat else 6) * layers * positions + 8 * head * packing.labels) / tensor
@@ -111,13 +103,10 @@ def decode_steps(config: ConfigDict, rows: int, shards: int, assumed: Assumed) -
 
 def decode_time(shape: Shape, config: ConfigDict, mesh: Mesh, topology: Topology, rows: int, prompts: int, assumed: Assumed) -> float:
     """Seconds of one decode step of `rows` rows in all: weights and caches read, products, and two sums over `model` a layer."""
-    c, chip, tensor = shape.model.config, topology.chip, mesh.shape["model"]
-    itemsize = abstract.itemsize(config)
-    mine = rows / mesh.shape["data"]
-    slot = 2 * c.num_layers * c.num_kv_heads * c.head_dim * itemsize / tensor
-    cache = slot * (mine * config.sample.max_new_tokens + prompts / mesh.shape["data"] * prompt_width(assumed))
-    each = sum(multiplied(shape))
-    local = max(2 * each * mine / tensor / chip.flops, (each * itemsize / tensor + cache) / chip.bandwidth)
+    c, chip, tensor, data = shape.model.config, topology.chip, mesh.shape["model"], mesh.shape["data"]
+    itemsize, mine = abstract.itemsize(config), rows / data
+    work = roofline.decode_work(shape.model, mine, config.sample.max_new_tokens, prompts / data, prompt_width(assumed), itemsize)
+    local = roofline.seconds(work, roofline.Peak(chip.flops, chip.bandwidth)) / tensor
     sums = 2 * c.num_layers * (HOP + 2 * mine * c.width * itemsize * (tensor - 1) / tensor / chip.ici) if tensor > 1 else 0.0
     return local + sums
 
@@ -133,7 +122,7 @@ def estimate(shape: Shape, config: ConfigDict, mesh: Mesh, topology: Topology, a
     sizes = decode_steps(config, plan.rows, mesh.shape["data"], assumed)
     found, counts = np.unique(sizes, return_counts=True)
     once = sum(n * decode_time(shape, config, mesh, topology, int(rows), plan.size, assumed) for rows, n in zip(found, counts))
-    read = 2 * sum(multiplied(shape)) * plan.size * prompt_width(assumed) / mesh.size / topology.chip.flops
+    read = 2 * sum(roofline.multiplied(shape.model)) * plan.size * prompt_width(assumed) / mesh.size / topology.chip.flops
     sampled = plan.count * (once + read)
     return Estimate(
         base + fixed + packing.rows * per_row,

@@ -1,0 +1,194 @@
+"""The parts of benchmarks/gpu.py that run on the device: single steps, whole rounds, whole runs. Each is run in a process of its own.
+
+A part is a function (job, record): it hands over each figure as soon as it has it, so that a part that is cut off leaves what it had.
+"""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+from unittest import mock
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from forced import Job, make_checkpoint, make_rows
+from steps import decode_step, seconds
+
+import pmc_jax
+from pmc_jax import losses, parallel, sampler, sizes, train
+from pmc_jax.draw import Warp
+from pmc_jax.generate import make_generator
+from pmc_jax.packing import pack
+from pmc_jax.plan import roofline
+from pmc_jax.prompts import training_row
+from pmc_jax.timing import Clock
+from pmc_jax.update import create_state, put_batch
+
+Record = Callable[[str, Any], None]
+STEP = 40  # answer tokens that rows have in the middle of the decode steps that are timed (steps.py)
+WIDER = 2**29  # float32 logits at once in the loss, tried beside the project's own number: one or two chunks in place of dozens
+LABELS = 512  # about the fewest of a published batch: with a vocabulary that fits them into the project's number there is nothing to try
+
+
+def errors(record: Record, name: str, measure: Callable[[], Any]) -> None:
+    """Record what is measured, or why it could not be: one figure that fails must not take the others with it."""
+    try:
+        record(name, measure())
+    except Exception as error:  # out of memory, a compiler's refusal: whatever it is, it is written down
+        record(name, {"error": f"{type(error).__name__}: {str(error).strip()[:500]}"})
+
+
+def peak_bytes() -> int | None:
+    """The most bytes this process has held on the device; None where the device does not count them (a CPU)."""
+    return (jax.devices()[0].memory_stats() or {}).get("peak_bytes_in_use")
+
+
+def device(job: Job, record: Record, small: bool) -> None:
+    """The machine, and its two ceilings as a large product and a large copy reach them."""
+    here = jax.devices()[0]
+    record("kind", here.device_kind)
+    record("platform", here.platform)
+    record("memory_bytes", (here.memory_stats() or {}).get("bytes_limit"))
+    record("versions", {"jax": jax.__version__, "pmc_jax": pmc_jax.__version__})
+    side, size, dtype = (512, 2**18, "float32") if small else (8192, 2**30, "bfloat16")
+
+    def product():
+        x, y = (jax.random.normal(jax.random.key(i), (side, side), dtype) for i in range(2))
+        multiply = jax.jit(jnp.matmul)
+        return 10 * 2 * side**3 / seconds(lambda: [multiply(x, y) for _ in range(10)])
+
+    def copy():
+        x, add = jax.random.normal(jax.random.key(0), (size,), dtype), jax.jit(lambda x: x + 1)
+        return 10 * 2 * x.nbytes / seconds(lambda: [add(x) for _ in range(10)])
+
+    errors(record, "product_flops_per_second", product)
+    errors(record, "copy_bytes_per_second", copy)
+
+
+def work(of: roofline.Work, **more: Any) -> dict[str, Any]:
+    return {"flops": of.flops, "bytes": of.bytes} | more
+
+
+def decode(checkpoint: Any, job: Job, forget: list, rows: int) -> dict[str, Any]:
+    """One decode step of so many rows. The bound counts the tokens there are, not the slots."""
+    questions = rows // job.samples
+    found = decode_step(checkpoint, job.config, forget, questions, job.samples)
+    least = roofline.decode_work(checkpoint.model, rows, STEP, questions, job.assumed.prompt, itemsize(checkpoint))
+    return work(least, rows=rows, seconds=found["seconds"])
+
+
+def prefill(checkpoint: Any, job: Job, forget: list) -> dict[str, Any]:
+    """Reading the prompts of one batch of a round and drawing the first token of each row."""
+    s = job.config.sample
+    generator = make_generator(checkpoint, job.config, Warp(s.temperature, s.top_k, s.top_p), s.num_samples)
+    token_lists = [generator.text.prompt(r["question"]) for r in forget]
+    width = max(map(len, token_lists))
+    plan = sizes.cut_batches(len(forget), sizes.round_up(width, 8), s.num_samples, s.max_rows, 1)
+    some, texts = token_lists[: plan.size], [r["question"] for r in forget[: plan.size]]
+    prompts = sampler.left_pad(some, texts, multiple=8)
+    inputs = parallel.put((prompts, np.ones(len(some), bool)), parallel.rows(parallel.mesh_of(checkpoint.params)))
+    noise_CBX = sampler.chunk_noise(0, sampler.row_words(prompts.keys_Q, 0, s.num_samples), 0, generator.warp)
+    how = dict(warp=generator.warp, end_tokens=generator.text.end_tokens, num_samples=s.num_samples, shards=1, parts=plan.parts)
+    slots = sizes.ladder(plan.rows, 1, s.max_new_tokens)[0].slots
+    took = seconds(lambda: sampler.prefill(checkpoint.model, generator.params, *inputs, noise_CBX, first_slots=slots, **how))
+    tokens = sum(map(len, some))
+    least = roofline.prefill_work(checkpoint.model, len(some), tokens, itemsize(checkpoint))
+    return work(least, prompts=len(some), tokens=tokens, width=prompts.tokens_QP.shape[1], rows=plan.rows, seconds=took)
+
+
+def update(checkpoint: Any, job: Job, forget: list, retain: list, logits: int) -> dict[str, Any]:
+    """One update of a batch as a round has them: the bound is of its real tokens and labels. logits: alive at once in the loss."""
+    config, text = job.config, make_generator(checkpoint, job.config, Warp(), 1).text
+    rows = [[training_row(text, r["question"], r["answer"], config.train.max_length, g) for r in part] for g, part in ((1, forget), (2, retain))]
+    mesh = parallel.mesh_of(checkpoint.params)
+    packing = train.start_packing(config, *rows, config.train.max_length, mesh, len(forget))
+    some = train.even_batches(list(zip(*rows)), config.train.batch_size)[0]
+    batch = put_batch(pack(some, packing), mesh)
+    recipe = train.make_recipe(config, len(forget))
+    step, state = train.make_step(checkpoint, recipe), [create_state(checkpoint.params, recipe)]
+
+    def run():
+        state[0], metrics = step(state[0], batch)
+        return metrics
+
+    jax.clear_caches()  # the number is read when the loss is traced
+    with mock.patch.object(losses, "LOGITS_AT_ONCE", logits):
+        took = seconds(run)
+    labels, used = sum(len(r.tokens) - r.start for r in some), int(batch.used)
+    real = packing.prefix + sum(len(r.tokens) - packing.prefix for r in some)
+    shape = dict(rows=len(some), positions=used * packing.rows * packing.length, real_positions=real, labels=labels, micro_batches=used)
+    return work(roofline.update_work(checkpoint.model, real, labels, itemsize(checkpoint)), seconds=took, rows_per_second=len(some) / took, **shape)
+
+
+def itemsize(checkpoint: Any) -> int:
+    return jax.tree.leaves(checkpoint.params)[0].dtype.itemsize
+
+
+def steps(job: Job, record: Record) -> None:
+    """Single steps: decode at several sizes, prefill, update."""
+    checkpoint = make_checkpoint(job)
+    chat = checkpoint.tokenizer.chat_template is not None
+    record("parameters", sum(x.size for x in jax.tree.leaves(checkpoint.params)))
+    forget, retain = make_rows(job, chat, job.assumed.questions, 1), make_rows(job, chat, job.retain, 2)
+    for rows in sorted(job.rows, key=lambda rows: rows != 512):
+        errors(record, f"decode_{rows}", lambda rows=rows: decode(checkpoint, job, forget, rows))
+    errors(record, "prefill", lambda: prefill(checkpoint, job, forget))
+    errors(record, "update", lambda: update(checkpoint, job, forget, retain, losses.LOGITS_AT_ONCE))
+    if checkpoint.config.vocab_size * LABELS > losses.LOGITS_AT_ONCE:
+        errors(record, "update_wider_loss", lambda: update(checkpoint, job, forget, retain, WIDER))
+    record("peak_bytes", peak_bytes())
+
+
+@contextlib.contextmanager
+def counted() -> Iterator[dict[str, int]]:
+    """Counts, while it is open, the programs that are compiled and the rows x steps that the sampler decodes (the step that prefill takes included).
+
+    Chunks are aligned, so that one which ends at `last` began at the multiple of CHUNK before it: in the last chunk of a batch all rows may be done
+    earlier, and a few steps too many are counted.
+    """
+    counts = {"compiled": 0, "row_steps": 0}
+    plain = sampler.decode_chunk
+
+    def on_event(event: str, _: float, **__) -> None:
+        counts["compiled"] += event == "/jax/core/compile/backend_compile_duration"
+
+    def decode_chunk(model, params, state, noise_CBX, rows_B, last, **how):
+        counts["row_steps"] += rows_B.shape[0] * int(last - (last - 1) // sampler.CHUNK * sampler.CHUNK)
+        return plain(model, params, state, noise_CBX, rows_B, last, **how)
+
+    jax.monitoring.register_event_duration_secs_listener(on_event)
+    try:
+        with mock.patch.object(sampler, "decode_chunk", decode_chunk):
+            yield counts
+    finally:
+        jax.monitoring.unregister_event_duration_listener(on_event)
+
+
+def unlearn(job: Job, record: Record, epochs: int) -> None:
+    """`epochs` rounds of the project's own unlearning, cold: what each took, by phase, and what it decoded and compiled."""
+    began = time.perf_counter()
+    checkpoint = make_checkpoint(job)
+    jax.block_until_ready(checkpoint.params)
+    chat = checkpoint.tokenizer.chat_template is not None
+    forget, retain = make_rows(job, chat, job.assumed.questions, 1), make_rows(job, chat, job.retain, 2)
+    record("make_seconds", time.perf_counter() - began)
+    config = job.config.copy_and_resolve_references()
+    config.train.epochs = epochs
+    rounds: list[dict[str, Any]] = []
+    with Clock() as clock, counted() as counts:
+        start, before = time.perf_counter(), {"seconds": 0.0} | dict.fromkeys(counts, 0) | dict.fromkeys(clock.seconds, 0.0)
+
+        def on_round(summary, seen, updates):
+            now = {"seconds": time.perf_counter() - start} | counts | clock.seconds
+            since = {name: now[name] - before[name] for name in before}
+            before.update(now)
+            answers = len(seen) * config.sample.num_samples
+            rounds.append(since | {"answers": answers, "tokens": summary["sampled_tokens"], "updates": len(updates), "peak_bytes": peak_bytes()})
+            record("rounds", rounds)
+
+        pmc_jax.unlearn(checkpoint, forget, retain, config, clock=clock, on_round=on_round)
+        record("seconds", {"total": time.perf_counter() - start} | clock.seconds)
+    first = rounds[0]
+    record("first_update_seconds", first["seconds"] - first["update"] * (1 - 1 / first["updates"]))
+    record("update_rows", 2 * config.train.batch_size)

@@ -1,0 +1,77 @@
+"""How much memory an update's loss takes with a vocabulary of 128256 words: what XLA says of the compiled update. Nothing is run, no array is made.
+
+    python benchmarks/loss_memory.py [--layers=2] [--model=Llama-3.2-1B] [--batches=16,64]
+
+Three ways to the same losses: logits of all positions at once, of the labels at once, and of the labels in chunks, which is how the project does it.
+The model has few layers, so that its activations do not hide the logits; float32, in which a CPU's program converts nothing.
+"""
+
+import argparse
+from typing import Any
+from unittest import mock
+
+import jax
+from forced import FAMILIES, make_job
+
+from pmc_jax import losses, parallel, train, update
+from pmc_jax.packing import Batch
+from pmc_jax.plan import abstract
+
+ALL_AT_ONCE = 2**62
+
+
+def make_batch(config: Any, mesh: Any, assumed: abstract.Assumed, everywhere: bool) -> Batch:
+    """The abstract batch of a run; with `everywhere`, one whose positions are all labels."""
+    batch = abstract.batch(config, mesh, assumed)
+    if not everywhere:
+        return batch
+    M, R, T = batch.tokens_MRT.shape
+    return batch._replace(**{n: jax.ShapeDtypeStruct((M, 1, R * T), x.dtype, sharding=x.sharding) for n, x in labels_of(batch).items()})
+
+
+def labels_of(batch: Batch) -> dict[str, Any]:
+    """The fields that have an entry for each label."""
+    return {name: x for name, x in batch._asdict().items() if name.endswith("_MSA")}
+
+
+def temporary(raw: dict[str, Any], config: Any, assumed: abstract.Assumed, everywhere: bool, at_once: int) -> tuple[int, Batch]:
+    """Bytes the compiled update holds beyond arguments and results, and its batch."""
+    jax.clear_caches()  # the number of logits at once is read when the loss is traced
+    mesh, shape = parallel.make_mesh(1, 1, jax.devices()[:1]), abstract.make_shape(raw, config.train.remat)
+    recipe = train.make_recipe(config, assumed.questions)
+    state = update.abstract_state(abstract.params(shape, mesh, "train", config.model.dtype), recipe)
+    batch = make_batch(config, mesh, assumed, everywhere)
+    with mock.patch.object(losses, "LOGITS_AT_ONCE", at_once):
+        compiled = update.update.lower(shape.model, recipe, state, batch).compile()
+    return compiled.memory_analysis().temp_size_in_bytes, batch
+
+
+def line(name: str, raw: dict[str, Any], config: Any, assumed: abstract.Assumed, everywhere: bool, at_once: int) -> str:
+    """One way, as a line of the table."""
+    found, batch = temporary(raw, config, assumed, everywhere, at_once)
+    count, vocab = batch.labels_MSA.shape[-1], raw["vocab_size"]
+    chunk = min(count, max(1, at_once // vocab))
+    cells = [str(2 * config.train.batch_size), name, str(count), f"{-(-count // chunk)}", *(f"{x / 2**30:.2f}" for x in (4 * chunk * vocab, found))]
+    return "| " + " | ".join(cells) + " |"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="Llama-3.2-1B", help="whose shape")
+    parser.add_argument("--layers", type=int, default=2)
+    parser.add_argument("--batches", default="16,64", help="forget rows an update, with as many retain rows on top")
+    given = parser.parse_args()
+    raw = abstract.read_shape(given.model) | {"num_hidden_layers": given.layers}
+    config, assumed = make_job("llama", small=False).config, FAMILIES["llama"][2]
+    config.model.dtype = "float32"
+    ways = {"all positions": (True, ALL_AT_ONCE), "labels": (False, ALL_AT_ONCE), "labels, as the project does": (False, losses.LOGITS_AT_ONCE)}
+    heads = ["rows", "logits of", "positions with logits", "chunks", "logits alive, GiB", "temporary memory of the update, GiB"]
+    print("\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads))))
+    for batch in map(int, given.batches.split(",")):
+        config.train.batch_size = batch
+        for name, way in ways.items():
+            print(line(name, raw, config, assumed, *way), flush=True)
+
+
+if __name__ == "__main__":
+    main()
