@@ -80,14 +80,14 @@ def candidates(logits_BV: jax.Array, warp: Warp) -> tuple[jax.Array, jax.Array]:
 
 
 def noise(keys_B: jax.Array, warp: Warp, vocab: int) -> jax.Array:
-    """All that is random in a draw, float32 [B, X]: Gumbel noise of the top-k candidates, or two uniform numbers without a top-k; X = 0 when greedy.
+    """All that is random in a draw, [B, X]: with a top-k the key's two words, uint32; without one two uniform numbers, float32; X = 0 when greedy.
 
     Apart from `draw`, since its many small operations take a compiler as long as a third of a model's.
     """
     if warp.temperature == 0:
         return jnp.zeros((*keys_B.shape, 0), jnp.float32)
     if warp.top_k:
-        return jax.vmap(lambda key: jax.random.gumbel(key, (min(warp.top_k, vocab),), jnp.float32))(keys_B)
+        return jax.random.key_data(keys_B)
     return jax.vmap(lambda key: jax.random.uniform(key, (2,)))(keys_B)
 
 
@@ -96,8 +96,18 @@ def draw(logits_BV: jax.Array, noise_BX: jax.Array, warp: Warp) -> jax.Array:
     if warp.temperature == 0:
         return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
     values_BC, ids_BC = candidates(logits_BV, warp)
-    choice_B = jnp.argmax(values_BC + noise_BX, axis=-1) if warp.top_k else by_inversion(values_BC, noise_BX)
+    choice_B = jnp.argmax(values_BC + gumbel(noise_BX, ids_BC), axis=-1) if warp.top_k else by_inversion(values_BC, noise_BX)
     return jnp.take_along_axis(ids_BC, choice_B[:, None], axis=1)[:, 0].astype(jnp.int32)
+
+
+def gumbel(words_B2: jax.Array, ids_BC: jax.Array) -> jax.Array:
+    """Gumbel noise [B, C], float32, of each candidate by its id, not by its rank: where two logits are all but equal, rounding decides which comes
+    first, and noise that went with the rank would change hands, whoever wins."""
+    keys_B = jax.random.wrap_key_data(words_B2)
+    keys_BC = jax.vmap(jax.vmap(jax.random.fold_in, (None, 0)))(keys_B, ids_BC)
+    bits_BC = jax.random.key_data(keys_BC)[..., 0] >> 9
+    uniform_BC = (bits_BC.astype(jnp.float32) + 0.5) * 2.0**-23  # strictly between 0 and 1
+    return -jnp.log(-jnp.log(uniform_BC))
 
 
 def by_inversion(values_BC: jax.Array, uniform_B2: jax.Array) -> jax.Array:

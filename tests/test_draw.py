@@ -117,6 +117,16 @@ def test_each_row_has_its_own_key_and_the_same_key_gives_the_same_draw():
     assert alone[0] == first[7]
 
 
+def test_a_change_of_rank_by_rounding_changes_no_draw():
+    """Each candidate's noise is its own, whichever of two all but equal logits comes first: a mesh rounds otherwise than one device."""
+    logits = np.sort(LOGITS[:60])[::-1].copy()
+    logits[1::2] = np.nextafter(logits[::2].astype(np.float32), -np.inf)  # every second one is next to the one before
+    other = logits.reshape(-1, 2)[:, ::-1].ravel()
+    warp = Warp(1.0, 50, 1.0)
+    assert not (np.argsort(-logits) == np.argsort(-other)).any()
+    assert np.mean(draws(logits, warp) == draws(other, warp)) > 0.999
+
+
 @pytest.mark.parametrize(
     "bad, name",
     [

@@ -4,11 +4,13 @@ import importlib.util
 import json
 import subprocess
 
+import jax
 import pytest
 from tiny import LLAMA, ROOT
 
+from pmc_jax import parallel, train
 from pmc_jax.errors import UserError
-from pmc_jax.plan import hlo, topology
+from pmc_jax.plan import abstract, hlo, topology
 from pmc_jax.plan.abstract import Assumed, read_shape, shipped
 
 
@@ -83,6 +85,35 @@ def test_memory_and_work_are_what_the_shapes_say(compiled):
 
 
 @needs_libtpu
+def test_adapters_are_planned_as_they_are_trained(plan, compiled):
+    done = plan("--topology=v5e:2x4", "--config.mesh.data=4", "--config.mesh.model=2", "--json", "--config.lora.rank=4")
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    count = 4 * (2 * (256 + 256) + 2 * (256 + 128) + 3 * (256 + 512))  # rank x (in + out) of every matrix
+    assert found["trained"] == count and compiled["trained"] == compiled["parameters"] == found["parameters"]
+    assert found["held"]["params"] == 4 * count, "float32, the same on every chip"
+    assert 2 * 4 * count <= found["held"]["optimiser"] <= 2 * 4 * count + 64
+    assert found["held"]["start"] == compiled["held"]["start"] and found["held"]["sampling"] == compiled["held"]["sampling"]
+    update, whole = found["programs"]["update"], compiled["programs"]["update"]
+    assert update["aliased"] >= found["held"]["params"] + found["held"]["optimiser"] - 64, "the state is donated, and comes back as it went in"
+    assert update["arguments"] < whole["arguments"]
+    assert 0.6 * whole["flops"] < update["flops"] < 1.5 * whole["flops"]
+    assert found["memory"]["used"]["decode"] > compiled["held"]["start"] + compiled["held"]["sampling"]
+    assert found["programs"]["decode"]["weight_gathers"] == 0
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_the_planned_state_is_the_one_that_is_trained(tiny_checkpoint, small, rank):
+    config = small({"lora.rank": rank})
+    shape = abstract.Shape(tiny_checkpoint.family, tiny_checkpoint.model)
+    planned = abstract.training(shape, config, parallel.mesh_of(tiny_checkpoint.params), Assumed(8, 36, 64, 45))
+    recipe, state = train.start_state(tiny_checkpoint, config, 8)
+    assert planned.recipe == recipe and (planned.base is not None) == bool(rank)
+    like = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), state)
+    assert jax.tree.all(jax.tree.map(lambda a, b: a == b, planned.state, like))
+
+
+@needs_libtpu
 def test_the_tables_choose_a_mesh(plan):
     done = plan("--topology=2*v5e:2x2", "--compile=none")
     assert done.returncode == 0 and not done.stderr, done.stderr[-2000:]
@@ -97,6 +128,7 @@ def test_the_tables_choose_a_mesh(plan):
         (["--topology=v5e:2x4", "--config.mesh.model=3"], ["mesh.model=3", "which is 8"]),
         (["--topology=v5e:2x4", "--config.mesh.model=4"], ["mesh.model=4", "2 key/value heads"]),
         (["--topology=2*v5e:2x2", "--config.mesh.model=8", "--config.mesh.data=1"], ["mesh.data=1", "2 slices"]),
+        (["--topology=v5e:2x4", "--config.lora.rank=4", "--config.lora.targets=c_proj"], ["lora.targets='c_proj'", "q_proj"]),
     ],
 )
 def test_what_cannot_be_is_one_line(plan, flags, words):
