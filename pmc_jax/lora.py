@@ -51,14 +51,23 @@ def plan(family: Family, model: Decoder, rank: int, alpha: float, targets: str) 
     return Lora(rank, alpha, tuple((p, w) for p, w in layers.items() if module_of(w) in wanted))
 
 
-def create(model: Decoder, lora: Lora, seed: int, mesh: Mesh) -> dict[str, dict[str, jax.Array]]:
-    """Fresh adapters {parameter path: {"a", "b"}}, the same on every device."""
-    rng, sizes = np.random.default_rng(seed), model.config.axis_sizes
+def abstract(model: Decoder, lora: Lora, mesh: Mesh) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
+    """The adapters {parameter path: {"a", "b"}} by shape and sharding: float32, the same on every device."""
+    everywhere = parallel.replicated(mesh)
     found = {}
     for path, weight in lora.weights:
-        out, width = weight.source_shape(sizes)
-        a = rng.uniform(-1, 1, (lora.rank, width)).astype(np.float32) / np.sqrt(width, dtype=np.float32)
-        found[path] = {"a": a, "b": np.zeros((out, lora.rank), np.float32)}
+        out, width = weight.source_shape(model.config.axis_sizes)
+        shapes = {"a": (lora.rank, width), "b": (out, lora.rank)}
+        found[path] = {side: jax.ShapeDtypeStruct(shape, np.float32, sharding=everywhere) for side, shape in shapes.items()}
+    return found
+
+
+def create(model: Decoder, lora: Lora, seed: int, mesh: Mesh) -> dict[str, dict[str, jax.Array]]:
+    """Fresh adapters, as `abstract` says."""
+    rng, found = np.random.default_rng(seed), {}
+    for path, like in abstract(model, lora, mesh).items():
+        a = rng.uniform(-1, 1, like["a"].shape).astype(np.float32) / np.sqrt(like["a"].shape[1], dtype=np.float32)
+        found[path] = {"a": a, "b": np.zeros(like["b"].shape, np.float32)}
     return parallel.put(found, parallel.replicated(mesh))
 
 

@@ -85,6 +85,13 @@ def parse(argv: list[str]) -> tuple[str, list[str]]:
     return argv[0], rest
 
 
+def check_folder(path: str | None) -> None:
+    """UserError for an address as gs://bucket/run: it would be taken for the name of a local folder."""
+    if path and "://" in path:
+        mounted = "/mnt/" + path.split("://")[1]
+        raise UserError(f"{path}: not a folder; mount the bucket first (gcsfuse, NFS: launch/README.md says how), then give its folder, as {mounted}")
+
+
 def run_report(workdirs: list[str]) -> None:
     """Write the page and say where; needs no device."""
     from pmc_jax.report import page
@@ -110,6 +117,8 @@ def run_plan() -> None:
 
 def run(verb: str, workdirs: list[str]) -> None:
     """Do what the verb says with the parsed flags."""
+    for path in (FLAGS.workdir, FLAGS.output, *workdirs):
+        check_folder(path)
     if verb == "report":
         run_report(workdirs)
         return

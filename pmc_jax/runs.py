@@ -34,7 +34,7 @@ def load_checkpoint(config: ConfigDict) -> Checkpoint:
     if not config.model.path:
         raise UserError("model.path is empty: give a hub id or a folder, as --config.model.path=meta-llama/Llama-3.2-1B-Instruct")
     checkpoint = pretrained.load(config.model.path, config.model.dtype, parallel.make_mesh(config.mesh.data, config.mesh.model))
-    plan_adapters(checkpoint, config)  # an unknown target is told before anything is written
+    plan_adapters(checkpoint.family, checkpoint.model, config)  # an unknown target is told before anything is written
     return checkpoint.replace(model=checkpoint.model.clone(remat=config.train.remat))
 
 

@@ -11,10 +11,11 @@ from ml_collections import ConfigDict
 
 from pmc_jax import lora, parallel
 from pmc_jax.errors import UserError
+from pmc_jax.models import Decoder, Family
 from pmc_jax.models.config import Rope
 from pmc_jax.packing import Batch, Packing, Row, common_prefix, pack, plan_packing
 from pmc_jax.pretrained import Checkpoint
-from pmc_jax.update import Recipe, TrainState, create_state, on_mesh, put_batch, update
+from pmc_jax.update import Recipe, TrainState, abstract_state, create_state, layout, on_mesh, put_batch, update
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 DRAWN_BATCHES = 40  # typical batches that the packing is planned on
@@ -40,15 +41,15 @@ def make_recipe(config: ConfigDict, num_rows: int) -> Recipe:
     )
 
 
-def plan_adapters(checkpoint: Checkpoint, config: ConfigDict) -> lora.Lora | None:
+def plan_adapters(family: Family, model: Decoder, config: ConfigDict) -> lora.Lora | None:
     """The adapters that the settings ask for, None where the weights are trained. UserError for targets that the model does not have."""
     c = config.lora
-    return lora.plan(checkpoint.family, checkpoint.model, c.rank, c.alpha, c.targets) if c.rank else None
+    return lora.plan(family, model, c.rank, c.alpha, c.targets) if c.rank else None
 
 
 def start_state(checkpoint: Checkpoint, config: ConfigDict, num_rows: int) -> tuple[Recipe, TrainState]:
     """The recipe for `num_rows` training rows an epoch, and the state before the first update: of the parameters, or of fresh adapters."""
-    recipe = make_recipe(config, num_rows)._replace(lora=plan_adapters(checkpoint, config))
+    recipe = make_recipe(config, num_rows)._replace(lora=plan_adapters(checkpoint.family, checkpoint.model, config))
     if not recipe.lora:
         return recipe, create_state(checkpoint.params, recipe)
     return recipe, create_state(lora.create(checkpoint.model, recipe.lora, config.seed, parallel.mesh_of(checkpoint.params)), recipe)
@@ -64,8 +65,9 @@ def trained(checkpoint: Checkpoint, recipe: Recipe, state: TrainState) -> Checkp
 
 def make_step(checkpoint: Checkpoint, recipe: Recipe) -> Step:
     """The update step, compiled at its first call."""
-    model = on_mesh(checkpoint.model, parallel.mesh_of(checkpoint.params))
-    return functools.partial(update, model, recipe, base=checkpoint.params if recipe.lora else None)
+    mesh, model = parallel.mesh_of(checkpoint.params), checkpoint.model
+    like = abstract_state(lora.abstract(model, recipe.lora, mesh) if recipe.lora else checkpoint.params, recipe)
+    return functools.partial(update, on_mesh(model, mesh), recipe, base=checkpoint.params if recipe.lora else None, at=layout(like))
 
 
 def check_length(config: ConfigDict, rope: Rope) -> None:
@@ -117,7 +119,7 @@ def compile_update(checkpoint: Checkpoint, recipe: Recipe, state: TrainState, pa
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), (state, batch, base))
 
     def build() -> Step:
-        compiled = update.lower(model, recipe, *shapes).compile()
+        compiled = update.lower(model, recipe, *shapes, at=layout(state)).compile()
 
         def step(state: TrainState, batch: Batch):
             if batch.tokens_MRT.shape == shapes[1].tokens_MRT.shape:

@@ -103,11 +103,19 @@ def create_state(params: Any, recipe: Recipe) -> TrainState:
     return TrainState(jax.tree.map(jnp.copy, params), opt_state, parallel.put(np.int32(0), like.step))
 
 
-@functools.partial(jax.jit, static_argnames=("model", "recipe"), donate_argnames=("state",))
-def update(model: Decoder, recipe: Recipe, state: TrainState, batch: Batch, base: Any = None) -> tuple[TrainState, dict[str, jax.Array]]:
+def layout(state: TrainState) -> tuple[NamedSharding, ...]:
+    """Where the leaves of a state lie, hashable."""
+    return tuple(x.sharding for x in jax.tree.leaves(state))
+
+
+@functools.partial(jax.jit, static_argnames=("model", "recipe", "at"), donate_argnames=("state",))
+def update(
+    model: Decoder, recipe: Recipe, state: TrainState, batch: Batch, base: Any = None, at: tuple[NamedSharding, ...] | None = None
+) -> tuple[TrainState, dict[str, jax.Array]]:
     """One optimiser step on a batch. Micro-batches are summed: their number changes memory, not the result.
 
     base: the parameters that adapters are added to, where adapters are trained.
+    at: the `layout` that the new state gets. Left to the compiler (None), adapters would come back laid out like the weights that they change.
     Returns the new state and scalars: forget_loss, retain_loss (means over labels of the whole batch), loss, grad_norm.
     """
 
@@ -124,7 +132,8 @@ def update(model: Decoder, recipe: Recipe, state: TrainState, batch: Batch, base
     (loss, groups_2), grads = jax.lax.fori_loop(0, batch.used, lambda i, total: add(total, value_and_grad(state.params, i)), zero)
     updates, opt_state = optimiser(recipe).update(grads, state.opt_state, state.params)
     metrics = {"loss": loss, "forget_loss": groups_2[0], "retain_loss": groups_2[1], "grad_norm": optax.global_norm(grads)}
-    return TrainState(optax.apply_updates(state.params, updates), opt_state, state.step + 1), metrics
+    new = TrainState(optax.apply_updates(state.params, updates), opt_state, state.step + 1)
+    return jax.lax.with_sharding_constraint(new, jax.tree.unflatten(jax.tree.structure(new), at)) if at else new, metrics
 
 
 def batch_shardings(batch: Batch, mesh: Mesh) -> Batch:

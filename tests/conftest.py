@@ -5,6 +5,7 @@ would be slower.
 """
 
 import importlib
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -21,7 +22,7 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", CACHE)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
 # Tiny models compile far longer than they run: with little optimisation the compiler is several times faster, and runs are half as fast.
 QUICK_COMPILER = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-if version("jaxlib") < "0.11":  # later ones end at a flag that they do not know
+if version("jaxlib") < "0.11":  # later ones have fusion emitters only, and do not start with a flag that they do not know
     QUICK_COMPILER += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_COMPILER}"
 os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"

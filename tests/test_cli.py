@@ -55,6 +55,7 @@ def write(path, text):
         (["--config.train.epochs=many"], ["many"]),
         (["--config=/no/preset.py"], ["/no/preset.py"]),
         (["--workdir=ABSENT"], ["--workdir"]),
+        (["--workdir=gs://bucket/my/run"], ["gs://bucket/my/run", "mount the bucket", "/mnt/bucket/my/run"]),
     ],
 )
 def test_a_mistake_is_one_line_and_writes_nothing(unlearn, tmp_path, flags, words):

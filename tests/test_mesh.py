@@ -6,10 +6,11 @@ The model is untrained: every next token is about as likely as any other, so tha
 import json
 import shutil
 import subprocess
+import sys
 
 import numpy as np
 import pytest
-from tiny import LLAMA
+from tiny import LLAMA, ROOT
 
 import pmc_jax
 from pmc_jax import config as settings
@@ -150,6 +151,17 @@ def test_a_mesh_finds_what_one_device_finds(one, eight, mesh):
     assert same == 1.0 if mesh == "8x1" else same >= 0.999
     assert max(far.values()) < 1e-5, far
     assert np.max(np.abs(here["trained"] - here["loaded"])) > 1e-4
+
+
+def test_a_trained_checkpoint_draws_the_same_on_a_mesh(shared, tmp_path):
+    """Its logits are twenty times those of an untrained model, and so is what rounding changes: float32 itself is no better than 5e-5 here."""
+    folders = [f"--checkpoint={shared('checkpoints/tofu-tiny-llama-instruct')}", f"--data={shared('tofu-mini')}"]
+    few = ["--meshes", "2x4", "--seeds=1", "--samples=2", f"--out={tmp_path / 'found.json'}"]
+    done = subprocess.run([sys.executable, ROOT / "benchmarks/meshes.py", *folders, *few], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = json.loads((tmp_path / "found.json").read_text())["2x4"]
+    assert found["samples"] == 80 and not found["differ"]
+    assert found["apart"] < 1e-4 and found["within"] > 0.95
 
 
 @pytest.mark.parametrize("mesh", MESHES)

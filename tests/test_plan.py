@@ -4,11 +4,13 @@ import importlib.util
 import json
 import subprocess
 
+import jax
 import pytest
 from tiny import LLAMA, ROOT
 
+from pmc_jax import parallel, train
 from pmc_jax.errors import UserError
-from pmc_jax.plan import hlo, topology
+from pmc_jax.plan import abstract, hlo, topology
 from pmc_jax.plan.abstract import Assumed, read_shape, shipped
 
 
@@ -83,6 +85,36 @@ def test_memory_and_work_are_what_the_shapes_say(compiled):
 
 
 @needs_libtpu
+def test_adapters_are_planned_as_they_are_trained(plan, compiled):
+    done = plan("--topology=v5e:2x4", "--config.mesh.data=4", "--config.mesh.model=2", "--json", "--config.lora.rank=4")
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = json.loads(done.stdout)
+    count = 4 * (2 * (256 + 256) + 2 * (256 + 128) + 3 * (256 + 512))  # rank x (in + out) of every matrix
+    assert found["trained"] == count and compiled["trained"] == compiled["parameters"] == found["parameters"]
+    assert found["held"]["params"] == 4 * count, "float32, the same on every chip"
+    assert 2 * 4 * count <= found["held"]["optimiser"] <= 2 * 4 * count + 64
+    assert found["held"]["start"] == compiled["held"]["start"] and found["held"]["sampling"] == compiled["held"]["sampling"]
+    update, whole = found["programs"]["update"], compiled["programs"]["update"]
+    assert update["aliased"] >= found["held"]["params"] + found["held"]["optimiser"] - 64, "the state is donated, and comes back as it went in"
+    assert update["arguments"] < whole["arguments"]
+    assert 0.6 * whole["flops"] < update["flops"] < 1.5 * whole["flops"]
+    assert found["memory"]["used"]["decode"] > compiled["held"]["start"] + compiled["held"]["sampling"]
+    assert found["programs"]["decode"]["weight_gathers"] == 0
+
+
+@pytest.mark.parametrize("rank", [0, 4])
+def test_the_planned_state_is_the_one_that_is_trained(tiny_checkpoint, small, rank):
+    config = small({"lora.rank": rank})
+    shape = abstract.Shape(tiny_checkpoint.family, tiny_checkpoint.model)
+    planned = abstract.training(shape, config, parallel.mesh_of(tiny_checkpoint.params), Assumed(8, 36, 64, 45))
+    recipe, state = train.start_state(tiny_checkpoint, config, 8)
+    assert planned.recipe == recipe and (planned.base is not None) == bool(rank)
+    assert jax.tree.structure(planned.state) == jax.tree.structure(state)
+    for like, real in zip(*map(jax.tree.leaves, (planned.state, state))):
+        assert (like.shape, like.dtype) == (real.shape, real.dtype) and like.sharding.is_equivalent_to(real.sharding, real.ndim)
+
+
+@needs_libtpu
 def test_the_tables_choose_a_mesh(plan):
     done = plan("--topology=2*v5e:2x2", "--compile=none")
     assert done.returncode == 0 and not done.stderr, done.stderr[-2000:]
@@ -97,6 +129,7 @@ def test_the_tables_choose_a_mesh(plan):
         (["--topology=v5e:2x4", "--config.mesh.model=3"], ["mesh.model=3", "which is 8"]),
         (["--topology=v5e:2x4", "--config.mesh.model=4"], ["mesh.model=4", "2 key/value heads"]),
         (["--topology=2*v5e:2x2", "--config.mesh.model=8", "--config.mesh.data=1"], ["mesh.data=1", "2 slices"]),
+        (["--topology=v5e:2x4", "--config.lora.rank=4", "--config.lora.targets=c_proj"], ["lora.targets='c_proj'", "q_proj"]),
     ],
 )
 def test_what_cannot_be_is_one_line(plan, flags, words):
@@ -185,7 +218,7 @@ def test_collectives_are_read_once_each():
 MESHES = """
 import jax
 jax.config.update("jax_num_cpu_devices", 8)
-import json, sys
+import json, sys, types
 import numpy as np
 from pmc_jax import config, losses, parallel, train, update, weights
 from pmc_jax.models import find_family
@@ -193,22 +226,27 @@ from pmc_jax.packing import Row, pack
 raw = json.loads(sys.argv[1]) | {"hidden_size": 32, "intermediate_size": 64}
 losses.LOGITS_AT_ONCE = 512 * 40  # the head in chunks
 settings, draw = config.default(), np.random.default_rng(0)
-settings.train.batch_size, settings.train.warmup_epochs = 8, 0.0
+settings.train.batch_size, settings.train.warmup_epochs, settings.lora.rank = 8, 0.0, int(sys.argv[2])
 rows = [Row([1] * 6 + draw.integers(2, 500, 20 + i % 9).tolist(), 15, 1 + i % 2) for i in range(16)]
 for data, model in ((1, 1), (4, 2)):
     mesh = parallel.make_mesh(data, model, jax.devices()[: data * model])
     family = find_family(raw)
-    module = update.on_mesh(family.module(family.read_config(raw), remat=True), mesh)
+    model = family.module(family.read_config(raw), remat=True)
+    checkpoint = types.SimpleNamespace(family=family, model=model, params=weights.init_params(family, model, mesh, 0, "float32"))
     packing = train.start_packing(settings, rows[::2], rows[1::2], 40, mesh, 8)
-    recipe = train.make_recipe(settings, 8)
-    state = update.create_state(weights.init_params(family, module, mesh, 0, "float32"), recipe)
-    state, metrics = update.update(module, recipe, state, update.put_batch(pack(rows, packing, data), mesh))
-    print(json.dumps([float(metrics[k]) for k in ("forget_loss", "retain_loss", "grad_norm")]))
+    recipe, state = train.start_state(checkpoint, settings, 8)
+    lies = update.layout(state)
+    step = train.compile_update(checkpoint, recipe, state, packing, rows[0]).result()
+    state, updates = train.train_on(step, state, [rows, rows], packing)
+    assert all(a.is_equivalent_to(b, x.ndim) for a, b, x in zip(lies, update.layout(state), jax.tree.leaves(state)))
+    print(json.dumps([u[k] for u in updates for k in ("forget_loss", "retain_loss", "grad_norm")]))
 """
 
 
-def test_an_update_on_a_mesh_is_that_of_one_device(python):
-    done = python(MESHES, json.dumps(TINY))
+@pytest.mark.parametrize("rank", [0, 4])
+def test_updates_on_a_mesh_are_those_of_one_device(python, rank):
+    """Also of adapters, whose state comes back as it went in: the second update is the same program."""
+    done = python(MESHES, json.dumps(TINY), rank)
     assert done.returncode == 0, done.stderr[-2000:]
     one, several = (json.loads(line) for line in done.stdout.splitlines())
     assert several == pytest.approx(one, rel=1e-5)

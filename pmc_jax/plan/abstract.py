@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from pmc_jax import packing, parallel, pretrained, sampler, sizes, train, update, weights
+from pmc_jax import lora, packing, parallel, pretrained, sampler, sizes, train, update, weights
 from pmc_jax.draw import Warp
 from pmc_jax.errors import UserError
 from pmc_jax.models import Decoder, Family, find_family
@@ -90,6 +90,23 @@ def params(shape: Shape, mesh: Mesh, layout: str, dtype: str) -> Any:
     """Abstract parameters. UserError where the mesh's model axis does not divide the model's heads."""
     shardings = weights.layout_shardings(shape.family, shape.model, mesh, layout)
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, dtype, sharding=s), weights.abstract_params(shape.model), shardings)
+
+
+class Training(NamedTuple):
+    """What an update is given beside its batch. state: of the parameters, or of adapters. base: the parameters under adapters, None without those."""
+
+    recipe: update.Recipe
+    state: update.TrainState
+    base: Any
+
+
+def training(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Training:
+    """The state that a run would start with. UserError for adapters that the model cannot have."""
+    recipe = train.make_recipe(config, assumed.questions)._replace(lora=train.plan_adapters(shape.family, shape.model, config))
+    whole = params(shape, mesh, "train", config.model.dtype)
+    if not recipe.lora:
+        return Training(recipe, update.abstract_state(whole, recipe), None)
+    return Training(recipe, update.abstract_state(lora.abstract(shape.model, recipe.lora, mesh), recipe), whole)
 
 
 def plan_packing(config: ConfigDict, shards: int, assumed: Assumed) -> packing.Packing:

@@ -10,7 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from pmc_jax import losses, sizes, train, update
+from pmc_jax import losses, sizes
 from pmc_jax.plan import abstract, roofline
 from pmc_jax.plan.abstract import Assumed, Shape
 from pmc_jax.plan.programs import prompt_width
@@ -20,7 +20,8 @@ HOP = 5e-6  # seconds that a small collective takes at least
 
 
 class Held(NamedTuple):
-    """Bytes on a chip between the programs. params, optimiser: of the training state. start: the parameters the run began with, which it keeps.
+    """Bytes on a chip between the programs. params, optimiser: of the training state, adapters where such are trained. start: the parameters the run
+    began with, which it keeps: those under the adapters.
 
     sampling: the parameters laid out for decoding. cache: keys and values, of prompts and answers, of the rows decoded at once.
     """
@@ -48,27 +49,27 @@ class Estimate(NamedTuple):
 
 def held(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Held:
     """What stays on a chip, exactly."""
-    params = abstract.params(shape, mesh, "train", config.model.dtype)
-    state = update.abstract_state(params, train.make_recipe(config, assumed.questions))
+    start = abstract.bytes_of(abstract.params(shape, mesh, "train", config.model.dtype))
+    state = abstract.training(shape, config, mesh, assumed).state
     dtype = config.model.compute_dtype or config.model.dtype
-    same = mesh.shape["data"] == 1 and dtype == config.model.dtype  # then decoding reads the training parameters
+    same = mesh.shape["data"] == 1 and dtype == config.model.dtype and not config.lora.rank  # then decoding reads the training parameters
     c, plan, s = shape.model.config, abstract.sampling(config, mesh, assumed, prompt_width(assumed)), config.sample
     slots = plan.size * prompt_width(assumed) + plan.rows * s.max_new_tokens
     cache = 2 * c.num_layers * c.num_kv_heads * c.head_dim * slots * abstract.itemsize(config) // mesh.size
     sampling = 0 if same else abstract.bytes_of(abstract.params(shape, mesh, "decode", dtype))
-    size = abstract.bytes_of(params)
-    return Held(size, abstract.bytes_of(state.opt_state), size, sampling, cache)
+    return Held(abstract.bytes_of(state.params), abstract.bytes_of(state.opt_state), start, sampling, cache)
 
 
 def update_temporary(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any) -> tuple[float, float]:
     """(bytes that do not depend on the batch, bytes per packed row of a shard): gradients and two layers' gathered weights; activations.
 
+    Adapters are merged for the pass, and the gradient goes through the merged weights: both are there at once.
     With remat a layer keeps its input; without, about what its products read and write. The logits of one chunk exist twice, in float32.
     """
     c, tensor = shape.model.config, mesh.shape["model"]
     itemsize = abstract.itemsize(config)
     layers, head = roofline.multiplied(shape.model)
-    params = abstract.bytes_of(abstract.params(shape, mesh, "train", config.model.dtype))
+    params = (2 if config.lora.rank else 1) * abstract.bytes_of(abstract.params(shape, mesh, "train", config.model.dtype))
     gathered = 2 * (head + 2 * layers / c.num_layers) * itemsize / tensor
     logits = 2 * 4 * min(losses.LOGITS_AT_ONCE, packing.labels * c.vocab_size) / tensor
     inside = packing.length * (6 * c.width + (2 * c.num_heads + 4 * c.num_kv_heads) * c.head_dim / tensor + 6 * c.mlp_width / tensor) * itemsize
@@ -86,7 +87,7 @@ def update_time(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any, topo
     flops = ((8 if config.train.remat else 6) * layers * positions + 8 * head * packing.labels) / tensor
     whole = (layers + head) * itemsize / tensor
     passes = (3 if config.train.remat else 2) + 1  # gathered for each pass, and gradients scattered
-    optimiser = 12 * (layers + head) * itemsize / mesh.size
+    optimiser = (3 if config.lora.rank else 12) * (layers + head) * itemsize / mesh.size  # under adapters: the merging
     local = max(flops / chip.flops, (passes * whole + optimiser) / chip.bandwidth)
     sent = passes * whole * (data - 1) / data / chip.ici
     summed = (6 if config.train.remat else 4) * c.num_layers * positions * c.width * itemsize * 2 * (tensor - 1) / tensor / chip.ici

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from pmc_jax import parallel, sampler, sizes, train, update
+from pmc_jax import parallel, sampler, sizes, update
 from pmc_jax.draw import Warp
 from pmc_jax.plan import abstract, hlo
 from pmc_jax.plan.abstract import Assumed
@@ -82,9 +82,9 @@ def deeper(few: Measured, more: Measured, depths: tuple[int, int], layers: int) 
 def lower_update(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, layers: int | None) -> jax.stages.Lowered:
     """The update step."""
     shape = abstract.make_shape(raw, config.train.remat, layers)
-    recipe = train.make_recipe(config, assumed.questions)
-    state = update.abstract_state(abstract.params(shape, mesh, "train", config.model.dtype), recipe)
-    return update.update.lower(update.on_mesh(shape.model, mesh), recipe, state, abstract.batch(config, mesh, assumed))
+    recipe, state, base = abstract.training(shape, config, mesh, assumed)
+    batch = abstract.batch(config, mesh, assumed)
+    return update.update.lower(update.on_mesh(shape.model, mesh), recipe, state, batch, base, at=update.layout(state))
 
 
 def lower_prefill(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, layers: int | None) -> jax.stages.Lowered:

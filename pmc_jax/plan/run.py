@@ -16,7 +16,7 @@ from pmc_jax.plan.estimate import Estimate
 from pmc_jax.plan.programs import Measured
 from pmc_jax.plan.topology import Topology
 
-SHOWN = ("model.dtype", "train.remat", "train.batch_size", "train.accumulate", "sample.num_samples", "sample.max_rows")
+SHOWN = ("model.dtype", "train.remat", "train.batch_size", "train.accumulate", "lora.rank", "sample.num_samples", "sample.max_rows")
 MOST_TENSOR = 16  # a model axis longer than this leaves the links of a torus axis
 
 
@@ -84,11 +84,13 @@ def round_seconds(shape, config, mesh, where: Topology, assumed: Assumed, found:
     return {"sample": sample, "update": update, "round": sample + update}
 
 
-def memory(found: dict[str, Measured], stays: estimate.Held, chip: topology.Chip) -> dict[str, Any]:
-    """Bytes on a chip while each program runs, and whether both fit."""
+def memory(found: dict[str, Measured], stays: estimate.Held, chip: topology.Chip, adapters: bool) -> dict[str, Any]:
+    """Bytes on a chip while each program runs, and whether both fit. An update of adapters is given the parameters under them."""
     state = stays.params + stays.optimiser
     decode = max(found["decode"].peak, found["prefill"].peak) + (state if stays.sampling else stays.optimiser)
-    used = {"update": stays.start + found["update"].peak, "decode": stays.start + decode}
+    if adapters:  # merged as they are trained, then laid out for decoding
+        decode = max(decode, stays.start + stays.sampling + state)
+    used = {"update": found["update"].peak + (0 if adapters else stays.start), "decode": stays.start + decode}
     return {"used": used, "hbm": chip.hbm, "fits": max(used.values()) <= chip.hbm}
 
 
@@ -96,8 +98,6 @@ def plan(config: ConfigDict, where: Topology, assumed: Assumed, compiling: str =
     """Everything that `pmc-jax plan` prints, JSON-ready. compiling: "none" (the memory and time model alone), "depths" (two shallow models of the
     same width, the rest extrapolated layer by layer), "whole" (every layer)."""
     settings.check(config)
-    if config.lora.rank:
-        raise UserError(f"lora.rank={config.lora.rank}: plan knows full fine-tuning only, which takes more of everything; leave lora.rank out")
     start = time.perf_counter()
     raw = abstract.read_shape(config.model.path)
     devices = topology.devices(where)
@@ -118,9 +118,8 @@ def plan(config: ConfigDict, where: Topology, assumed: Assumed, compiling: str =
         "topology": str(where),
         "chips": where.chips,
         "assumed": assumed._asdict() | {"updates_per_round": estimate.updates_per_round(config, assumed)},
-        "settings": {
-            n: settings.lookup(config, n) for n in ("model.dtype", "train.remat", "train.batch_size", "train.accumulate", "sample.num_samples")
-        },
+        "trained": sum(x.size for x in jax.tree.leaves(abstract.training(shape, config, mesh, assumed).state.params)),
+        "settings": {name: settings.lookup(config, name) for name in SHOWN},
         "meshes": [dict(m.shape) | e._asdict() | {"fits": e.peak <= where.chip.hbm} for m, e in options],
         "mesh": dict(mesh.shape),
         "chosen": not fixed,
@@ -144,7 +143,7 @@ def plan(config: ConfigDict, where: Topology, assumed: Assumed, compiling: str =
             f"{config.model.path} on {where}, mesh {dict(mesh.shape)}: the compiler finds no room: {str(error).splitlines()[0][:300]}"
         ) from None
     found["compiled"] = "whole" if whole else compiling
-    found["memory"] = memory(compiled, stays, where.chip)
+    found["memory"] = memory(compiled, stays, where.chip, bool(config.lora.rank))
     found["seconds"] = round_seconds(shape, config, mesh, where, assumed, compiled)
     found["largest"] = largest(shape, config, mesh, where, assumed, found["memory"]["used"])
     found["programs"] = {

@@ -48,14 +48,8 @@ def meshes(found: dict[str, Any]) -> Table:
 def held(found: dict[str, Any]) -> Table:
     """Memory per chip."""
     h, m = found["held"], found["memory"]
-    names = {
-        "params": "parameters",
-        "optimiser": "optimiser",
-        "start": "parameters of the start",
-        "sampling": "parameters for decoding",
-        "cache": "cache",
-    }
-    rows = [[title, gib(h[name])] for name, title in names.items()]
+    titles = HELD | ({"params": "adapters"} if found["settings"]["lora.rank"] else {})
+    rows = [[title, gib(h[name])] for name, title in titles.items()]
     if "programs" in found:
         rows += [[f"{name}: activations and temporaries", gib(p["temporary"])] for name, p in found["programs"].items()]
     rows += [["all, while updating", gib(m["used"]["update"])], ["all, while sampling", gib(m["used"]["decode"])], ["HBM", gib(m["hbm"])]]
@@ -111,6 +105,8 @@ def show(found: dict[str, Any]) -> None:
     a, s, m = found["assumed"], found["seconds"], found["memory"]
     how = {"none": "not compiled: estimated", "depths": "compiled at two depths, extrapolated to all layers", "whole": "compiled whole"}
     console.print(f"{found['model']} ({found['parameters'] / 1e9:.2f}B) on {found['topology']}, {found['chips']} chips; {how[found['compiled']]}")
+    if rank := found["settings"]["lora.rank"]:
+        console.print(f"trained: adapters of rank {rank}, {found['trained'] / 1e6:.1f}M parameters")
     console.print(f"assumed: {a['questions']} questions of {a['prompt']} tokens ({a['prefix']} shared), answers of {a['answer']} tokens on average")
     for part in [meshes, held] + [programs, collectives] * ("programs" in found):
         console.print(part(found))
