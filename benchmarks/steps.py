@@ -28,15 +28,20 @@ from pmc_jax.prompts import training_row
 ROWS = ((8, 1), (20, 1), (20, 3), (20, 10), (40, 10))  # questions, samples each
 
 
+def in_turn(runs: list[Callable], times: int = 8) -> list[float]:
+    """Median seconds of each call, after one that compiles; they take turns, so that a machine's moods meet all of them."""
+    jax.block_until_ready([run() for run in runs])
+    found = np.zeros((times, len(runs)))
+    for at in np.ndindex(found.shape):
+        start = time.perf_counter()
+        jax.block_until_ready(runs[at[1]]())
+        found[at] = time.perf_counter() - start
+    return np.median(found, axis=0).tolist()
+
+
 def seconds(run: Callable, times: int = 8) -> float:
     """Median seconds of a call, after one that compiles."""
-    jax.block_until_ready(run())
-    found = []
-    for _ in range(times):
-        start = time.perf_counter()
-        jax.block_until_ready(run())
-        found.append(time.perf_counter() - start)
-    return float(np.median(found))
+    return in_turn([run], times)[0]
 
 
 def product_speed(rows: int, config) -> float:
@@ -52,24 +57,35 @@ def weights(checkpoint) -> tuple[int, int]:
     return sum(n for k, n in count.items() if k.startswith("layer_")), checkpoint.config.vocab_size * checkpoint.config.width
 
 
-def update_step(checkpoint, config, forget, retain) -> dict:
-    """Seconds of one update on a typical batch, its positions, and the FLOPs of its matrix products (attention apart)."""
-    text = make_generator(checkpoint, config, Warp(), 1).text
-    rows = [[training_row(text, r["question"], r["answer"], 200, group=g) for r in part] for g, part in ((1, forget), (2, retain))]
-    mesh, size = parallel.mesh_of(checkpoint.params), config.train.batch_size
-    packing = train.start_packing(config, *rows, config.train.max_length, mesh, len(forget))
-    batch = update.put_batch(pack(rows[0][:size] + rows[1][:size], packing), mesh)
-    recipe = train.make_recipe(config, len(forget))
-    state = [update.create_state(checkpoint.params, recipe)]
+def updating(model, recipe, state, batch) -> Callable:
+    """A call that makes the next update."""
+    states = [state]
 
     def run():
-        state[0], metrics = update.update(checkpoint.model, recipe, state[0], batch)
+        states[0], metrics = update.update(model, recipe, states[0], batch)
         return metrics
 
-    positions, (in_layers, head) = packing.rows * packing.length, weights(checkpoint)
-    real = sum(len(r.tokens) - packing.prefix for part in rows for r in part[:size]) + packing.prefix
-    flops = 6 * (in_layers * positions + head * packing.labels)
-    return {"seconds": seconds(run), "positions": positions, "real_positions": real, "flops": flops, "packing": packing._asdict()}
+    return run
+
+
+def update_steps(checkpoint, config, forget, retain) -> list[dict]:
+    """Seconds of an update on a typical batch, in the project's own number of micro-batches and in one, its positions, and the FLOPs of its products
+    (attention apart)."""
+    text = make_generator(checkpoint, config, Warp(), 1).text
+    rows = [[training_row(text, r["question"], r["answer"], 200, group=g) for r in part] for g, part in ((1, forget), (2, retain))]
+    mesh, recipe = parallel.mesh_of(checkpoint.params), train.make_recipe(config, len(forget))
+    some = train.even_batches(list(zip(*rows)), config.train.batch_size)[0]
+    (in_layers, head), steps, found = weights(checkpoint), [], []
+    for accumulate in (config.train.accumulate, 1):
+        config.train.accumulate = accumulate
+        packing = train.start_packing(config, *rows, config.train.max_length, mesh, len(forget))
+        batch = update.put_batch(pack(some, packing), mesh)
+        steps.append(updating(checkpoint.model, recipe, update.create_state(checkpoint.params, recipe), batch))
+        positions, labels = (int(batch.used) * each for each in (packing.rows * packing.length, packing.labels))
+        real = sum(len(r.tokens) - packing.prefix for r in some) + packing.prefix
+        flops = 6 * (in_layers * positions + head * labels)
+        found.append({"micro_batches": int(batch.used), "positions": positions, "real_positions": real, "flops": flops, "packing": packing._asdict()})
+    return [kept | {"seconds": s} for kept, s in zip(found, in_turn(steps))]
 
 
 def decode_step(checkpoint, config, forget, questions_, samples) -> dict:
@@ -95,9 +111,9 @@ def measure(checkpoint_folder: str, data: str, preset: str) -> dict:
     config = make_config(checkpoint_folder, data, preset, 0, 0)
     checkpoint = pmc_jax.load(checkpoint_folder)
     forget, retain = questions.load_forget(config.data), questions.load_retain(config.data)
-    found = {"update": update_step(checkpoint, config, forget, retain)}
+    found = {"updates": update_steps(checkpoint, config, forget, retain)}
     found["decode"] = [decode_step(checkpoint, config, forget, q, n) for q, n in ROWS]
-    found["product_flops_per_second"] = product_speed(found["update"]["positions"], checkpoint.config)
+    found["product_flops_per_second"] = product_speed(found["updates"][0]["positions"], checkpoint.config)
     return found
 
 
@@ -106,8 +122,8 @@ def show(found: dict) -> None:
     table = Table(title=f"a lone float32 product: {speed / 1e9:.0f} GFLOP/s")
     for heading in ("step", "ms", "bound, ms", "share of the bound"):
         table.add_column(heading, justify="left" if heading == "step" else "right")
-    u = found["update"]
-    steps = {f"update, {u['positions']} positions, {u['real_positions']} of them real": u} | {f"decode, {d['rows']} rows": d for d in found["decode"]}
+    steps = {"update, {micro_batches} micro-batches, {positions} positions, {real_positions} of them real".format(**u): u for u in found["updates"]}
+    steps |= {f"decode, {d['rows']} rows": d for d in found["decode"]}
     for name, step in steps.items():
         bound = step["flops"] / speed
         table.add_row(name, f"{1e3 * step['seconds']:.1f}", f"{1e3 * bound:.1f}", f"{bound / step['seconds']:.0%}")

@@ -6,8 +6,8 @@
     mask, step t:  0   0  1 1 1              1 1 .. 1(t)  0 0 0
 
 Between chunks the host looks at which rows are done, or have lost (contest.py). When few are left they move into a smaller batch (and take a copy
-of their prefix along), and when the answers outgrow the own slots these are doubled: attention reads no more than it must. Each size has slots of its
-own (`ladder`), so that it is compiled once.
+of their prefix along), and when the answers outgrow the own slots these are doubled: attention reads no more than it must. Sizes and slots are few
+(sizes.py), since each is a program to compile.
 A draw is keyed by (seed, round, question, sample, position): it does not depend on batching, compaction, device count or resume.
 """
 
