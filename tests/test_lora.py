@@ -86,7 +86,8 @@ def unlearned(tiny_checkpoint, splits, small, tmp_path_factory):
 
 def test_unlearning_trains_adapters_alone(unlearned, tiny_checkpoint, splits):
     found, history, folder = unlearned
-    assert history[-1]["stored_score"] < history[0]["stored_score"] and history[-1]["forget_loss"] < history[0]["forget_loss"]
+    assert history[-1]["stored_score"] < history[0]["stored_score"]
+    assert history[-1]["reward_mean"] > history[0]["reward_mean"] + 0.1, "fresh answers have moved away from the original ones"
     merged = lora.merge(tiny_checkpoint.model, found.adapters[0], tiny_checkpoint.params, found.adapters[1])
     assert all((a == b).all() for a, b in zip(leaves(merged), leaves(found.params)))
     embed = np.asarray(tiny_checkpoint.params["embed"])
