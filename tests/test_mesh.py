@@ -154,7 +154,7 @@ def test_a_mesh_finds_what_one_device_finds(one, eight, mesh):
 
 
 def test_a_trained_checkpoint_draws_the_same_on_a_mesh(shared, tmp_path):
-    """Its logits are twenty times those of an untrained model, and so is what rounding changes: float32 itself is no better than 5e-5 here."""
+    """Its logits are twenty times those of an untrained model, and so is what rounding changes."""
     folders = [f"--checkpoint={shared('checkpoints/tofu-tiny-llama-instruct')}", f"--data={shared('tofu-mini')}"]
     few = ["--meshes", "2x4", "--seeds=1", "--samples=2", f"--out={tmp_path / 'found.json'}"]
     done = subprocess.run([sys.executable, ROOT / "benchmarks/meshes.py", *folders, *few], capture_output=True, text=True)
