@@ -1,7 +1,7 @@
 """`make bench`: PMC by pmc_jax against the same algorithm written plainly on torch + transformers, in one run, as ratios.
 
 The sides run in turn, seed by seed, in processes of their own, each with the whole machine. Machines are shared and noisy: quote the ratios. How many
-answers a run draws depends on when questions are solved, so that single seeds differ by up to a factor of two: compare the means of several.
+answers a run draws depends on when questions are solved, so that single seeds differ by half: compare the means of several.
 
     python benchmarks/bench.py [--presets=llama,phi] [--sizes=0,8] [--seeds=0,1,2] [--shared=../shared] [--out=bench.json]
 """

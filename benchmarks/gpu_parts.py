@@ -13,17 +13,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from forced import Job, make_checkpoint, make_rows
-from steps import decode_step, seconds
+from steps import decode_step, seconds, typical_batch, updating
 
 import pmc_jax
 from pmc_jax import losses, parallel, sampler, sizes, train
 from pmc_jax.draw import Warp
 from pmc_jax.generate import make_generator
-from pmc_jax.packing import pack
 from pmc_jax.plan import roofline
-from pmc_jax.prompts import training_row
 from pmc_jax.timing import Clock
-from pmc_jax.update import create_state, put_batch
 
 Record = Callable[[str, Any], None]
 STEP = 40  # answer tokens that rows have in the middle of the decode steps that are timed (steps.py)
@@ -99,26 +96,14 @@ def prefill(checkpoint: Any, job: Job, forget: list) -> dict[str, Any]:
 
 def update(checkpoint: Any, job: Job, forget: list, retain: list, logits: int) -> dict[str, Any]:
     """One update of a batch as a round has them: the bound is of its real tokens and labels. logits: alive at once in the loss."""
-    config, text = job.config, make_generator(checkpoint, job.config, Warp(), 1).text
-    rows = [[training_row(text, r["question"], r["answer"], config.train.max_length, g) for r in part] for g, part in ((1, forget), (2, retain))]
-    mesh = parallel.mesh_of(checkpoint.params)
-    packing = train.start_packing(config, *rows, config.train.max_length, mesh, len(forget))
-    some = train.even_batches(list(zip(*rows)), config.train.batch_size)[0]
-    batch = put_batch(pack(some, packing), mesh)
-    recipe = train.make_recipe(config, len(forget))
-    step, state = train.make_step(checkpoint, recipe), [create_state(checkpoint.params, recipe)]
-
-    def run():
-        state[0], metrics = step(state[0], batch)
-        return metrics
-
+    typical = typical_batch(checkpoint, job.config, forget, retain)
+    run = updating(checkpoint, train.make_recipe(job.config, len(forget)), typical.batch)
     jax.clear_caches()  # the number is read when the loss is traced
     with mock.patch.object(losses, "LOGITS_AT_ONCE", logits):
         took = seconds(run)
-    labels, used = sum(len(r.tokens) - r.start for r in some), int(batch.used)
-    real = packing.prefix + sum(len(r.tokens) - packing.prefix for r in some)
-    shape = dict(rows=len(some), positions=used * packing.rows * packing.length, real_positions=real, labels=labels, micro_batches=used)
-    return work(roofline.update_work(checkpoint.model, real, labels, itemsize(checkpoint)), seconds=took, rows_per_second=len(some) / took, **shape)
+    rows, labels, real = len(typical.rows), sum(len(r.tokens) - r.start for r in typical.rows), typical.real_positions
+    shape = dict(rows=rows, positions=typical.positions, real_positions=real, labels=labels, micro_batches=int(typical.batch.used))
+    return work(roofline.update_work(checkpoint.model, real, labels, itemsize(checkpoint)), seconds=took, rows_per_second=rows / took, **shape)
 
 
 def itemsize(checkpoint: Any) -> int:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+import pages
+
 from pmc_jax.plan import roofline
 from pmc_jax.plan.roofline import Peak, Work
 
@@ -94,10 +96,6 @@ def add_derived(result: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def markdown(headings: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in [headings, ["---"] * len(headings), *rows])
-
-
 def step_rows(model: str, steps: dict[str, Any]) -> list[list[str]]:
     rows = [[f"{model}, steps: {steps['error']}", "", "", "", "", ""]] if "error" in steps else []
     for name, step in steps.items():
@@ -145,4 +143,6 @@ def table(result: dict[str, Any]) -> str:
     phases = [f"{p}, s a round" for p in PHASES]
     heads = [*phases, "answers/s", "rows/s", "useful", "tokens an answer", "peak, GB", "first update, s", "programs compiled, by round"]
     heads += ["whole run, s", *(f"solved after {n} rounds, s" for n in reversed(SOLVED_AFTER))]
-    return "\n\n".join([*lines, markdown(["step", "ms", "bound, ms", "bound by", "share", "share of peak"], steps), markdown(["what", *heads], rows)])
+    return "\n\n".join(
+        [*lines, pages.table(["step", "ms", "bound, ms", "bound by", "share", "share of peak"], steps), pages.table(["what", *heads], rows)]
+    )

@@ -11,9 +11,10 @@ from typing import Any
 from unittest import mock
 
 import jax
+import pages
 from forced import FAMILIES, make_job
 
-from pmc_jax import losses, parallel, train, update
+from pmc_jax import losses, parallel, update
 from pmc_jax.packing import Batch
 from pmc_jax.plan import abstract
 
@@ -38,11 +39,10 @@ def temporary(raw: dict[str, Any], config: Any, assumed: abstract.Assumed, every
     """Bytes the compiled update holds beyond arguments and results, and its batch."""
     jax.clear_caches()  # the number of logits at once is read when the loss is traced
     mesh, shape = parallel.make_mesh(1, 1, jax.devices()[:1]), abstract.make_shape(raw, config.train.remat)
-    recipe = train.make_recipe(config, assumed.questions)
-    state = update.abstract_state(abstract.params(shape, mesh, "train", config.model.dtype), recipe)
+    recipe, state, base = abstract.training(shape, config, mesh, assumed)
     batch = make_batch(config, mesh, assumed, everywhere)
     with mock.patch.object(losses, "LOGITS_AT_ONCE", at_once):
-        compiled = update.update.lower(shape.model, recipe, state, batch).compile()
+        compiled = update.update.lower(shape.model, recipe, state, batch, base).compile()
     return compiled.memory_analysis().temp_size_in_bytes, batch
 
 
@@ -66,7 +66,7 @@ def main() -> None:
     config.model.dtype = "float32"
     ways = {"all positions": (True, ALL_AT_ONCE), "labels": (False, ALL_AT_ONCE), "labels, as the project does": (False, losses.LOGITS_AT_ONCE)}
     heads = ["rows", "logits of", "positions with logits", "chunks", "logits alive, GiB", "temporary memory of the update, GiB"]
-    print("\n".join("| " + " | ".join(cells) + " |" for cells in (heads, ["---"] * len(heads))))
+    print(pages.table(heads, []))
     for batch in map(int, given.batches.split(",")):
         config.train.batch_size = batch
         for name, way in ways.items():

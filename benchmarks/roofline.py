@@ -10,6 +10,7 @@ import argparse
 import re
 from pathlib import Path
 
+import pages
 from forced import FAMILIES, make_job
 
 from pmc_jax.plan import roofline
@@ -37,13 +38,13 @@ def steps(name: str, rows: int) -> dict[str, roofline.Work]:
 def table(rows: int) -> str:
     """A line for each model and step; the last columns are milliseconds and what bounds them."""
     heads = ["model", "step", "GFLOP", "GB", "FLOP/byte", *(f"{chip}, ms" for chip in CHIPS)]
-    lines = [heads, ["---"] * len(heads)]
+    lines = []
     for name in MODELS:
         for step, work in steps(name, rows).items():
             peaks = [roofline.PEAKS[chip] for chip in CHIPS]
             bounds = [f"{1e3 * roofline.seconds(work, peak):.2f} {roofline.limit(work, peak)}" for peak in peaks]
             lines.append([name, step, f"{work.flops / 1e9:.0f}", f"{work.bytes / 1e9:.2f}", f"{work.intensity:.0f}", *bounds])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return pages.table(heads, lines)
 
 
 def main() -> None:

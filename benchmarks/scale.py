@@ -12,6 +12,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pages
 from ml_collections import ConfigDict
 
 from pmc_jax import config as settings
@@ -48,10 +49,6 @@ def cell(model: str, where: str, compiling: str = "none") -> dict[str, Any]:
     return found
 
 
-def markdown(headings: list[str], rows: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(row) + " |" for row in [headings, ["---"] * len(headings), *rows])
-
-
 def short(found: dict[str, Any]) -> str:
     """One cell of the first table."""
     used, hbm, mesh = max(found["memory"]["used"].values()), found["memory"]["hbm"], found["mesh"]
@@ -62,7 +59,7 @@ def short(found: dict[str, Any]) -> str:
 
 
 def fits_table() -> str:
-    return markdown(["model", *SLICES], [[model, *(short(cell(model, where)) for where in SLICES.values())] for model in MODELS])
+    return pages.table(["model", *SLICES], [[model, *(short(cell(model, where)) for where in SLICES.values())] for model in MODELS])
 
 
 def growth_table(model: str = "Llama-3.1-8B") -> str:
@@ -75,7 +72,7 @@ def growth_table(model: str = "Llama-3.1-8B") -> str:
         first = first or cost
         mesh = f"{found['mesh']['data']} x {found['mesh']['model']}" + " (does not fit)" * (not found["memory"]["fits"])
         rows.append([str(chips), mesh, f"{s['sample']:.1f}", f"{s['update']:.1f}", f"{s['round']:.1f}", f"{cost / first:.1f}x"])
-    return markdown(["chips", "mesh", "sampling, s", "updates, s", "round, s", "chip-seconds a round"], rows)
+    return pages.table(["chips", "mesh", "sampling, s", "updates, s", "round, s", "chip-seconds a round"], rows)
 
 
 def programs_table() -> str:
@@ -89,7 +86,7 @@ def programs_table() -> str:
             times = [f"{1e3 * x:.2f}" for x in (p["optimal_seconds"], r["products"], r["memory"], r["collectives"])]
             rows.append([where, name, *numbers, *times, f"{p['float32_products']:.0f}", str(p["weight_gathers"])])
     times = ["XLA's optimum, ms", "products, ms", "memory, ms", "collectives, ms"]
-    return markdown(["what", "program", "temporary, GiB", "GFLOP", "GB", *times, "float32 products", "weights gathered"], rows)
+    return pages.table(["what", "program", "temporary, GiB", "GFLOP", "GB", *times, "float32 products", "weights gathered"], rows)
 
 
 def collectives_table(model: str = "Llama-3.2-3B", where: str = "v5e:2x4") -> str:
@@ -97,7 +94,7 @@ def collectives_table(model: str = "Llama-3.2-3B", where: str = "v5e:2x4") -> st
     for name, p in found.get("programs", {}).items():
         heavy = sorted(p["collectives"], key=lambda c: -c["count"] * c["bytes"])
         rows += [[name, c["kind"], str(c["count"]), f"{c['bytes'] / 1e6:.2f}", str(c["group"])] for c in heavy if c["count"] * c["bytes"] > 1e6]
-    return markdown(["program", "kind", "times", "MB each", "chips"], rows)
+    return pages.table(["program", "kind", "times", "MB each", "chips"], rows)
 
 
 def main() -> None:

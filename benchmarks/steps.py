@@ -10,6 +10,7 @@ import json
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -19,10 +20,11 @@ from rich.console import Console
 from rich.table import Table
 
 import pmc_jax
-from pmc_jax import parallel, questions, sampler, train, update
+from pmc_jax import config as settings
+from pmc_jax import parallel, questions, sampler, sizes, train, update
 from pmc_jax.draw import Warp
 from pmc_jax.generate import make_generator
-from pmc_jax.packing import pack
+from pmc_jax.packing import Batch, Packing, Row, pack
 from pmc_jax.prompts import training_row
 
 ROWS = ((8, 1), (20, 1), (20, 3), (20, 10), (40, 10))  # questions, samples each
@@ -57,12 +59,41 @@ def weights(checkpoint) -> tuple[int, int]:
     return sum(n for k, n in count.items() if k.startswith("layer_")), checkpoint.config.vocab_size * checkpoint.config.width
 
 
-def updating(model, recipe, state, batch) -> Callable:
-    """A call that makes the next update."""
-    states = [state]
+class Typical(NamedTuple):
+    """A batch as a round has them: its examples, the packing it is in, and the packed batch on the device."""
+
+    rows: list[Row]
+    packing: Packing
+    batch: Batch
+
+    @property
+    def positions(self) -> int:
+        """Of the micro-batches that hold anything."""
+        return int(self.batch.used) * self.packing.rows * self.packing.length
+
+    @property
+    def real_positions(self) -> int:
+        """Those that hold a token, the shared prefix once."""
+        return self.packing.prefix + sum(len(r.tokens) - self.packing.prefix for r in self.rows)
+
+
+def typical_batch(checkpoint, config, forget, retain) -> Typical:
+    """Of the model's own answers, here the true ones, in a packing with room for the longest that can be drawn (`collapse.begin`)."""
+    text, longest = make_generator(checkpoint, config, Warp(), 1).text, config.train.max_length
+    rows = [[training_row(text, r["question"], r["answer"], longest, group=g) for r in part] for g, part in ((1, forget), (2, retain))]
+    prompts = sizes.round_up(max(r.start for r in rows[0]), 8)
+    mesh = parallel.mesh_of(checkpoint.params)
+    packing = train.start_packing(config, *rows, min(longest, prompts + config.sample.max_new_tokens), mesh, len(forget))
+    some = train.even_batches(list(zip(*rows)), config.train.batch_size)[0]
+    return Typical(some, packing, update.put_batch(pack(some, packing), mesh))
+
+
+def updating(checkpoint, recipe, batch) -> Callable:
+    """A call that makes the next update on a batch."""
+    step, states = train.make_step(checkpoint, recipe), [update.create_state(checkpoint.params, recipe)]
 
     def run():
-        states[0], metrics = update.update(model, recipe, states[0], batch)
+        states[0], metrics = step(states[0], batch)
         return metrics
 
     return run
@@ -71,21 +102,15 @@ def updating(model, recipe, state, batch) -> Callable:
 def update_steps(checkpoint, config, forget, retain) -> list[dict]:
     """Seconds of an update on a typical batch, in the project's own number of micro-batches and in one, its positions, and the FLOPs of its products
     (attention apart)."""
-    text = make_generator(checkpoint, config, Warp(), 1).text
-    rows = [[training_row(text, r["question"], r["answer"], 200, group=g) for r in part] for g, part in ((1, forget), (2, retain))]
-    mesh, recipe = parallel.mesh_of(checkpoint.params), train.make_recipe(config, len(forget))
-    some = train.even_batches(list(zip(*rows)), config.train.batch_size)[0]
-    (in_layers, head), steps, found = weights(checkpoint), [], []
-    for accumulate in (config.train.accumulate, 1):
-        config.train.accumulate = accumulate
-        packing = train.start_packing(config, *rows, config.train.max_length, mesh, len(forget))
-        batch = update.put_batch(pack(some, packing), mesh)
-        steps.append(updating(checkpoint.model, recipe, update.create_state(checkpoint.params, recipe), batch))
-        positions, labels = (int(batch.used) * each for each in (packing.rows * packing.length, packing.labels))
-        real = sum(len(r.tokens) - packing.prefix for r in some) + packing.prefix
-        flops = 6 * (in_layers * positions + head * labels)
-        found.append({"micro_batches": int(batch.used), "positions": positions, "real_positions": real, "flops": flops, "packing": packing._asdict()})
-    return [kept | {"seconds": s} for kept, s in zip(found, in_turn(steps))]
+    recipe, (in_layers, head) = train.make_recipe(config, len(forget)), weights(checkpoint)
+    own, one = config, settings.changed(config, {"train.accumulate": 1})
+    batches = [typical_batch(checkpoint, each, forget, retain) for each in (own, one)]
+    found = []
+    for b, taken in zip(batches, in_turn([updating(checkpoint, recipe, b.batch) for b in batches])):
+        flops = 6 * (in_layers * b.positions + head * int(b.batch.used) * b.packing.labels)
+        shape = {"micro_batches": int(b.batch.used), "positions": b.positions, "real_positions": b.real_positions}
+        found.append(shape | {"seconds": taken, "flops": flops, "packing": b.packing._asdict()})
+    return found
 
 
 def decode_step(checkpoint, config, forget, questions_, samples) -> dict:

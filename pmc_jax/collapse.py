@@ -128,10 +128,8 @@ def summarise(number: int, epoch: int, whole: int, memory: Memory, seen: list[di
     }
 
 
-def check_data(config: ConfigDict, forget: list[dict], retain: list[dict]) -> None:
-    """UserError when a row lacks a field, or the data cannot fill what the settings ask for."""
-    questions.check_rows(forget, "forget", ("question",))
-    questions.check_rows(retain, "retain", ("question", "answer"))
+def check_sizes(config: ConfigDict, forget: list, retain: list) -> None:
+    """UserError when the data cannot fill what the settings ask for."""
     for name, value in (("train.batch_size", config.train.batch_size), ("pmc.questions_per_round", config.pmc.questions_per_round)):
         if value > len(forget):
             raise UserError(f"{name}={value}: there are only {len(forget)} forget questions")
@@ -173,7 +171,9 @@ def unlearn(
     """
     config = settings.check(config if config is not None else settings.default())
     rows = [{"question": q} if isinstance(q, str) else q for q in forget]
-    check_data(config, rows, retain)
+    questions.check_rows(rows, "forget", ("question",))
+    questions.check_rows(retain, "retain", ("question", "answer"))
+    check_sizes(config, rows, retain)
     check_length(config, checkpoint.config.rope)
     with clock or Clock() as clock:
         generator, forget, retain_rows = prepare(checkpoint, config, rows, retain)

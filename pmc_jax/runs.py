@@ -84,7 +84,7 @@ def unlearn(config: ConfigDict, workdir: str) -> dict[str, Any]:
     with Clock() as clock:
         with clock.phase("load"):
             forget, retain = questions.load_forget(config.data), questions.load_retain(config.data)
-            collapse.check_data(config, forget, retain)
+            collapse.check_sizes(config, forget, retain)
             sets = questions.load_evaluation(config.data, forget, retain, config.evaluate.retain_rows, config.seed)
             hashes = {name: data_hash(rows) for name, rows in {"forget": forget, "retain": retain}.items()}
             finished = hosts.from_first(lambda: work.finished("unlearn", settings.to_flat(config), hashes))

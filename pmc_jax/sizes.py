@@ -58,4 +58,5 @@ def fit(count: int, rungs: list[Rung]) -> Rung:
 
 def shrink(rows: int, alive: int, rungs: list[Rung]) -> list[Rung]:
     """From a batch of `rows` to the smallest rung that holds `alive`, by all rungs between: each move from size to size is a program to compile."""
-    return [r for r in rungs if fit(alive, rungs).rows <= r.rows < rows]
+    least = fit(alive, rungs).rows
+    return [r for r in rungs if least <= r.rows < rows]

@@ -19,7 +19,7 @@ from pmc_jax.update import Recipe, TrainState, abstract_state, create_state, lay
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 DRAWN_BATCHES = 40  # typical batches that the packing is planned on
-CPU_POSITIONS = 256  # of a micro-batch, where their number is left open: on a CPU its activations then stay in the cache (docs/performance.md)
+CPU_POSITIONS = 256  # of a micro-batch, where their number is left open (docs/decisions.md)
 
 
 def make_recipe(config: ConfigDict, num_rows: int) -> Recipe:
@@ -113,13 +113,13 @@ def start_packing(config: ConfigDict, forget: list[Row], retain: list[Row], long
 def compile_update(checkpoint: Checkpoint, recipe: Recipe, state: TrainState, packing: Packing, row: Row) -> Future:
     """The update step, compiled in a thread while the first answers are sampled. row: any example."""
     any_shape = make_step(checkpoint, recipe)
-    model, base = any_shape.args[0], any_shape.keywords["base"]
+    model, base, at = any_shape.args[0], any_shape.keywords["base"], any_shape.keywords["at"]
     mesh = parallel.mesh_of(state.params)
     batch = put_batch(pack([row], packing, mesh.shape["data"]), mesh)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), (state, batch, base))
 
     def build() -> Step:
-        compiled = update.lower(model, recipe, *shapes, at=layout(state)).compile()
+        compiled = update.lower(model, recipe, *shapes, at=at).compile()
 
         def step(state: TrainState, batch: Batch):
             if batch.tokens_MRT.shape == shapes[1].tokens_MRT.shape:

@@ -5,7 +5,6 @@ would be slower.
 """
 
 import importlib
-import importlib.metadata
 import os
 import shutil
 import subprocess

@@ -143,7 +143,7 @@ def prompts(mesh: Mesh, count: int, width: int) -> tuple[sampler.Prompts, Any]:
     return sampler.Prompts(*map(make, shapes[0])), make(shapes[1])
 
 
-def noise(config: ConfigDict, mesh: Mesh, rows: int, model: Decoder) -> Any:
+def noise(config: ConfigDict, mesh: Mesh, rows: int) -> Any:
     """The abstract noise of a chunk of draws."""
     s = config.sample
     warp = Warp(s.temperature, s.top_k, s.top_p)

@@ -101,7 +101,7 @@ def lower_prefill(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: 
         cache_at=parallel.cache(mesh),
     )
     prompts, alive_Q = abstract.prompts(mesh, plan.size, width)
-    return sampler.prefill.lower(shape.model, params, prompts, alive_Q, abstract.noise(config, mesh, plan.rows, shape.model), **how, **shapes)
+    return sampler.prefill.lower(shape.model, params, prompts, alive_Q, abstract.noise(config, mesh, plan.rows), **how, **shapes)
 
 
 def lower_decode(raw, config, mesh, layers, prefill: jax.stages.Lowered, compiled: jax.stages.Compiled) -> jax.stages.Lowered:
@@ -114,7 +114,7 @@ def lower_decode(raw, config, mesh, layers, prefill: jax.stages.Lowered, compile
     state = jax.tree.map(lambda x, like: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=like.sharding), grown, state)
     how = dict(warp=Warp(s.temperature, s.top_k, s.top_p), end_tokens=END_TOKENS)
     rows_B = jax.ShapeDtypeStruct(state.done_B.shape, jnp.int32, sharding=state.done_B.sharding)
-    noise_CBX = abstract.noise(config, mesh, rows_B.shape[0], shape.model)
+    noise_CBX = abstract.noise(config, mesh, rows_B.shape[0])
     return sampler.decode_chunk.lower(shape.model, params, state, noise_CBX, rows_B, 8, **how)
 
 
