@@ -8,12 +8,13 @@ answers a run draws depends on when questions are solved, so that single seeds d
 
 import argparse
 import json
+import statistics
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
-import numpy as np
 from rich.console import Console
 from rich.table import Table
 
@@ -68,34 +69,47 @@ def figures(result: dict) -> dict[str, float]:
     }
 
 
-def means(results: list[dict]) -> dict[str, float]:
-    """The figures' means over seeds."""
+class Figure(NamedTuple):
+    """Mean and standard deviation over seeds."""
+
+    mean: float
+    spread: float
+
+
+def over_seeds(results: list[dict]) -> dict[str, Figure]:
+    """The figures of one side."""
     found = [figures(result) for result in results]
-    return {name: float(np.mean([f[name] for f in found])) for name in found[0]}
+    spread = statistics.stdev if len(found) > 1 else lambda _: 0.0
+    return {name: Figure(statistics.fmean(of_seeds := [f[name] for f in found]), spread(of_seeds)) for name in found[0]}
 
 
-def differs(a: dict[str, float], b: dict[str, float]) -> list[str]:
+def differs(a: dict[str, Figure], b: dict[str, Figure]) -> list[str]:
     """Which figures of the two sides differ beyond sampling noise: then a ratio of their times means nothing."""
     limits = {
-        "tokens per whole answer": 0.2 * a["tokens per whole answer"],
+        "tokens per whole answer": 0.2 * a["tokens per whole answer"].mean,
         "UQ before": 1.0,
         "utility before": 1.0,
         "UQ after": 8.0,
         "utility after": 5.0,
     }
-    return [f"{name}: {a[name]:.1f} and {b[name]:.1f}" for name, limit in limits.items() if abs(a[name] - b[name]) > limit]
+    return [f"{name}: {a[name].mean:.1f} and {b[name].mean:.1f}" for name, limit in limits.items() if abs(a[name].mean - b[name].mean) > limit]
 
 
-def show(title: str, yardstick: dict[str, float], ours: dict[str, dict[str, float]]) -> Table:
+def show(title: str, yardstick: dict[str, Figure], ours: dict[str, dict[str, Figure]]) -> Table:
     """A table of figures and ratios."""
     table = Table(title=title)
     for heading in ("", "yardstick", *[x for name in ours for x in (name, "ratio")]):
         table.add_column(heading, justify="right" if heading else "left")
+
+    def cell(figure: Figure) -> str:
+        return f"{figure.mean:.1f}" + (f" ± {figure.spread:.1f}" if figure.spread else "")
+
     for name, value in yardstick.items():
-        cells = [f"{value:.1f}"]
+        cells = [cell(value)]
         for column in ours.values():
-            faster = column[name] / value if name.endswith("/s") else value / column[name] if name.endswith(", s") else None
-            cells += [f"{column[name]:.1f}", f"{faster:.1f}x" if faster else ""]
+            ratio = column[name].mean / value.mean if value.mean else 0.0
+            faster = ratio if name.endswith("/s") else 1 / ratio if name.endswith(", s") else None
+            cells += [cell(column[name]), f"{faster:.1f}x" if faster else ""]
         table.add_row(name, *cells)
     return table
 
@@ -114,8 +128,8 @@ def main() -> None:
     for preset in given.presets.split(","):
         checkpoint = given.shared / "checkpoints" / CHECKPOINTS[preset]
         results[preset] = run_sides(checkpoint, data, preset, given.sizes.split(","), given.seeds.split(","))
-        yardstick, *ours = columns = {name: means(found) for name, found in results[preset].items()}
-        title = f"{preset}: the yardstick against pmc_jax" + (f", means of seeds {given.seeds}" if "," in given.seeds else "")
+        yardstick, *ours = columns = {name: over_seeds(found) for name, found in results[preset].items()}
+        title = f"{preset}: the yardstick against pmc_jax" + (f", means of seeds {given.seeds} ± their spread" if "," in given.seeds else "")
         Console().print(show(title, columns[yardstick], {name: columns[name] for name in ours}))
         trouble += [f"{preset}, {name}: {line}" for name in ours for line in differs(columns[yardstick], columns[name])]
         if given.out:

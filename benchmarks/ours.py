@@ -1,6 +1,8 @@
 """The yardstick's job done by pmc_jax, with the same presets and the same keys in the result. Nothing is taken from a compilation cache.
 
-python benchmarks/ours.py --checkpoint=DIR --data=DIR --preset=llama --questions_per_round=0 --out=ours.json
+    python benchmarks/ours.py --checkpoint=DIR --data=DIR --preset=llama --questions_per_round=0 --out=ours.json
+
+Other settings than the preset's, to see what they change: --set train.accumulate=1 --set sample.num_samples=5
 """
 
 import argparse
@@ -10,14 +12,16 @@ import tempfile
 import time
 from pathlib import Path
 
+import yaml
+
 PRESETS = {
     "llama": dict(retain_weight=1.25, temperature=1.4, num_samples=10, epochs=15),
     "phi": dict(retain_weight=1.5, temperature=1.25, num_samples=5, epochs=20),
 }
 
 
-def make_config(checkpoint: str, data: str, preset: str, questions_per_round: int, seed: int):
-    """The preset as a pmc_jax config: batch 8, learning rate 3e-4, top-p .95, top-k 50, warm-up of one epoch, float32."""
+def make_config(checkpoint: str, data: str, preset: str, questions_per_round: int, seed: int, changes: dict[str, str] | None = None):
+    """The preset as a pmc_jax config: batch 8, learning rate 3e-4, top-p .95, top-k 50, warm-up of one epoch, float32. changes: of its settings."""
     from pmc_jax import config as settings
 
     config, chosen = settings.default(), PRESETS[preset]
@@ -25,10 +29,11 @@ def make_config(checkpoint: str, data: str, preset: str, questions_per_round: in
     config.pmc.retain_weight, config.pmc.questions_per_round = chosen["retain_weight"], questions_per_round
     config.sample.temperature, config.sample.num_samples = chosen["temperature"], chosen["num_samples"]
     config.train.epochs, config.train.batch_size, config.train.learning_rate = chosen["epochs"], 8, 3e-4
+    config.update_from_flattened_dict({name: yaml.safe_load(value) for name, value in (changes or {}).items()})
     return config
 
 
-def run(checkpoint: str, data: str, preset: str, questions_per_round: int = 0, seed: int = 0) -> dict:
+def run(checkpoint: str, data: str, preset: str, questions_per_round: int = 0, seed: int = 0, changes: dict[str, str] | None = None) -> dict:
     """Evaluate, unlearn (each round saved to a scratch folder, as a real run does), evaluate.
 
     Returns quality, seconds by phase, counts and the history."""
@@ -37,7 +42,7 @@ def run(checkpoint: str, data: str, preset: str, questions_per_round: int = 0, s
     from pmc_jax.checkpoint import Rounds
     from pmc_jax.timing import Clock
 
-    config = make_config(checkpoint, data, preset, questions_per_round, seed)
+    config = make_config(checkpoint, data, preset, questions_per_round, seed, changes)
     forget, retain = questions.load_forget(config.data), questions.load_retain(config.data)
     sets = questions.load_evaluation(config.data, forget, retain, 0, seed)
     model = pmc_jax.load(checkpoint)
@@ -82,9 +87,10 @@ def main() -> None:
     parser.add_argument("--questions_per_round", type=int, default=0, help="8 = the published algorithm, 0 = all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", help="JSON file for the result, which is also printed")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, as train.accumulate=1; may be repeated")
     given = vars(parser.parse_args())
-    out = given.pop("out")
-    result = json.dumps(run(**given), indent=1)
+    out, changes = given.pop("out"), dict(change.split("=", 1) for change in given.pop("set"))
+    result = json.dumps(run(**given, changes=changes), indent=1)
     print(result)
     if out:
         Path(out).write_text(result + "\n", encoding="utf-8")

@@ -1,18 +1,42 @@
 """Rounds on disk: parameters, optimiser, memory and counters of each collapse round, written by Orbax while the next round runs."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
+
+from pmc_jax import parallel
+
+SMALL = 2**22  # bytes of the largest array that is written together with its like of the other layers
+
+
+def group_leaves(tree: Any) -> dict[str, list[int]]:
+    """{name on disk: numbers of the leaves under it}, in the order of leaves: small ones that differ in the number of their layer only go together.
+
+    Orbax takes milliseconds of Python's time for each array, however small, and the next round runs on what is left of it.
+    """
+    groups: dict[str, list[int]] = {}
+    for number, (path, x) in enumerate(jax.tree_util.tree_leaves_with_path(tree)):
+        name = jax.tree_util.keystr(path, simple=True, separator=".")
+        if x.size * x.dtype.itemsize <= SMALL:
+            name = re.sub(r"layer_\d+", "layers", name)
+        groups.setdefault(name, []).append(number)
+    return groups
 
 
 class Rounds:
-    """The rounds of one run in `folder`, the last `keep` of them. A round is there whole or not at all, also after a kill in the middle of a save."""
+    """The rounds of one run in `folder`, the last `keep` of them. A round is there whole or not at all, also after a kill in the middle of a save.
+
+    Arrays are not compressed: a model's numbers hardly get smaller, and what computes is busy with the next round.
+    """
 
     def __init__(self, folder: str | Path, keep: int):
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True, cleanup_tmp_directories=True)
-        self._manager = ocp.CheckpointManager(Path(folder).absolute(), options=options)
+        handlers = {"state": ocp.PyTreeCheckpointHandler(use_compression=False), "notes": ocp.JsonCheckpointHandler()}
+        self._manager = ocp.CheckpointManager(Path(folder).absolute(), options=options, item_handlers=handlers)
 
     def latest(self) -> int | None:
         """Number of the last finished round on disk, None when there is none."""
@@ -29,15 +53,35 @@ class Rounds:
 
     def save(self, number: int, state: Any, notes: dict[str, Any]) -> None:
         """Save round `number`: a tree of arrays, and JSON-ready notes. Returns when the arrays are copied; writing goes on in the background."""
-        self._manager.save(number, args=ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes)))
+        leaves, groups = jax.tree.leaves(state), group_leaves(state)
+        everywhere = parallel.replicated(parallel.mesh_of(state))
+        layers = parallel.gather({name: [leaves[n] for n in numbers] for name, numbers in groups.items() if len(numbers) > 1})
+        arrays = {name: parallel.put(np.stack(layers[name]), everywhere) if name in layers else leaves[n] for name, (n, *_) in groups.items()}
+        self._manager.save(number, args=ocp.args.Composite(state=ocp.args.PyTreeSave(arrays), notes=ocp.args.JsonSave(notes)))
 
     def restore(self, number: int, like: Any) -> tuple[Any, dict[str, Any]]:
         """State and notes of a round; `like` gives the tree's shapes, dtypes and shardings."""
-        abstract = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), like)
-        found = self._manager.restore(number, args=ocp.args.Composite(state=ocp.args.StandardRestore(abstract), notes=ocp.args.JsonRestore()))
-        return found.state, found.notes
+        leaves, groups = jax.tree.leaves(like), group_leaves(like)
+
+        def on_disk(numbers: list[int]) -> np.ndarray | jax.ShapeDtypeStruct:
+            x = leaves[numbers[0]]
+            return np.zeros((len(numbers), *x.shape), x.dtype) if len(numbers) > 1 else jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+        arrays = {name: on_disk(numbers) for name, numbers in groups.items()}
+        state = ocp.args.PyTreeRestore(arrays, restore_args=ocp.checkpoint_utils.construct_restore_args(arrays))
+        found = self._manager.restore(number, args=ocp.args.Composite(state=state, notes=ocp.args.JsonRestore()))
+        for name, numbers in groups.items():
+            array = found.state[name]
+            layers = [parallel.put(x, leaves[n].sharding) for n, x in zip(numbers, array)] if len(numbers) > 1 else [array]
+            for n, x in zip(numbers, layers):
+                leaves[n] = x
+        return jax.tree.unflatten(jax.tree.structure(like), leaves), found.notes
+
+    def wait(self) -> None:
+        """Until everything is written."""
+        self._manager.wait_until_finished()
 
     def close(self) -> None:
-        """Wait until everything is written."""
-        self._manager.wait_until_finished()
+        """Wait until everything is written, and end."""
+        self.wait()
         self._manager.close()

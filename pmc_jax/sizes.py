@@ -41,14 +41,14 @@ class Rung(NamedTuple):
 
 
 def ladder(most: int, multiple: int, longest: int) -> list[Rung]:
-    """Batch sizes to compile for: `most`, two fifths of it, and so on, each a multiple of `multiple` (shards). The last one has room for `longest`.
+    """Batch sizes to compile for: `most`, two fifths of it, and so on, each a multiple of `multiple` (shards). The last two have room for `longest`.
 
-    Not halves: a size more costs a second of compilation, which the rows it saves do not bring in.
+    Neither halves nor little room in the small ones: a program more costs a second of compilation, which that does not bring in.
     """
     sizes = [round_up(most, multiple)]
     while (fewer := round_up(math.ceil(SHRINK * sizes[-1]), multiple)) >= MIN_ROWS and fewer < sizes[-1]:
         sizes.append(fewer)
-    return [Rung(rows, min(longest, FIRST_SLOTS)) for rows in sizes[:-1]] + [Rung(sizes[-1], longest)]
+    return [Rung(rows, longest if rows in sizes[-2:] else min(longest, FIRST_SLOTS)) for rows in sizes]
 
 
 def fit(count: int, rungs: list[Rung]) -> Rung:

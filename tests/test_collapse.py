@@ -191,7 +191,7 @@ class StopsAfterSave(Rounds):
     def save(self, number, state, notes):
         super().save(number, state, notes)
         if number == self.last:
-            self._manager.wait_until_finished()
+            self.wait()
             raise Stopped
 
 

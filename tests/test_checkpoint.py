@@ -1,0 +1,50 @@
+"""Rounds on disk: which arrays are written together, and that all come back as they were."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pmc_jax import checkpoint, config, train
+from pmc_jax.checkpoint import Rounds, group_leaves
+
+
+@pytest.fixture
+def state(tiny_checkpoint):
+    """A state whose optimiser's numbers are not all zeros."""
+    _, state = train.start_state(tiny_checkpoint, config.default(), 20)
+    rng = np.random.default_rng(0)
+    return jax.tree.map(lambda x: jax.device_put(rng.normal(size=x.shape).astype(x.dtype), x.sharding), state)
+
+
+def test_small_arrays_of_all_layers_go_together(state):
+    groups = group_leaves(state)
+    leaves, paths = zip(*((x, jax.tree_util.keystr(path)) for path, x in jax.tree_util.tree_leaves_with_path(state)))
+    assert sorted(n for numbers in groups.values() for n in numbers) == list(range(len(leaves)))
+    assert any(len(numbers) > 1 for numbers in groups.values())
+    for numbers in groups.values():
+        assert len({leaves[n].shape for n in numbers}) == len({leaves[n].dtype for n in numbers}) == 1
+        layers = [path.partition("layer_")[2].partition("'")[0] for path in (paths[n] for n in numbers)]
+        assert len(set(layers)) == len(layers), "one array of each layer"
+        assert len({paths[n].replace(f"layer_{layer}'", "") for n, layer in zip(numbers, layers)}) == 1, "parameters and moments stay apart"
+
+
+def test_large_arrays_stand_alone(state, monkeypatch):
+    sizes = [x.nbytes for x in jax.tree.leaves(state)]
+    monkeypatch.setattr(checkpoint, "SMALL", int(np.median(sizes)))
+    groups = group_leaves(state)
+    assert all(sizes[n] <= checkpoint.SMALL for numbers in groups.values() if len(numbers) > 1 for n in numbers)
+    assert len(jax.tree.leaves(state)) > len(groups) > len([s for s in sizes if s > checkpoint.SMALL])
+
+
+@pytest.mark.parametrize("small", [0, 1000, checkpoint.SMALL])
+def test_a_round_comes_back_as_it_was(state, small, tmp_path, monkeypatch):
+    monkeypatch.setattr(checkpoint, "SMALL", small)
+    rounds = Rounds(tmp_path / "rounds", keep=1)
+    rounds.save(0, state, {"history": [1.5]})
+    rounds.save(1, jax.tree.map(jnp.negative, state), {"history": [1.5, 2.5]})
+    found, notes = rounds.restore(1, like=state)
+    assert notes == {"history": [1.5, 2.5]} and rounds.all() == [1]
+    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(state), strict=True):
+        assert a.dtype == b.dtype and a.sharding == b.sharding and (np.asarray(a) == -np.asarray(b)).all()
+    rounds.close()
