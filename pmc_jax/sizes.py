@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 READ_AT_ONCE = 1024  # prompt positions read at once on each shard
 FIRST_SLOTS = 64  # answer slots at first
-SHRINK = 0.4  # a batch size over the one before it
+SHRINK = 0.27  # a batch size over the one before it
 MIN_ROWS = 8  # a smaller batch is not compacted further: the step's time no longer shrinks with it
 
 
@@ -41,7 +41,7 @@ class Rung(NamedTuple):
 
 
 def ladder(most: int, multiple: int, longest: int) -> list[Rung]:
-    """Batch sizes to compile for: `most`, two fifths of it, and so on, each a multiple of `multiple` (shards). The last two have room for `longest`.
+    """Batch sizes to compile for: `most`, about a quarter of it, .., each a multiple of `multiple` (shards). The last two have room for `longest`.
 
     Neither halves nor little room in the small ones: a program more costs a second of compilation, which that does not bring in.
     """

@@ -7,6 +7,7 @@ Numbers that decide are float32: norm statistics, RoPE angles, attention scores 
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -199,6 +200,16 @@ class Attention(nn.Module):
         return out_BTD, own
 
 
+@functools.partial(jax.jit, static_argnames=("block", "remat"))
+def run_block(block: nn.Module, remat: bool, params: Any, x_BTD, tables, mask_BTS, cache, where) -> tuple[jax.Array, KeyValue]:
+    """One block by its own parameters. Jitted, so that JAX traces it once and not once a layer; the compiler sees each layer all the same."""
+
+    def run(params, x_BTD):
+        return block.apply({"params": params}, x_BTD, tables, mask_BTS, cache, where)
+
+    return (jax.checkpoint(run) if remat else run)(params, x_BTD)
+
+
 class Decoder(nn.Module):
     """Embedding, `num_layers` blocks, final norm; `unembed` gives the logits. A family fills in `block` and `final_norm`.
 
@@ -218,8 +229,7 @@ class Decoder(nn.Module):
     def setup(self):
         c = self.config
         self.embed = self.param("embed", init_weight, (c.vocab_size, c.width))
-        block = nn.remat(self.block) if self.remat else self.block
-        self.layers = [block(c, name=f"layer_{i}") for i in range(c.num_layers)]
+        self.layers = [self.block(c, name=f"layer_{i}") for i in range(c.num_layers)]
         self.norm = self.final_norm(c.norm_eps, name="final_norm")
         if not c.tied_head:
             self.head = self.param("head", init_weight, (c.vocab_size, c.width))
@@ -236,10 +246,14 @@ class Decoder(nn.Module):
         """
         tables = rope_tables(self.config.rope, positions_BT, mask_BTS.shape[-1])
         x_BTD = self.pinned(self.embed[tokens_BT])
-        kept = []
+        kept, block = [], self.block(self.config, parent=None)
         for i, layer in enumerate(self.layers):
+            inputs = x_BTD, tables, mask_BTS, None if cache is None else cache[i], where
             with jax.named_scope(f"layer_{i}"):
-                x_BTD, own = layer(x_BTD, tables, mask_BTS, None if cache is None else cache[i], where)
+                if self.is_initializing():
+                    x_BTD, own = layer(*inputs)
+                else:
+                    x_BTD, own = run_block(block, self.remat, self.variables["params"][f"layer_{i}"], *inputs)
             x_BTD = self.pinned(x_BTD)
             kept.append(own)
         return self.norm(x_BTD), kept
