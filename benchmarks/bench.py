@@ -40,6 +40,7 @@ def run_sides(checkpoint: Path, data: Path, preset: str, sizes: list[str], seeds
     for seed in seeds:
         for name, (script, *more) in sides.items():
             found[name].append(run_side(script, checkpoint, data, preset, f"--seed={seed}", *more))
+            print(f"{preset}, seed {seed}, {name}: unlearning {figures(found[name][-1])['unlearning, s']:.1f} s", file=sys.stderr, flush=True)
     return found
 
 
