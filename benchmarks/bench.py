@@ -34,7 +34,7 @@ def run_side(script: str, checkpoint: Path, data: Path, preset: str, *more: str)
 def run_sides(checkpoint: Path, data: Path, preset: str, sizes: list[str], seeds: list[str]) -> dict[str, list[dict]]:
     """{side: its results, one a seed}; the yardstick is the first side."""
     sides = {"yardstick": ("yardstick.py",)} | {
-        "round = all" if size == "0" else f"round = {size}": ("ours.py", f"--questions_per_round={size}") for size in sizes
+        "round = all" if size == "0" else f"round = {size}": ("ours.py", f"--set=pmc.questions_per_round={size}") for size in sizes
     }
     found: dict[str, list[dict]] = {name: [] for name in sides}
     for seed in seeds:

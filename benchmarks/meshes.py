@@ -68,7 +68,7 @@ def compare(one: Drawn, other: Drawn) -> dict[str, Any]:
 
 def measure(checkpoint: str, data: str, preset: str, meshes: list[str], seeds: int, samples: int) -> dict[str, Any]:
     """{mesh: what `compare` finds, or why the model refuses it}."""
-    config = make_config(checkpoint, data, preset, 0, 0)
+    config = make_config(checkpoint, data, preset, seed=0)
     config.sample.num_samples = samples
     one = draw(checkpoint, config, parallel.make_mesh(1, 1, jax.devices()[:1]), seeds)
     found: dict[str, Any] = {}

@@ -1,8 +1,8 @@
 """The yardstick's job done by pmc_jax, with the same presets and the same keys in the result. Nothing is taken from a compilation cache.
 
-    python benchmarks/ours.py --checkpoint=DIR --data=DIR --preset=llama --questions_per_round=0 --out=ours.json
+    python benchmarks/ours.py --checkpoint=DIR --data=DIR --preset=llama --out=ours.json
 
-Other settings than the preset's, to see what they change: --set train.accumulate=1 --set sample.num_samples=5
+Other settings than the preset's, to see what they change: --set pmc.questions_per_round=8 (the published algorithm) --set train.accumulate=1
 """
 
 import argparse
@@ -11,8 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-
-import yaml
+from typing import Any
 
 PRESETS = {
     "llama": dict(retain_weight=1.25, temperature=1.4, num_samples=10, epochs=15),
@@ -20,20 +19,21 @@ PRESETS = {
 }
 
 
-def make_config(checkpoint: str, data: str, preset: str, questions_per_round: int, seed: int, changes: dict[str, str] | None = None):
-    """The preset as a pmc_jax config: batch 8, learning rate 3e-4, top-p .95, top-k 50, warm-up of one epoch, float32. changes: of its settings."""
+def make_config(checkpoint: str, data: str, preset: str, seed: int, changes: dict[str, Any] | None = None):
+    """The preset as a pmc_jax config: batch 8, learning rate 3e-4, top-p .95, top-k 50, warm-up of one epoch, float32; a round of all questions.
+
+    changes: settings that are to be others."""
     from pmc_jax import config as settings
 
     config, chosen = settings.default(), PRESETS[preset]
     config.model.path, config.data.path, config.seed = checkpoint, data, seed
-    config.pmc.retain_weight, config.pmc.questions_per_round = chosen["retain_weight"], questions_per_round
+    config.pmc.retain_weight, config.pmc.questions_per_round = chosen["retain_weight"], 0
     config.sample.temperature, config.sample.num_samples = chosen["temperature"], chosen["num_samples"]
     config.train.epochs, config.train.batch_size, config.train.learning_rate = chosen["epochs"], 8, 3e-4
-    config.update_from_flattened_dict({name: yaml.safe_load(value) for name, value in (changes or {}).items()})
-    return config
+    return settings.changed(config, changes or {})
 
 
-def run(checkpoint: str, data: str, preset: str, questions_per_round: int = 0, seed: int = 0, changes: dict[str, str] | None = None) -> dict:
+def run(checkpoint: str, data: str, preset: str, seed: int = 0, changes: dict[str, Any] | None = None) -> dict:
     """Evaluate, unlearn (each round saved to a scratch folder, as a real run does), evaluate.
 
     Returns quality, seconds by phase, counts and the history."""
@@ -42,7 +42,7 @@ def run(checkpoint: str, data: str, preset: str, questions_per_round: int = 0, s
     from pmc_jax.checkpoint import Rounds
     from pmc_jax.timing import Clock
 
-    config = make_config(checkpoint, data, preset, questions_per_round, seed, changes)
+    config = make_config(checkpoint, data, preset, seed, changes)
     forget, retain = questions.load_forget(config.data), questions.load_retain(config.data)
     sets = questions.load_evaluation(config.data, forget, retain, 0, seed)
     model = pmc_jax.load(checkpoint)
@@ -79,17 +79,24 @@ def run(checkpoint: str, data: str, preset: str, questions_per_round: int = 0, s
     return {"before": before.summary(), "after": after.summary(), "seconds": seconds, "counts": counts, "history": history}
 
 
+def read_change(text: str) -> tuple[str, Any]:
+    """NAME=JSON as (name, value). ValueError, which argparse tells the user, where it is not so."""
+    name, _, value = text.partition("=")
+    return name, json.loads(value)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", required=True, help="folder of a Hugging Face checkpoint")
     parser.add_argument("--data", required=True, help="TOFU-shaped folder of JSONL files")
     parser.add_argument("--preset", required=True, choices=PRESETS)
-    parser.add_argument("--questions_per_round", type=int, default=0, help="8 = the published algorithm, 0 = all")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", help="JSON file for the result, which is also printed")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="a setting, as train.accumulate=1; may be repeated")
+    parser.add_argument(
+        "--set", action="append", default=[], type=read_change, metavar="NAME=JSON", help="a setting, as train.accumulate=1; may be repeated"
+    )
     given = vars(parser.parse_args())
-    out, changes = given.pop("out"), dict(change.split("=", 1) for change in given.pop("set"))
+    out, changes = given.pop("out"), dict(given.pop("set"))
     result = json.dumps(run(**given, changes=changes), indent=1)
     print(result)
     if out:

@@ -133,7 +133,7 @@ def decode_step(checkpoint, config, forget, questions_, samples) -> dict:
 
 
 def measure(checkpoint_folder: str, data: str, preset: str) -> dict:
-    config = make_config(checkpoint_folder, data, preset, 0, 0)
+    config = make_config(checkpoint_folder, data, preset, seed=0)
     checkpoint = pmc_jax.load(checkpoint_folder)
     forget, retain = questions.load_forget(config.data), questions.load_retain(config.data)
     found = {"updates": update_steps(checkpoint, config, forget, retain)}

@@ -30,7 +30,7 @@ def group_leaves(tree: Any) -> dict[str, list[int]]:
 class Rounds:
     """The rounds of one run in `folder`, the last `keep` of them. A round is there whole or not at all, also after a kill in the middle of a save.
 
-    Arrays are not compressed: a model's numbers hardly get smaller, and what computes is busy with the next round.
+    Arrays are not compressed: that would take processor time from the next round.
     """
 
     def __init__(self, folder: str | Path, keep: int):
@@ -64,17 +64,18 @@ class Rounds:
         leaves, groups = jax.tree.leaves(like), group_leaves(like)
 
         def on_disk(numbers: list[int]) -> np.ndarray | jax.ShapeDtypeStruct:
-            x = leaves[numbers[0]]
+            x = leaves[numbers[0]]  # zeros ask Orbax for a host array: each layer is put in its own place below
             return np.zeros((len(numbers), *x.shape), x.dtype) if len(numbers) > 1 else jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
 
         arrays = {name: on_disk(numbers) for name, numbers in groups.items()}
         state = ocp.args.PyTreeRestore(arrays, restore_args=ocp.checkpoint_utils.construct_restore_args(arrays))
         found = self._manager.restore(number, args=ocp.args.Composite(state=state, notes=ocp.args.JsonRestore()))
         for name, numbers in groups.items():
-            array = found.state[name]
-            layers = [parallel.put(x, leaves[n].sharding) for n, x in zip(numbers, array)] if len(numbers) > 1 else [array]
-            for n, x in zip(numbers, layers):
-                leaves[n] = x
+            if len(numbers) == 1:
+                leaves[numbers[0]] = found.state[name]
+            else:
+                for n, x in zip(numbers, found.state[name]):
+                    leaves[n] = parallel.put(x, leaves[n].sharding)
         return jax.tree.unflatten(jax.tree.structure(like), leaves), found.notes
 
     def wait(self) -> None:
