@@ -8,6 +8,7 @@ answers a run draws depends on when questions are solved, so that single seeds d
 
 import argparse
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -19,6 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 HERE = Path(__file__).parent
+HUGE_PAGES = {"GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"}  # as in the Makefile, for both sides
 CHECKPOINTS = {"llama": "tofu-tiny-llama-instruct", "phi": "tofu-tiny-phi"}
 
 
@@ -27,7 +29,7 @@ def run_side(script: str, checkpoint: Path, data: Path, preset: str, *more: str)
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
         command = [sys.executable, HERE / script, f"--checkpoint={checkpoint}", f"--data={data}", f"--preset={preset}", f"--out={out}", *more]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=HUGE_PAGES | os.environ)
         return json.loads(out.read_text())
 
 

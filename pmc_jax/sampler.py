@@ -19,12 +19,13 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 
-from pmc_jax import parallel
+from pmc_jax import parallel, sizes
 from pmc_jax.draw import Warp, draw, noise
 from pmc_jax.models import Decoder, KeyValue
 from pmc_jax.pretrained import causal_mask, positions_from_mask
-from pmc_jax.sizes import Rung, cut_batches, ladder, round_up, shrink
+from pmc_jax.sizes import Rung, batches_below, cut_batches, ladder, round_up
 
 PROMPT_MULTIPLE = 32  # prompts are padded to a multiple of this, so that several sets of them share a compiled shape
 CHUNK = 8  # decode steps between two looks of the host
@@ -210,37 +211,69 @@ def grow(state: State, own_slots: int) -> State:
     return state._replace(answers_BC=jnp.pad(state.answers_BC, ((0, 0), (0, more))), own=slots(state.own, own_slots))
 
 
+class Decoding(NamedTuple):
+    """A batch between two chunks."""
+
+    state: State
+    rows_B: np.ndarray  # which row each is, -1: nobody's any more
+    noise_B: np.ndarray  # whose noise it takes
+    rungs: list[Rung]  # its own size, and the smaller ones
+
+
+def close(batch: Decoding, most: int, losers: Losers | None, end_tokens: tuple[int, ...]) -> tuple[Decoding, dict[int, list[int]]]:
+    """The batch without the rows that are done, have `most` tokens or have lost; and {row: its tokens} of these."""
+    state, rows_B = batch.state, batch.rows_B
+    step, done_B, answers_BC = parallel.gather((state.step, state.done_B, state.answers_BC))
+    seen = {int(rows_B[b]): Seen(answers_BC[b, :step].tolist(), bool(done_B[b] or step >= most)) for b in np.flatnonzero(rows_B >= 0)}
+    lost = losers(seen) if losers else set()
+    closed = {row for row, of_row in seen.items() if of_row.done} | lost
+    rows_B = np.where(np.isin(rows_B, list(closed)), -1, rows_B)
+    if lost:
+        state = state._replace(done_B=parallel.put(rows_B < 0, state.done_B.sharding))
+    return batch._replace(state=state, rows_B=rows_B), {row: cut(seen[row].tokens, end_tokens) for row in closed}
+
+
+def move(batch: Decoding, most: int, sharding: NamedSharding) -> list[Decoding]:
+    """Where the batch's rows go on: in batches of the next smaller size, or in the same one with more slots. Empty: they stay."""
+    alive, slots = np.flatnonzero(batch.rows_B >= 0), batch.state.answers_BC.shape[1]
+    full, below = int(batch.state.step) == slots, batch.rungs[1:]
+    count = batches_below(len(alive), full, below[0]) if below else 0
+    if not count:
+        return [batch._replace(state=grow(batch.state, min(2 * slots, most)))] if full else []
+    found = []
+    for part in np.array_split(alive, count):
+        kept = np.resize(part, below[0].rows)  # filled up with copies, which end when theirs do
+        rows_B = np.where(np.arange(len(kept)) < len(part), batch.rows_B[kept], -1)
+        state = regroup(batch.state, parallel.put(kept, sharding), max(below[0].slots, slots))
+        found.append(Decoding(state, rows_B, batch.noise_B[kept], below))
+    return found
+
+
 def decode_rows(
     model: Decoder, params: Any, state: State, noise_from: Callable, rows: range, most: int, rungs: list[Rung], losers: Losers | None, **how
 ) -> dict[int, list[int]]:
-    """Run chunks until every row is done, has `most` tokens or has lost, compacting and growing between them. Returns {row: its tokens}.
+    """Run chunks until every row is done, has `most` tokens or has lost, moving to smaller batches between them. Returns {row: its tokens}.
 
     noise_from: step -> the noise of the CHUNK steps from it on.
     """
     answers: dict[int, list[int]] = {}
-    first_B = np.arange(state.done_B.shape[0])  # where each row stood at first
-    rows_B = np.where(first_B < len(rows), rows.start + first_B, -1)  # -1: nobody's any more
     sharding = parallel.rows(parallel.mesh_of(params))
-    while True:
-        step, done_B, answers_BC = parallel.gather((state.step, state.done_B, state.answers_BC))
-        seen = {int(rows_B[b]): Seen(answers_BC[b, :step].tolist(), bool(done_B[b] or step >= most)) for b in np.flatnonzero(rows_B >= 0)}
-        lost = losers(seen) if losers else set()
-        closed = {row for row, of_row in seen.items() if of_row.done} | lost
-        answers |= {row: cut(seen[row].tokens, how["end_tokens"]) for row in closed}
-        rows_B[np.isin(rows_B, list(closed))] = -1
-        if np.all(rows_B < 0):
-            return answers
-        if lost:
-            state = state._replace(done_B=parallel.put(rows_B < 0, sharding))
-        for rung in shrink(len(rows_B), np.sum(rows_B >= 0), rungs):
-            kept = np.argsort(rows_B < 0, kind="stable")[: rung.rows]  # those alive first
-            rows_B, first_B = rows_B[kept], first_B[kept]
-            state = regroup(state, parallel.put(kept, sharding), rung.slots if step < rung.slots else most)
-        if step == state.answers_BC.shape[1]:
-            state = grow(state, min(2 * int(step), most))
-        begun = int(step) // CHUNK * CHUNK
-        last = min(begun + CHUNK, state.answers_BC.shape[1])
-        state = decode_chunk(model, params, state, noise_from(begun), parallel.put(first_B, sharding), last, **how)
+    first_B = np.arange(state.done_B.shape[0])
+    batches = [Decoding(state, np.where(first_B < len(rows), rows.start + first_B, -1), first_B, rungs)]
+    del state  # the largest batch, which is not to outlive its move to a smaller one
+    while batches:
+        batch, closed = close(batches.pop(), most, losers, how["end_tokens"])
+        answers |= closed
+        if np.all(batch.rows_B < 0):
+            continue
+        if moved := move(batch, most, sharding):
+            batches += moved
+            continue
+        begun = int(batch.state.step) // CHUNK * CHUNK
+        last = min(begun + CHUNK, batch.state.answers_BC.shape[1])
+        state = decode_chunk(model, params, batch.state, noise_from(begun), parallel.put(batch.noise_B, sharding), last, **how)
+        batches.append(batch._replace(state=state))
+    return answers
 
 
 def cut(tokens: list[int], end_tokens: tuple[int, ...]) -> list[int]:
@@ -275,8 +308,9 @@ def sample_tokens(
     mesh = parallel.mesh_of(params)
     shards = mesh.shape["data"]
     Q = len(prompts.tokens_QP)
-    _, per_batch, size, parts, most_rows = cut_batches(capacity or Q, prompts.tokens_QP.shape[1], num_samples, max_rows, shards)
-    rungs = ladder(most_rows, shards, max_new_tokens)
+    limits = sizes.CPU if parallel.on_cpu(mesh) else sizes.ACCELERATOR
+    _, per_batch, size, parts, most_rows = cut_batches(capacity or Q, prompts.tokens_QP.shape[1], num_samples, max_rows, shards, limits)
+    rungs = ladder(most_rows, shards, max_new_tokens, limits)
     answers: list[list[list[int]]] = []
     for start in range(0, Q, per_batch):
         part = Prompts(*(x[start : start + per_batch] for x in prompts))

@@ -3,10 +3,25 @@
 import math
 from typing import NamedTuple
 
-READ_AT_ONCE = 1024  # prompt positions read at once on each shard
-FIRST_SLOTS = 64  # answer slots at first
 SHRINK = 0.27  # a batch size over the one before it
 MIN_ROWS = 8  # a smaller batch is not compacted further: the step's time no longer shrinks with it
+FEW_BATCHES = 3  # into at most so many smaller ones a batch goes on when its slots are all taken
+
+
+class Limits(NamedTuple):
+    """What a kind of device wants.
+
+    read_at_once: prompt positions read at once on each shard. first_slots: answer slots of the largest batch at first.
+    """
+
+    read_at_once: int
+    first_slots: int
+
+
+# A processor is as fast at few positions, and late rounds have few questions left to read. Its decode steps of many rows are bound by the bytes of
+# all slots, those not yet taken included.
+CPU = Limits(read_at_once=256, first_slots=32)
+ACCELERATOR = Limits(read_at_once=1024, first_slots=64)
 
 
 def round_up(value: int, multiple: int) -> int:
@@ -24,11 +39,12 @@ class Batches(NamedTuple):
     rows: int
 
 
-def cut_batches(questions: int, width: int, num_samples: int, max_rows: int, shards: int) -> Batches:
+def cut_batches(questions: int, width: int, num_samples: int, max_rows: int, shards: int, limits: Limits) -> Batches:
     """The fewest batches that decode at most `max_rows` rows a shard, about equally full. width: of the padded prompts."""
     count = -(-questions // max(1, max_rows * shards // num_samples))
     per_batch = -(-questions // count)
-    parts = -(-per_batch * width // (shards * READ_AT_ONCE))
+    least = -(-per_batch * width // (shards * limits.read_at_once))
+    parts = min(range(least, 2 * least + 1), key=lambda parts: round_up(per_batch, shards * parts))
     size = round_up(per_batch, shards * parts)
     return Batches(count, per_batch, size, parts, size * num_samples)
 
@@ -40,23 +56,23 @@ class Rung(NamedTuple):
     slots: int
 
 
-def ladder(most: int, multiple: int, longest: int) -> list[Rung]:
-    """Batch sizes to compile for: `most`, about a quarter of it, .., each a multiple of `multiple` (shards). The last two have room for `longest`.
+def ladder(most: int, multiple: int, longest: int, limits: Limits) -> list[Rung]:
+    """Batch sizes to compile for: `most`, about a quarter of it, .., each a multiple of `multiple` (shards). Slots double from one to the next, and
+    the last one has room for `longest`.
 
-    Neither halves nor little room in the small ones: a program more costs a second of compilation, which that does not bring in.
+    Not halves: a program more costs a second of compilation, which that does not bring in.
     """
     sizes = [round_up(most, multiple)]
     while (fewer := round_up(math.ceil(SHRINK * sizes[-1]), multiple)) >= MIN_ROWS and fewer < sizes[-1]:
         sizes.append(fewer)
-    return [Rung(rows, longest if rows in sizes[-2:] else min(longest, FIRST_SLOTS)) for rows in sizes]
+    slots = [min(longest, limits.first_slots << i) for i in range(len(sizes))]
+    return [Rung(rows, longest if rows == sizes[-1] else some) for rows, some in zip(sizes, slots)]
 
 
-def fit(count: int, rungs: list[Rung]) -> Rung:
-    """The smallest one that holds `count` rows."""
-    return min(r for r in rungs if r.rows >= count)
+def batches_below(alive: int, full: bool, below: Rung) -> int:
+    """How many batches of the next smaller size go on with the `alive` rows; 0 = the batch stays as it is.
 
-
-def shrink(rows: int, alive: int, rungs: list[Rung]) -> list[Rung]:
-    """From a batch of `rows` to the smallest rung that holds `alive`, by all rungs between: each move from size to size is a program to compile."""
-    least = fit(alive, rungs).rows
-    return [r for r in rungs if least <= r.rows < rows]
+    full: all slots are taken. Then few smaller batches, which have more slots, are better than the batch with more slots, which is a program more.
+    """
+    batches = -(-alive // below.rows)
+    return batches if batches <= (FEW_BATCHES if full else 1) else 0

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from pmc_jax.sizes import MIN_ROWS, cut_batches, fit, ladder, round_up, shrink
+from pmc_jax.sizes import ACCELERATOR, CPU, FEW_BATCHES, MIN_ROWS, Rung, batches_below, cut_batches, ladder, round_up
 
 
 @pytest.fixture
@@ -16,27 +16,30 @@ def drawn():
 
 def test_a_ladder_holds_the_batch_shrinks_and_ends_with_room_for_the_longest(drawn):
     for most, multiple, longest in drawn:
-        rungs = ladder(most, multiple, longest)
+        rungs = ladder(most, multiple, longest, CPU)
         rows = [r.rows for r in rungs]
         assert rows[0] == round_up(most, multiple) and all(n % multiple == 0 for n in rows)
         assert all(MIN_ROWS <= b < a for a, b in itertools.pairwise(rows))
         assert rungs[-1].slots == longest and all(r.slots <= longest for r in rungs)
 
 
-def test_a_batch_goes_down_to_the_smallest_size_that_holds_what_is_alive(drawn):
-    for most, multiple, longest in drawn:
-        rungs = ladder(most, multiple, longest)
-        for alive in {1, most // 7 + 1, most // 2 + 1, most}:
-            way = shrink(rungs[0].rows, alive, rungs)
-            assert fit(alive, rungs).rows >= alive
-            assert [r.rows for r in way] == [r.rows for r in rungs[1:] if r.rows >= fit(alive, rungs).rows], "no size is left out"
-            assert not shrink(fit(alive, rungs).rows, alive, rungs), "and then it stays"
+def test_slots_double_down_the_ladder():
+    assert ladder(512, 1, 256, ACCELERATOR) == [Rung(512, 64), Rung(139, 128), Rung(38, 256), Rung(11, 256)]
+    assert ladder(200, 1, 128, CPU) == [Rung(200, 32), Rung(54, 64), Rung(15, 128)]
+    assert ladder(5, 1, 128, CPU) == [Rung(5, 128)]
+
+
+def test_rows_go_on_in_one_smaller_batch_or_when_slots_are_taken_in_few(drawn):
+    for alive, rows, _ in drawn:
+        below, needed = Rung(rows, 64), -(-alive // rows)
+        assert batches_below(alive, False, below) == (1 if needed == 1 else 0)
+        assert batches_below(alive, True, below) == (needed if needed <= FEW_BATCHES else 0)
 
 
 def test_batches_hold_all_questions_within_the_rows_of_a_shard(drawn):
     for questions, shards, width in drawn:
         for samples, max_rows in ((1, 256), (5, 100), (20, 512)):
-            b = cut_batches(questions, width, samples, max_rows, shards)
+            b = cut_batches(questions, width, samples, max_rows, shards, CPU)
             assert b.count * b.questions >= questions > (b.count - 1) * b.questions
             assert b.questions <= b.size and b.size % (shards * b.parts) == 0 and b.rows == b.size * samples
             assert b.questions * samples <= max(samples, max_rows * shards)

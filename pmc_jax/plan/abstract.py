@@ -133,7 +133,7 @@ def batch(config: ConfigDict, mesh: Mesh, assumed: Assumed) -> packing.Batch:
 def sampling(config: ConfigDict, mesh: Mesh, assumed: Assumed, width: int) -> sizes.Batches:
     """How a round's questions are cut into batches. width: of the padded prompts."""
     questions = min(config.pmc.questions_per_round or assumed.questions, assumed.questions)
-    return sizes.cut_batches(questions, width, config.sample.num_samples, config.sample.max_rows, mesh.shape["data"])
+    return sizes.cut_batches(questions, width, config.sample.num_samples, config.sample.max_rows, mesh.shape["data"], sizes.ACCELERATOR)
 
 
 def prompts(mesh: Mesh, count: int, width: int) -> tuple[sampler.Prompts, Any]:

@@ -98,8 +98,12 @@ def update_time(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any, topo
 def decode_steps(config: ConfigDict, rows: int, shards: int, assumed: Assumed) -> list[int]:
     """Rows of each decode step of a batch, as the sampler shrinks it: done rows leave when a smaller size holds the others."""
     lengths = np.sort(assumed.lengths(config.sample.max_new_tokens, rows))
-    rungs = sizes.ladder(rows, shards, config.sample.max_new_tokens)
-    return [sizes.fit(max(1, rows - int(np.searchsorted(lengths, step, side="right"))), rungs).rows for step in range(1, int(lengths[-1]))]
+    rungs = sizes.ladder(rows, shards, config.sample.max_new_tokens, sizes.ACCELERATOR)
+
+    def fit(alive: int) -> int:
+        return min(r.rows for r in rungs if r.rows >= alive)
+
+    return [fit(max(1, rows - int(np.searchsorted(lengths, step, side="right")))) for step in range(1, int(lengths[-1]))]
 
 
 def decode_time(shape: Shape, config: ConfigDict, mesh: Mesh, topology: Topology, rows: int, prompts: int, assumed: Assumed) -> float:

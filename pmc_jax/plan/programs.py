@@ -95,7 +95,7 @@ def lower_prefill(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: 
     params = abstract.params(shape, mesh, "decode", config.model.compute_dtype or config.model.dtype)
     how = dict(warp=Warp(s.temperature, s.top_k, s.top_p), end_tokens=END_TOKENS, num_samples=s.num_samples)
     shapes = dict(
-        first_slots=sizes.ladder(plan.rows, mesh.shape["data"], s.max_new_tokens)[0].slots,
+        first_slots=sizes.ladder(plan.rows, mesh.shape["data"], s.max_new_tokens, sizes.ACCELERATOR)[0].slots,
         shards=mesh.shape["data"],
         parts=plan.parts,
         cache_at=parallel.cache(mesh),
