@@ -86,7 +86,7 @@ def prefill(checkpoint: Any, job: Job, forget: list) -> dict[str, Any]:
     some, texts = token_lists[: plan.size], [r["question"] for r in forget[: plan.size]]
     prompts = sampler.left_pad(some, texts, multiple=8)
     inputs = parallel.put((prompts, np.ones(len(some), bool)), parallel.rows(parallel.mesh_of(checkpoint.params)))
-    noise_CBX = sampler.chunk_noise(0, sampler.row_words(prompts.keys_Q, 0, s.num_samples), 0, generator.warp)
+    noise_CBX = sampler.chunk_noise(sampler.row_keys(prompts.keys_Q, 0, 0, s.num_samples), 0, generator.warp)
     how = dict(warp=generator.warp, end_tokens=generator.text.end_tokens, num_samples=s.num_samples, shards=1, parts=plan.parts)
     slots = sizes.ladder(plan.rows, 1, s.max_new_tokens, limits)[0].slots
     took = seconds(lambda: sampler.prefill(checkpoint.model, generator.params, *inputs, noise_CBX, first_slots=slots, **how))

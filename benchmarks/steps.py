@@ -120,8 +120,8 @@ def decode_step(checkpoint, config, forget, questions_, samples) -> dict:
     prompts = sampler.left_pad([generator.text.prompt(q) for q in texts], texts)
     inputs = parallel.put((prompts, np.ones(len(texts), bool)), parallel.rows(parallel.mesh_of(checkpoint.params)))
     how, shape = dict(warp=generator.warp, end_tokens=()), dict(num_samples=samples, first_slots=64, shards=1, parts=1)
-    words_B3 = sampler.row_words(prompts.keys_Q, 0, samples)
-    noise_CBX, rows_B = sampler.chunk_noise(0, words_B3, 0, generator.warp), jnp.arange(len(texts) * samples)
+    keys_B2 = sampler.row_keys(prompts.keys_Q, 0, 0, samples)
+    noise_CBX, rows_B = sampler.chunk_noise(keys_B2, 0, generator.warp), jnp.arange(len(texts) * samples)
     state = [sampler.prefill(checkpoint.model, generator.params, *inputs, noise_CBX, **shape, **how)]
 
     def run():

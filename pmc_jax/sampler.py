@@ -12,6 +12,7 @@ A draw is keyed by (seed, round, question, sample, position): it does not depend
 """
 
 import functools
+import itertools
 import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -75,24 +76,17 @@ def left_pad(token_lists: list[list[int]], texts: list[str], multiple: int = PRO
     return Prompts(tokens, mask, np.array([question_key(t) for t in texts], np.uint32))
 
 
-def row_words(keys_Q: np.ndarray, round_index: int, num_samples: int) -> np.ndarray:
-    """What tells rows apart in their draws: (round, question, sample), uint32 [Q * n, 3], question-major."""
-    words = np.broadcast_arrays(np.uint32(round_index), keys_Q[:, None], np.arange(num_samples))
-    return np.stack(words, axis=-1).astype(np.uint32).reshape(-1, 3)
+def row_keys(keys_Q: np.ndarray, seed: int, round_index: int, num_samples: int) -> np.ndarray:
+    """A random key per row, uint32 [Q * n, 2], question-major: hashed from (seed, round, question, sample) on the host, so that it is no program."""
+    numbers = itertools.product(keys_Q.tolist(), range(num_samples))
+    return np.array([np.random.SeedSequence((seed % 2**32, round_index, *number)).generate_state(2) for number in numbers])
 
 
 @functools.partial(jax.jit, static_argnames="warp")
-def chunk_noise(seed: int, words_B3: jax.Array, first_step: int, warp: Warp) -> jax.Array:
-    """The noise of CHUNK draws of all rows, [CHUNK, B, X]. words_B3: from `row_words`.
-
-    Words and step are folded into the seed's key in a loop: written out, each fold takes as long to compile as the noise itself.
-    """
-    steps_C1 = first_step + jnp.arange(CHUNK, dtype=jnp.uint32)[:, None]
-    words_4CB = jnp.stack(jnp.broadcast_arrays(*words_B3.T[:, None], steps_C1))
-    seed_CB = jnp.broadcast_to(jax.random.key(seed), words_4CB.shape[1:])
-    fold_in = jax.vmap(jax.vmap(jax.random.fold_in))
-    keys_CB, _ = jax.lax.scan(lambda keys_CB, word_CB: (fold_in(keys_CB, word_CB), None), seed_CB, words_4CB)
-    return jax.vmap(lambda keys_B: noise(keys_B, warp))(keys_CB)
+def chunk_noise(keys_B2: jax.Array, first_step: int, warp: Warp) -> jax.Array:
+    """The noise of CHUNK draws of all rows, [CHUNK, B, X]. keys_B2: from `row_keys`."""
+    keys_B, steps_C = jax.random.wrap_key_data(keys_B2, impl="threefry2x32"), first_step + jnp.arange(CHUNK)
+    return jax.vmap(lambda step: noise(jax.vmap(jax.random.fold_in, (0, None))(keys_B, step), warp))(steps_C)
 
 
 def slots(kv: list[KeyValue], most: int) -> list[KeyValue]:
@@ -319,8 +313,8 @@ def sample_tokens(
         inputs = parallel.put((padded, np.arange(size) < count), parallel.rows(mesh))
         how = dict(warp=warp, end_tokens=end_tokens)
         shape = dict(num_samples=num_samples, first_slots=rungs[0].slots, shards=shards, parts=parts, cache_at=parallel.cache(mesh))
-        words_B3 = parallel.put(row_words(padded.keys_Q, round_index, num_samples), parallel.rows(mesh))
-        noise_from = functools.lru_cache(1)(functools.partial(chunk_noise, seed, words_B3, warp=warp))
+        keys_B2 = parallel.put(row_keys(padded.keys_Q, seed, round_index, num_samples), parallel.rows(mesh))
+        noise_from = functools.lru_cache(1)(functools.partial(chunk_noise, keys_B2, warp=warp))
         state = prefill(model, params, *inputs, noise_from(0), **shape, **how)
         rows = range(start * num_samples, (start + count) * num_samples)
         found = decode_rows(model, params, state, noise_from, rows, max_new_tokens, rungs, losers, **how)

@@ -3,7 +3,7 @@ import pytest
 from test_draw import chi_square, warped
 
 import pmc_jax
-from pmc_jax import generate
+from pmc_jax import generate, sampler, sizes
 from pmc_jax.draw import GREEDY, Warp
 from pmc_jax.errors import UserError
 from pmc_jax.sampler import left_pad
@@ -48,6 +48,16 @@ def test_batches_of_any_size(tiny_checkpoint, forget_questions, many, small, max
     """1: less than one question's samples; 18: three questions a batch, the last batch not full; 4096: all at once."""
     config = small({"sample.max_rows": max_rows})
     assert pmc_jax.sample(tiny_checkpoint, forget_questions, **HOT, config=config) == many
+
+
+@pytest.mark.parametrize("first_slots", [8, 16])
+def test_rows_that_outgrow_their_batch_go_on_in_smaller_ones(tiny_checkpoint, forget_questions, many, monkeypatch, first_slots):
+    monkeypatch.setattr(sizes, "CPU", sizes.CPU._replace(first_slots=first_slots))
+    moved = []
+    spied = sampler.move
+    monkeypatch.setattr(sampler, "move", lambda *given: moved.append(spied(*given)) or moved[-1])
+    assert pmc_jax.sample(tiny_checkpoint, forget_questions, **HOT) == many
+    assert max(map(len, moved)) > 1, "no batch was split"
 
 
 def test_spare_capacity(tiny_checkpoint, forget_questions, many, small):

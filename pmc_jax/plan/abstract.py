@@ -147,8 +147,8 @@ def noise(config: ConfigDict, mesh: Mesh, rows: int) -> Any:
     """The abstract noise of a chunk of draws."""
     s = config.sample
     warp = Warp(s.temperature, s.top_k, s.top_p)
-    words_B3 = jax.ShapeDtypeStruct((rows, 3), jnp.uint32)
-    found = jax.eval_shape(lambda words_B3: sampler.chunk_noise(0, words_B3, 0, warp), words_B3)
+    keys_B2 = jax.ShapeDtypeStruct((rows, 2), jnp.uint32)
+    found = jax.eval_shape(lambda keys_B2: sampler.chunk_noise(keys_B2, 0, warp), keys_B2)
     return jax.ShapeDtypeStruct(found.shape, found.dtype, sharding=NamedSharding(mesh, PartitionSpec(None, "data")))
 
 
