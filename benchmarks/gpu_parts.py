@@ -81,11 +81,12 @@ def prefill(checkpoint: Any, job: Job, forget: list) -> dict[str, Any]:
     generator = make_generator(checkpoint, job.config, Warp(s.temperature, s.top_k, s.top_p), s.num_samples)
     token_lists = [generator.text.prompt(r["question"]) for r in forget]
     width = max(map(len, token_lists))
-    limits = sizes.CPU if jax.default_backend() == "cpu" else sizes.ACCELERATOR
+    mesh = parallel.mesh_of(checkpoint.params)
+    limits = sampler.device_limits(mesh)
     plan = sizes.cut_batches(len(forget), sizes.round_up(width, 8), s.num_samples, s.max_rows, 1, limits)
     some, texts = token_lists[: plan.size], [r["question"] for r in forget[: plan.size]]
     prompts = sampler.left_pad(some, texts, multiple=8)
-    inputs = parallel.put((prompts, np.ones(len(some), bool)), parallel.rows(parallel.mesh_of(checkpoint.params)))
+    inputs = parallel.put((prompts, np.ones(len(some), bool)), parallel.rows(mesh))
     noise_CBX = sampler.chunk_noise(sampler.row_keys(prompts.keys_Q, 0, 0, s.num_samples), 0, generator.warp)
     how = dict(warp=generator.warp, end_tokens=generator.text.end_tokens, num_samples=s.num_samples, shards=1, parts=plan.parts)
     slots = sizes.ladder(plan.rows, 1, s.max_new_tokens, limits)[0].slots

@@ -5,9 +5,9 @@
     holds:       pad pad prompt              answer so far, free      own slot t holds the answer's token t
     mask, step t:  0   0  1 1 1              1 1 .. 1(t)  0 0 0
 
-Between chunks the host looks at which rows are done, or have lost (contest.py). When few are left they move into a smaller batch (and take a copy
-of their prefix along), and when the answers outgrow the own slots these are doubled: attention reads no more than it must. Sizes and slots are few
-(sizes.py), since each is a program to compile.
+Between chunks the host looks at which rows are done, or have lost (contest.py). When few are left they move into a smaller batch with more own
+slots (and take a copy of their prefix along). Rows that outgrow their slots go on in a few smaller batches, or, where they are too many for that,
+with twice the slots: attention reads no more than it must. Sizes and slots are few (sizes.py), since each is a program to compile.
 A draw is keyed by (seed, round, question, sample, position): it does not depend on batching, compaction, device count or resume.
 """
 
@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding
 
 from pmc_jax import parallel, sizes
 from pmc_jax.draw import Warp, draw, noise
@@ -59,6 +59,11 @@ class State(NamedTuple):
     mask_GP: jax.Array  # bool, real prompt slots
     prefix: list[KeyValue]  # per layer, of the prompt: k_GKHP, v_GKPH
     own: list[KeyValue]  # per layer, of the answer: k_BKHC, v_BKCH
+
+
+def device_limits(mesh: Mesh) -> sizes.Limits:
+    """What the mesh's devices want."""
+    return sizes.CPU if parallel.on_cpu(mesh) else sizes.ACCELERATOR
 
 
 def question_key(text: str) -> int:
@@ -254,7 +259,6 @@ def decode_rows(
     sharding = parallel.rows(parallel.mesh_of(params))
     first_B = np.arange(state.done_B.shape[0])
     batches = [Decoding(state, np.where(first_B < len(rows), rows.start + first_B, -1), first_B, rungs)]
-    del state  # the largest batch, which is not to outlive its move to a smaller one
     while batches:
         batch, closed = close(batches.pop(), most, losers, how["end_tokens"])
         answers |= closed
@@ -265,8 +269,8 @@ def decode_rows(
             continue
         begun = int(batch.state.step) // CHUNK * CHUNK
         last = min(begun + CHUNK, batch.state.answers_BC.shape[1])
-        state = decode_chunk(model, params, batch.state, noise_from(begun), parallel.put(batch.noise_B, sharding), last, **how)
-        batches.append(batch._replace(state=state))
+        noise_CBX, noise_B = noise_from(begun), parallel.put(batch.noise_B, sharding)
+        batches.append(batch._replace(state=decode_chunk(model, params, batch.state, noise_CBX, noise_B, last, **how)))
     return answers
 
 
@@ -302,7 +306,7 @@ def sample_tokens(
     mesh = parallel.mesh_of(params)
     shards = mesh.shape["data"]
     Q = len(prompts.tokens_QP)
-    limits = sizes.CPU if parallel.on_cpu(mesh) else sizes.ACCELERATOR
+    limits = device_limits(mesh)
     _, per_batch, size, parts, most_rows = cut_batches(capacity or Q, prompts.tokens_QP.shape[1], num_samples, max_rows, shards, limits)
     rungs = ladder(most_rows, shards, max_new_tokens, limits)
     answers: list[list[list[int]]] = []

@@ -65,8 +65,8 @@ def ladder(most: int, multiple: int, longest: int, limits: Limits) -> list[Rung]
     sizes = [round_up(most, multiple)]
     while (fewer := round_up(math.ceil(SHRINK * sizes[-1]), multiple)) >= MIN_ROWS and fewer < sizes[-1]:
         sizes.append(fewer)
-    slots = [min(longest, limits.first_slots << i) for i in range(len(sizes))]
-    return [Rung(rows, longest if rows == sizes[-1] else some) for rows, some in zip(sizes, slots)]
+    slots = [min(longest, limits.first_slots << i) for i in range(len(sizes) - 1)] + [longest]
+    return list(map(Rung, sizes, slots))
 
 
 def batches_below(alive: int, full: bool, below: Rung) -> int:
