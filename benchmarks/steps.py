@@ -21,7 +21,7 @@ from rich.table import Table
 
 import pmc_jax
 from pmc_jax import config as settings
-from pmc_jax import parallel, questions, sampler, sizes, train, update
+from pmc_jax import decode, parallel, questions, sampler, sizes, train, update
 from pmc_jax.draw import Warp
 from pmc_jax.generate import make_generator
 from pmc_jax.packing import Batch, Packing, Row, pack
@@ -121,11 +121,11 @@ def decode_step(checkpoint, config, forget, questions_, samples) -> dict:
     inputs = parallel.put((prompts, np.ones(len(texts), bool)), parallel.rows(parallel.mesh_of(checkpoint.params)))
     how, shape = dict(warp=generator.warp, end_tokens=()), dict(num_samples=samples, first_slots=64, shards=1, parts=1)
     keys_B2 = sampler.row_keys(prompts.keys_Q, 0, 0, samples)
-    noise_CBX, rows_B = sampler.chunk_noise(keys_B2, 0, generator.warp), jnp.arange(len(texts) * samples)
-    state = [sampler.prefill(checkpoint.model, generator.params, *inputs, noise_CBX, **shape, **how)]
+    noise_CBX, rows_B = decode.chunk_noise(keys_B2, 0, generator.warp), jnp.arange(len(texts) * samples)
+    state = [decode.prefill(checkpoint.model, generator.params, *inputs, noise_CBX, **shape, **how)]
 
     def run():
-        state[0] = sampler.decode_chunk(checkpoint.model, generator.params, state[0]._replace(step=jnp.int32(32)), noise_CBX, rows_B, 48, **how)
+        state[0] = decode.decode_chunk(checkpoint.model, generator.params, state[0]._replace(step=jnp.int32(32)), noise_CBX, rows_B, 48, **how)
         return state[0].answers_BC
 
     rows = len(texts) * samples

@@ -1,6 +1,5 @@
 """Rounds on disk: parameters, optimiser, memory and counters of each collapse round, written by Orbax while the next round runs."""
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,19 +9,18 @@ import orbax.checkpoint as ocp
 
 from pmc_jax import parallel
 
-SMALL = 2**22  # bytes of the largest array that is written together with its like of the other layers
+SMALL = 2**20  # bytes of the largest array that is written with others as one
 
 
 def group_leaves(tree: Any) -> dict[str, list[int]]:
-    """{name on disk: numbers of the leaves under it}, in the order of leaves: small ones that differ in the number of their layer only go together.
+    """{name on disk: numbers of the leaves under it}, in the order of leaves: the small ones of each dtype go end to end into one array.
 
     Orbax takes milliseconds of Python's time for each array, however small, and the next round runs on what is left of it.
     """
     groups: dict[str, list[int]] = {}
     for number, (path, x) in enumerate(jax.tree_util.tree_leaves_with_path(tree)):
-        name = jax.tree_util.keystr(path, simple=True, separator=".")
-        if x.size * x.dtype.itemsize <= SMALL:
-            name = re.sub(r"layer_\d+", "layers", name)
+        small = x.size * x.dtype.itemsize <= SMALL
+        name = f"small.{x.dtype}" if small else jax.tree_util.keystr(path, simple=True, separator=".")
         groups.setdefault(name, []).append(number)
     return groups
 
@@ -54,9 +52,14 @@ class Rounds:
     def save(self, number: int, state: Any, notes: dict[str, Any]) -> None:
         """Save round `number`: a tree of arrays, and JSON-ready notes. Returns when the arrays are copied; writing goes on in the background."""
         leaves, groups = jax.tree.leaves(state), group_leaves(state)
-        everywhere = parallel.replicated(parallel.mesh_of(state))
-        layers = parallel.gather({name: [leaves[n] for n in numbers] for name, numbers in groups.items() if len(numbers) > 1})
-        arrays = {name: parallel.put(np.stack(layers[name]), everywhere) if name in layers else leaves[n] for name, (n, *_) in groups.items()}
+
+        def on_disk(numbers: list[int]) -> jax.Array | np.ndarray:
+            if len(numbers) == 1:
+                return leaves[numbers[0]]
+            flat = np.concatenate([x.ravel() for x in parallel.gather([leaves[n] for n in numbers])])
+            return flat if jax.process_count() == 1 else parallel.put(flat, parallel.replicated(parallel.mesh_of(state)))
+
+        arrays = {name: on_disk(numbers) for name, numbers in groups.items()}
         self._manager.save(number, args=ocp.args.Composite(state=ocp.args.PyTreeSave(arrays), notes=ocp.args.JsonSave(notes)))
 
     def restore(self, number: int, like: Any) -> tuple[Any, dict[str, Any]]:
@@ -64,8 +67,10 @@ class Rounds:
         leaves, groups = jax.tree.leaves(like), group_leaves(like)
 
         def on_disk(numbers: list[int]) -> np.ndarray | jax.ShapeDtypeStruct:
-            x = leaves[numbers[0]]  # zeros ask Orbax for a host array: each layer is put in its own place below
-            return np.zeros((len(numbers), *x.shape), x.dtype) if len(numbers) > 1 else jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+            x = leaves[numbers[0]]  # zeros ask Orbax for a host array: each leaf is put in its own place below
+            if len(numbers) > 1:
+                return np.zeros(sum(leaves[n].size for n in numbers), x.dtype)
+            return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
 
         arrays = {name: on_disk(numbers) for name, numbers in groups.items()}
         state = ocp.args.PyTreeRestore(arrays, restore_args=ocp.checkpoint_utils.construct_restore_args(arrays))
@@ -73,9 +78,10 @@ class Rounds:
         for name, numbers in groups.items():
             if len(numbers) == 1:
                 leaves[numbers[0]] = found.state[name]
-            else:
-                for n, x in zip(numbers, found.state[name]):
-                    leaves[n] = parallel.put(x, leaves[n].sharding)
+                continue
+            ends = np.cumsum([leaves[n].size for n in numbers])
+            for n, flat in zip(numbers, np.split(found.state[name], ends[:-1])):
+                leaves[n] = parallel.put(flat.reshape(leaves[n].shape), leaves[n].sharding)
         return jax.tree.unflatten(jax.tree.structure(like), leaves), found.notes
 
     def wait(self) -> None:

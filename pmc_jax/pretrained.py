@@ -41,12 +41,19 @@ class Checkpoint:
         return dataclasses.replace(self, **changes)
 
 
+def check_path(path: str) -> None:
+    """UserError for what is neither a folder nor could be a hub id; nothing is read or fetched."""
+    if not path:
+        raise UserError("model.path is empty: give a hub id or a folder, as --config.model.path=meta-llama/Llama-3.2-1B-Instruct")
+    if not Path(path).is_dir() and (path.startswith((".", "/", "~")) or path.count("/") != 1):
+        raise UserError(f"model.path={path!r}: no such folder, and not a hub id (owner/name)")
+
+
 def find_folder(path: str) -> Path:
     """The local folder of a checkpoint; a hub id is downloaded (or found in the hub's cache)."""
+    check_path(path)
     if Path(path).is_dir():
         return Path(path)
-    if path.startswith((".", "/", "~")) or path.count("/") != 1:
-        raise UserError(f"model.path={path!r}: no such folder, and not a hub id (owner/name)")
     import huggingface_hub
 
     try:

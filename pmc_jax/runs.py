@@ -31,8 +31,6 @@ console, stderr = Console(), Console(stderr=True)
 
 def load_checkpoint(config: ConfigDict) -> Checkpoint:
     """The checkpoint that the settings name, on the mesh that they ask for, with remat set as they say."""
-    if not config.model.path:
-        raise UserError("model.path is empty: give a hub id or a folder, as --config.model.path=meta-llama/Llama-3.2-1B-Instruct")
     checkpoint = pretrained.load(config.model.path, config.model.dtype, parallel.make_mesh(config.mesh.data, config.mesh.model))
     plan_adapters(checkpoint.family, checkpoint.model, config)  # an unknown target is told before anything is written
     return checkpoint.replace(model=checkpoint.model.clone(remat=config.train.remat))
@@ -83,6 +81,7 @@ def unlearn(config: ConfigDict, workdir: str) -> dict[str, Any]:
     work = Workdir(workdir)
     with Clock() as clock:
         with clock.phase("load"):
+            pretrained.check_path(config.model.path)  # before the data, which may have to come from the hub
             forget, retain = questions.load_forget(config.data), questions.load_retain(config.data)
             collapse.check_sizes(config, forget, retain)
             sets = questions.load_evaluation(config.data, forget, retain, config.evaluate.retain_rows, config.seed)

@@ -61,6 +61,16 @@ def schedule(recipe: Recipe) -> optax.Schedule:
     return optax.join_schedules([warm_up, decay], [recipe.warmup_steps]) if recipe.warmup_steps else decay
 
 
+def clip_by_global_norm(most: float) -> optax.GradientTransformation:
+    """`optax.clip_by_global_norm` as one factor, as torch has it. Its quotient of each gradient would be written out, and read again twice."""
+
+    def clip(grads, _):
+        factor = jnp.minimum(1.0, most / optax.global_norm(grads))
+        return jax.tree.map(lambda g: g * factor.astype(g.dtype), grads)
+
+    return optax.stateless(clip)
+
+
 @functools.lru_cache(maxsize=4)
 def optimiser(recipe: Recipe) -> optax.GradientTransformation:
     """Clipping by the global norm, then AdamW (b1 .9, b2 .999, eps 1e-8), or Adafactor without its first moment and parameter scale.
@@ -68,7 +78,7 @@ def optimiser(recipe: Recipe) -> optax.GradientTransformation:
     Both have the same learning rate and decoupled weight decay. Adafactor (Shazeer and Stern, 2018) keeps a row and a column of second moments
     instead of two numbers a parameter.
     """
-    clip = optax.clip_by_global_norm(recipe.grad_clip) if recipe.grad_clip else optax.identity()
+    clip = clip_by_global_norm(recipe.grad_clip) if recipe.grad_clip else optax.identity()
     if recipe.optimiser == "adamw":
         scale = optax.scale_by_adam(mu_dtype=recipe.moment_dtype or None)
     else:

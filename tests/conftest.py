@@ -28,6 +28,7 @@ os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
 
 import pytest  # noqa: E402
 from absl import flags  # noqa: E402
+from filelock import FileLock  # noqa: E402
 from tiny import AUTHORS, LLAMA, PHI, ROOT, SMALL  # noqa: E402
 
 from pmc_jax import config as settings  # noqa: E402
@@ -66,15 +67,26 @@ def small():
     return make
 
 
-def learn_by_heart(raw, tokenizer, rows, prompt=None):
-    from pmc_jax import pretrained
-    from pmc_jax.finetune import finetune
+@pytest.fixture(scope="session")
+def learn_by_heart(splits, tmp_path_factory, worker_id):
+    """learn_by_heart("name", raw, tokenizer) -> a checkpoint that knows `full`. The first process that asks trains it, others read it."""
+    base = tmp_path_factory.getbasetemp()
+    everyone = base if worker_id == "master" else base.parent
 
-    ids = {key: getattr(tokenizer, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
-    config = settings.default()
-    config.update_from_flattened_dict({"train.epochs": 42, "train.batch_size": 8, "train.learning_rate": 5e-3, "train.warmup_epochs": 2.0})
-    checkpoint = pretrained.create(raw | {k: v for k, v in ids.items() if v is not None}, tokenizer, seed=0)
-    return finetune(checkpoint, rows, config)[0]
+    def learn(name, raw, tokenizer):
+        from pmc_jax import pretrained
+        from pmc_jax.finetune import finetune
+
+        ids = {key: getattr(tokenizer, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
+        config = settings.default()
+        config.update_from_flattened_dict({"train.epochs": 42, "train.batch_size": 8, "train.learning_rate": 5e-3, "train.warmup_epochs": 2.0})
+        with FileLock(everyone / f"{name}.lock"):
+            if not (everyone / name).exists():
+                fresh = pretrained.create(raw | {k: v for k, v in ids.items() if v is not None}, tokenizer, seed=0)
+                pretrained.export(finetune(fresh, splits["full"], config)[0], everyone / name)
+            return pretrained.load(str(everyone / name))
+
+    return learn
 
 
 @pytest.fixture(scope="session")
@@ -95,15 +107,15 @@ def plain_tokenizer(splits):
 
 
 @pytest.fixture(scope="session")
-def tiny_checkpoint(splits, tokenizer):
+def tiny_checkpoint(learn_by_heart, tokenizer):
     """A Llama with grouped heads, a tied head and a chat template; answers all questions of `full` word for word."""
-    return learn_by_heart(LLAMA, tokenizer, splits["full"])
+    return learn_by_heart("llama", LLAMA, tokenizer)
 
 
 @pytest.fixture(scope="session")
-def tiny_phi(splits, plain_tokenizer):
+def tiny_phi(learn_by_heart, plain_tokenizer):
     """A Phi with the plain template; vocabulary wider than the tokenizer."""
-    return learn_by_heart(PHI, plain_tokenizer, splits["full"])
+    return learn_by_heart("phi", PHI, plain_tokenizer)
 
 
 @pytest.fixture(scope="session")

@@ -42,6 +42,7 @@ def write(path, text):
     [
         (["--config.model.path=/no/such/folder"], ["/no/such/folder", "no such folder"]),
         (["--config.data.path=/no/such/data"], ["/no/such/data", "no such folder"]),
+        (["--config.model.path=/no/such/folder", "--config.data.path=/no/such/data"], ["model.path='/no/such/folder'"]),
         (["--config.data.forget=forget99"], ["forget99", "forget20"]),
         (["--config.sample.num_samples=0"], ["sample.num_samples=0", "1 or more"]),
         (["--config.sample.temperature=-1"], ["sample.temperature=-1", "0 or more"]),

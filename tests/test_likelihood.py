@@ -1,8 +1,8 @@
 """The scoring pass against plain logits, one row at a time."""
 
-import jax
 import numpy as np
 import pytest
+from scipy import special
 
 import pmc_jax
 from pmc_jax.evaluate.likelihood import token_scores
@@ -16,11 +16,15 @@ def drawn_rows(seed: int, lengths: list[tuple[int, int]], vocab: int = 500) -> l
 
 
 def one_by_one(checkpoint, row: Row) -> tuple[np.ndarray, ...]:
-    """log p, hit, mean and variance of log p at each answer token, from the model's plain logits in float64."""
-    tokens = np.array([row.tokens])
-    logits = np.asarray(pmc_jax.logits(checkpoint, tokens, np.ones_like(tokens, bool)), np.float64)[0, row.start - 1 : -1]
-    log_p = np.asarray(jax.nn.log_softmax(logits), np.float64)
-    labels = tokens[0, row.start :]
+    """log p, hit, mean and variance of log p at each answer token, from the model's plain logits in float64.
+
+    Padded to a few lengths, since each is a program.
+    """
+    count, width = len(row.tokens), 256 if len(row.tokens) <= 256 else 2048
+    tokens_1T = np.array([row.tokens + [0] * (width - count)])
+    logits = np.asarray(pmc_jax.logits(checkpoint, tokens_1T, np.arange(width)[None] < count), np.float64)[0, row.start - 1 : count - 1]
+    log_p = logits - special.logsumexp(logits, axis=-1, keepdims=True)
+    labels = tokens_1T[0, row.start : count]
     mean = np.sum(np.exp(log_p) * log_p, axis=-1)
     variance = np.sum(np.exp(log_p) * (log_p - mean[:, None]) ** 2, axis=-1)
     return log_p[np.arange(len(labels)), labels], np.argmax(log_p, axis=-1) == labels, mean, variance

@@ -70,6 +70,7 @@ def run_evaluate(config: ConfigDict, workdir: str, retain_log: str | None = None
     settings.check(config)
     work = Workdir(workdir)
     given_log = logs.read_log(retain_log) if retain_log else None
+    pretrained.check_path(config.model.path)
     for name in ("retain_model", "original_model"):
         if config.evaluate[name]:
             check_checkpoint(f"evaluate.{name}", config.evaluate[name])

@@ -12,7 +12,8 @@ import numpy as np
 from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from pmc_jax import lora, packing, parallel, pretrained, sampler, sizes, train, update, weights
+from pmc_jax import lora, packing, parallel, pretrained, sizes, train, update, weights
+from pmc_jax.decode import Prompts, chunk_noise
 from pmc_jax.draw import Warp
 from pmc_jax.errors import UserError
 from pmc_jax.models import Decoder, Family, find_family
@@ -136,11 +137,11 @@ def sampling(config: ConfigDict, mesh: Mesh, assumed: Assumed, width: int) -> si
     return sizes.cut_batches(questions, width, config.sample.num_samples, config.sample.max_rows, mesh.shape["data"], sizes.ACCELERATOR)
 
 
-def prompts(mesh: Mesh, count: int, width: int) -> tuple[sampler.Prompts, Any]:
+def prompts(mesh: Mesh, count: int, width: int) -> tuple[Prompts, Any]:
     """Abstract prompts and which of them are alive."""
-    shapes = sampler.Prompts(((count, width), jnp.int32), ((count, width), bool), ((count,), jnp.uint32)), ((count,), bool)
+    shapes = Prompts(((count, width), jnp.int32), ((count, width), bool), ((count,), jnp.uint32)), ((count,), bool)
     make = lambda x: jax.ShapeDtypeStruct(*x, sharding=parallel.rows(mesh))  # noqa: E731
-    return sampler.Prompts(*map(make, shapes[0])), make(shapes[1])
+    return Prompts(*map(make, shapes[0])), make(shapes[1])
 
 
 def noise(config: ConfigDict, mesh: Mesh, rows: int) -> Any:
@@ -148,7 +149,7 @@ def noise(config: ConfigDict, mesh: Mesh, rows: int) -> Any:
     s = config.sample
     warp = Warp(s.temperature, s.top_k, s.top_p)
     keys_B2 = jax.ShapeDtypeStruct((rows, 2), jnp.uint32)
-    found = jax.eval_shape(lambda keys_B2: sampler.chunk_noise(keys_B2, 0, warp), keys_B2)
+    found = jax.eval_shape(lambda keys_B2: chunk_noise(keys_B2, 0, warp), keys_B2)
     return jax.ShapeDtypeStruct(found.shape, found.dtype, sharding=NamedSharding(mesh, PartitionSpec(None, "data")))
 
 

@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from pmc_jax import parallel, sampler, sizes, update
+from pmc_jax import decode, parallel, sampler, sizes, update
 from pmc_jax.draw import Warp
 from pmc_jax.plan import abstract, hlo
 from pmc_jax.plan.abstract import Assumed
@@ -101,7 +101,7 @@ def lower_prefill(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: 
         cache_at=parallel.cache(mesh),
     )
     prompts, alive_Q = abstract.prompts(mesh, plan.size, width)
-    return sampler.prefill.lower(shape.model, params, prompts, alive_Q, abstract.noise(config, mesh, plan.rows), **how, **shapes)
+    return decode.prefill.lower(shape.model, params, prompts, alive_Q, abstract.noise(config, mesh, plan.rows), **how, **shapes)
 
 
 def lower_decode(raw, config, mesh, layers, prefill: jax.stages.Lowered, compiled: jax.stages.Compiled) -> jax.stages.Lowered:
@@ -110,12 +110,12 @@ def lower_decode(raw, config, mesh, layers, prefill: jax.stages.Lowered, compile
     shape = abstract.make_shape(raw, config.train.remat, layers)
     params = abstract.params(shape, mesh, "decode", config.model.compute_dtype or config.model.dtype)
     state = jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), prefill.out_info, compiled.output_shardings)
-    grown = jax.eval_shape(lambda x: sampler.grow(x, s.max_new_tokens), state)
+    grown = jax.eval_shape(lambda x: decode.grow(x, s.max_new_tokens), state)
     state = jax.tree.map(lambda x, like: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=like.sharding), grown, state)
     how = dict(warp=Warp(s.temperature, s.top_k, s.top_p), end_tokens=END_TOKENS)
     rows_B = jax.ShapeDtypeStruct(state.done_B.shape, jnp.int32, sharding=state.done_B.sharding)
     noise_CBX = abstract.noise(config, mesh, rows_B.shape[0])
-    return sampler.decode_chunk.lower(shape.model, params, state, noise_CBX, rows_B, 8, **how)
+    return decode.decode_chunk.lower(shape.model, params, state, noise_CBX, rows_B, 8, **how)
 
 
 def prompt_width(assumed: Assumed) -> int:
