@@ -88,10 +88,10 @@ def prefill(checkpoint: Any, job: Job, forget: list) -> dict[str, Any]:
     some, texts = token_lists[: plan.size], [r["question"] for r in forget[: plan.size]]
     prompts = sampler.left_pad(some, texts, multiple=8)
     inputs = parallel.put((prompts, np.ones(len(some), bool)), parallel.rows(mesh))
-    noise_CBX = programs.chunk_noise(sampler.row_keys(prompts.keys_Q, 0, 0, s.num_samples), 0, generator.warp)
+    uniform_B2 = parallel.put(sampler.row_uniforms(prompts.keys_Q, 0, 0, s.num_samples, 1)[:, 0], parallel.rows(mesh))
     how = dict(warp=generator.warp, end_tokens=generator.text.end_tokens, num_samples=s.num_samples, shards=1, parts=plan.parts)
     slots = sizes.ladder(plan.rows, 1, s.max_new_tokens, limits)[0].slots
-    took = seconds(lambda: programs.prefill(checkpoint.model, generator.params, *inputs, noise_CBX, first_slots=slots, **how))
+    took = seconds(lambda: programs.prefill(checkpoint.model, generator.params, *inputs, uniform_B2, first_slots=slots, **how))
     tokens = sum(map(len, some))
     least = roofline.prefill_work(checkpoint.model, len(some), tokens, itemsize(checkpoint))
     return work(least, prompts=len(some), tokens=tokens, width=prompts.tokens_QP.shape[1], rows=plan.rows, seconds=took)
@@ -141,9 +141,9 @@ def counted() -> Iterator[dict[str, int]]:
     def on_event(event: str, _: float, **__) -> None:
         counts["compiled"] += event == "/jax/core/compile/backend_compile_duration"
 
-    def decode_chunk(model, params, state, noise_CBX, rows_B, last, **how):
-        counts["row_steps"] += rows_B.shape[0] * int(last - (last - 1) // programs.CHUNK * programs.CHUNK)
-        return plain(model, params, state, noise_CBX, rows_B, last, **how)
+    def decode_chunk(model, params, state, uniform_BT2, last, **how):
+        counts["row_steps"] += len(uniform_BT2) * int(last - (last - 1) // programs.CHUNK * programs.CHUNK)
+        return plain(model, params, state, uniform_BT2, last, **how)
 
     jax.monitoring.register_event_duration_secs_listener(on_event)
     try:

@@ -120,12 +120,11 @@ def decode_step(checkpoint, config, forget, questions_, samples) -> dict:
     prompts = sampler.left_pad([generator.text.prompt(q) for q in texts], texts)
     inputs = parallel.put((prompts, np.ones(len(texts), bool)), parallel.rows(parallel.mesh_of(checkpoint.params)))
     how, shape = dict(warp=generator.warp, end_tokens=()), dict(num_samples=samples, first_slots=64, shards=1, parts=1)
-    keys_B2 = sampler.row_keys(prompts.keys_Q, 0, 0, samples)
-    noise_CBX, rows_B = decode.chunk_noise(keys_B2, 0, generator.warp), jnp.arange(len(texts) * samples)
-    state = [decode.prefill(checkpoint.model, generator.params, *inputs, noise_CBX, **shape, **how)]
+    uniform_BT2 = jnp.asarray(sampler.row_uniforms(prompts.keys_Q, 0, 0, samples, decode.CHUNK))
+    state = [decode.prefill(checkpoint.model, generator.params, *inputs, uniform_BT2[:, 0], **shape, **how)]
 
     def run():
-        state[0] = decode.decode_chunk(checkpoint.model, generator.params, state[0]._replace(step=jnp.int32(32)), noise_CBX, rows_B, 48, **how)
+        state[0] = decode.decode_chunk(checkpoint.model, generator.params, state[0]._replace(step=jnp.int32(32)), uniform_BT2, 48, **how)
         return state[0].answers_BC
 
     rows = len(texts) * samples

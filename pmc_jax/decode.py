@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pmc_jax.draw import Warp, draw, noise
+from pmc_jax.draw import Warp, draw
 from pmc_jax.models import Decoder, KeyValue
 from pmc_jax.pretrained import causal_mask, positions_from_mask
 
@@ -39,13 +39,6 @@ class State(NamedTuple):
     mask_GP: jax.Array  # bool, real prompt slots
     prefix: list[KeyValue]  # per layer, of the prompt: k_GKHP, v_GKPH
     own: list[KeyValue]  # per layer, of the answer: k_BKHC, v_BKCH
-
-
-@functools.partial(jax.jit, static_argnames="warp")
-def chunk_noise(keys_B2: jax.Array, first_step: int, warp: Warp) -> jax.Array:
-    """The noise of CHUNK draws of all rows, [CHUNK, B, X]. keys_B2: from `row_keys`."""
-    keys_B, steps_C = jax.random.wrap_key_data(keys_B2, impl="threefry2x32"), first_step + jnp.arange(CHUNK)
-    return jax.vmap(lambda step: noise(jax.vmap(jax.random.fold_in, (0, None))(keys_B, step), warp))(steps_C)
 
 
 def slots(kv: list[KeyValue], most: int) -> list[KeyValue]:
@@ -85,15 +78,15 @@ def read_prompts(model: Decoder, params: Any, prompts: Prompts, alive_Q: jax.Arr
 
 @functools.partial(jax.jit, static_argnames=("model", "warp", "num_samples", "first_slots", "shards", "parts", "end_tokens", "cache_at"))
 def prefill(
-    model, params, prompts: Prompts, alive_Q, noise_CBX, *, warp, num_samples, first_slots, shards, parts, end_tokens, cache_at=None
+    model, params, prompts: Prompts, alive_Q, uniform_B2, *, warp, num_samples, first_slots, shards, parts, end_tokens, cache_at=None
 ) -> State:
     """Read each prompt once and draw the first token of its n rows. Rows of questions not alive are done from the start.
 
-    noise_CBX: `chunk_noise` from step 0 on.
+    uniform_B2: the random numbers of its draw (draw.py).
     cache_at: where keys and values lie. Empty slots come from nowhere, so that the compiler would give each device all heads of them.
     """
     logits_QV, prefix = read_prompts(model, params, prompts, alive_Q, shards, parts)
-    first_B = draw(jnp.repeat(logits_QV, num_samples, axis=0), noise_CBX[0], warp)
+    first_B = draw(jnp.repeat(logits_QV, num_samples, axis=0), uniform_B2, warp)
     B = first_B.shape[0]
     own = slots([(jnp.zeros((B, *k.shape[1:3], 0), k.dtype), jnp.zeros((B, v.shape[1], 0, v.shape[3]), v.dtype)) for k, v in prefix], first_slots)
     if cache_at is not None:
@@ -109,14 +102,11 @@ def prefill(
 
 
 @functools.partial(jax.jit, static_argnames=("model", "warp", "end_tokens"), donate_argnames=("state",))
-def decode_chunk(
-    model: Decoder, params: Any, state: State, noise_CBX: Any, rows_B: Any, last_step: Any, *, warp: Warp, end_tokens: tuple[int, ...]
-) -> State:
+def decode_chunk(model: Decoder, params: Any, state: State, uniform_BT2: Any, last_step: Any, *, warp: Warp, end_tokens: tuple[int, ...]) -> State:
     """More tokens for every row, until `last_step` tokens are drawn or all rows are done.
 
-    noise_CBX: `chunk_noise` of the CHUNK steps that the next one is among. rows_B: whose noise of it each row takes.
+    uniform_BT2: the random numbers of the T = CHUNK steps that the next one is among, from a multiple of CHUNK on.
     """
-    noise_CBX = noise_CBX[:, rows_B]
     B, C = state.answers_BC.shape
     rows_per_group = B // state.mask_GP.shape[0]
     mask_BP = jnp.repeat(state.mask_GP, rows_per_group, axis=0)
@@ -134,7 +124,7 @@ def decode_chunk(
             hidden_B1D, own = model.apply({"params": params}, token_B[:, None], (length_B + at)[:, None], mask_BS[:, None], cache=cache, where=at)
             logits_BV = model.apply({"params": params}, hidden_B1D[:, 0], method="unembed")
         with jax.named_scope("draw"):
-            next_B = draw(logits_BV, noise_CBX[s.step % CHUNK], warp)
+            next_B = draw(logits_BV, uniform_BT2[:, s.step % CHUNK], warp)
         answers_BC = jax.lax.dynamic_update_index_in_dim(s.answers_BC, jnp.where(s.done_B, 0, next_B), s.step, axis=1)
         done_B = s.done_B | jnp.isin(next_B, np.array(end_tokens))
         return s._replace(answers_BC=answers_BC, step=s.step + 1, done_B=done_B, own=own)

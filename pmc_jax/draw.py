@@ -83,22 +83,12 @@ def candidates(logits_BV: jax.Array, warp: Warp) -> tuple[jax.Array, jax.Array]:
     return values_BC, ids_BC
 
 
-def noise(keys_B: jax.Array, warp: Warp) -> jax.Array:
-    """All that is random in a draw, float32 [B, X]: two uniform numbers; X = 0 when greedy.
-
-    Apart from `draw`, since its many small operations take a compiler as long as a third of a model's.
-    """
-    if warp.temperature == 0:
-        return jnp.zeros((*keys_B.shape, 0), jnp.float32)
-    return jax.vmap(lambda key: jax.random.uniform(key, (2,)))(keys_B)
-
-
-def draw(logits_BV: jax.Array, noise_BX: jax.Array, warp: Warp) -> jax.Array:
-    """One token id per row, int32 [B]. noise_BX: from `noise`."""
+def draw(logits_BV: jax.Array, uniform_B2: jax.Array, warp: Warp) -> jax.Array:
+    """One token id per row, int32 [B]. uniform_B2: all that is random in it, two numbers from [0, 1) a row, float32; greedy takes none of them."""
     if warp.temperature == 0:
         return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
     values_BC, ids_BC = candidates(logits_BV, warp)
-    choice_B = by_inversion(values_BC, noise_BX)
+    choice_B = by_inversion(values_BC, uniform_B2)
     return jnp.take_along_axis(ids_BC, choice_B[:, None], axis=1)[:, 0].astype(jnp.int32)
 
 

@@ -6,7 +6,6 @@ too many for that, with twice the slots: attention reads no more than it must. S
 A draw is keyed by (seed, round, question, sample, position): it does not depend on batching, compaction, device count or resume.
 """
 
-import functools
 import itertools
 import zlib
 from collections.abc import Callable
@@ -16,11 +15,12 @@ import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
 from pmc_jax import parallel, sizes
-from pmc_jax.decode import CHUNK, Prompts, State, chunk_noise, decode_chunk, grow, prefill, regroup
+from pmc_jax.decode import CHUNK, Prompts, State, decode_chunk, grow, prefill, regroup
 from pmc_jax.draw import Warp
 from pmc_jax.models import Decoder
 from pmc_jax.sizes import Rung, batches_below, cut_batches, ladder, round_up
 
+ANSWERS = 4  # first word of a numpy seed, after those of collapse.py: these streams never meet
 PROMPT_MULTIPLE = 32  # prompts are padded to a multiple of this, so that several sets of them share a compiled shape
 
 
@@ -54,10 +54,14 @@ def left_pad(token_lists: list[list[int]], texts: list[str], multiple: int = PRO
     return Prompts(tokens, mask, np.array([question_key(t) for t in texts], np.uint32))
 
 
-def row_keys(keys_Q: np.ndarray, seed: int, round_index: int, num_samples: int) -> np.ndarray:
-    """A random key per row, uint32 [Q * n, 2], question-major: hashed from (seed, round, question, sample) on the host, so that it is no program."""
+def row_uniforms(keys_Q: np.ndarray, seed: int, round_index: int, num_samples: int, most: int) -> np.ndarray:
+    """All that is random in the answers of Q questions: two numbers from [0, 1) a token, float32 [Q * n, L, 2], question-major, L >= most.
+
+    A stream a row, by (seed, round, question, sample), of which a shorter answer takes the first numbers. Drawn on the host: so it is no program.
+    """
     numbers = itertools.product(keys_Q.tolist(), range(num_samples))
-    return np.array([np.random.SeedSequence((seed % 2**32, round_index, *number)).generate_state(2) for number in numbers])
+    streams = (np.random.default_rng((ANSWERS, seed % 2**32, round_index, *number)) for number in numbers)
+    return np.stack([stream.random((round_up(most, CHUNK), 2), np.float32) for stream in streams])
 
 
 class Decoding(NamedTuple):
@@ -65,7 +69,7 @@ class Decoding(NamedTuple):
 
     state: State
     rows_B: np.ndarray  # which row each is, -1: nobody's any more
-    noise_B: np.ndarray  # whose noise it takes
+    first_B: np.ndarray  # which row of the first batch each is, or is a copy of: it takes that one's random numbers
     rungs: list[Rung]  # its own size, and the smaller ones
 
 
@@ -94,16 +98,16 @@ def move(batch: Decoding, most: int, sharding: NamedSharding) -> list[Decoding]:
         kept = np.resize(part, below[0].rows)  # filled up with copies, which end when theirs do
         rows_B = np.where(np.arange(len(kept)) < len(part), batch.rows_B[kept], -1)
         state = regroup(batch.state, parallel.put(kept, sharding), max(below[0].slots, slots))
-        found.append(Decoding(state, rows_B, batch.noise_B[kept], below))
+        found.append(Decoding(state, rows_B, batch.first_B[kept], below))
     return found
 
 
 def decode_rows(
-    model: Decoder, params: Any, state: State, noise_from: Callable, rows: range, most: int, rungs: list[Rung], losers: Losers | None, **how
+    model: Decoder, params: Any, state: State, uniform_BL2: np.ndarray, rows: range, most: int, rungs: list[Rung], losers: Losers | None, **how
 ) -> dict[int, list[int]]:
     """Run chunks until every row is done, has `most` tokens or has lost, moving to smaller batches between them. Returns {row: its tokens}.
 
-    noise_from: step -> the noise of the CHUNK steps from it on.
+    uniform_BL2: the random numbers of the state's rows, of all steps (`row_uniforms`).
     """
     answers: dict[int, list[int]] = {}
     sharding = parallel.rows(parallel.mesh_of(params))
@@ -119,8 +123,8 @@ def decode_rows(
             continue
         begun = int(batch.state.step) // CHUNK * CHUNK
         last = min(begun + CHUNK, batch.state.answers_BC.shape[1])
-        noise_CBX, noise_B = noise_from(begun), parallel.put(batch.noise_B, sharding)
-        batches.append(batch._replace(state=decode_chunk(model, params, batch.state, noise_CBX, noise_B, last, **how)))
+        uniform_BT2 = parallel.put(uniform_BL2[batch.first_B, begun : begun + CHUNK], sharding)
+        batches.append(batch._replace(state=decode_chunk(model, params, batch.state, uniform_BT2, last, **how)))
     return answers
 
 
@@ -167,11 +171,10 @@ def sample_tokens(
         inputs = parallel.put((padded, np.arange(size) < count), parallel.rows(mesh))
         how = dict(warp=warp, end_tokens=end_tokens)
         shape = dict(num_samples=num_samples, first_slots=rungs[0].slots, shards=shards, parts=parts, cache_at=parallel.cache(mesh))
-        keys_B2 = parallel.put(row_keys(padded.keys_Q, seed, round_index, num_samples), parallel.rows(mesh))
-        noise_from = functools.lru_cache(1)(functools.partial(chunk_noise, keys_B2, warp=warp))
-        state = prefill(model, params, *inputs, noise_from(0), **shape, **how)
+        uniform_BL2 = row_uniforms(padded.keys_Q, seed, round_index, num_samples, max_new_tokens)
+        state = prefill(model, params, *inputs, parallel.put(uniform_BL2[:, 0], parallel.rows(mesh)), **shape, **how)
         rows = range(start * num_samples, (start + count) * num_samples)
-        found = decode_rows(model, params, state, noise_from, rows, max_new_tokens, rungs, losers, **how)
+        found = decode_rows(model, params, state, uniform_BL2, rows, max_new_tokens, rungs, losers, **how)
         answers += [[found[row] for row in rows[at : at + num_samples]] for at in range(0, len(rows), num_samples)]
         if on_progress:
             on_progress(len(answers))

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from pmc_jax.draw import GREEDY, Warp, draw, noise
+from pmc_jax.draw import GREEDY, Warp, draw
 from pmc_jax.errors import UserError
 
 DRAWS = 20000
@@ -26,11 +26,13 @@ def warped(logits_V, temperature, k, p):
 def draws(logits_V, warp, count=DRAWS, seed=0, at_once=AT_ONCE):
     """`count` independent draws from the same logits."""
     logits_BV = jnp.broadcast_to(jnp.asarray(logits_V, jnp.float32), (at_once, len(logits_V)))
-    one = jax.jit(
-        lambda logits_BV, keys_B: draw(logits_BV, noise(keys_B, warp), warp)
-    )  # logits as an argument: XLA would sort a constant at compile time, for minutes
-    keys = jax.random.split(jax.random.key(seed), -(-count // at_once))
-    return np.concatenate([np.asarray(one(logits_BV, jax.random.split(key, at_once))) for key in keys])
+    one = jax.jit(draw, static_argnames="warp")  # logits as an argument: XLA would sort a constant at compile time, for minutes
+    rng = np.random.default_rng(seed)
+    return np.concatenate([np.asarray(one(logits_BV, uniforms(rng, at_once), warp)) for _ in range(-(-count // at_once))])
+
+
+def uniforms(rng, rows):
+    return rng.random((rows, 2), np.float32)
 
 
 def chi_square(found, probs):
@@ -102,18 +104,18 @@ def test_a_low_temperature_and_half_precision_logits():
 def test_greedy_is_the_first_of_the_largest_and_needs_no_randomness():
     logits = jnp.asarray([[0.0, 3.0, 3.0, 1.0], [5.0, 1.0, 2.0, 5.0]])
     for seed in range(3):
-        found = draw(logits, noise(jax.random.split(jax.random.key(seed), 2), GREEDY), GREEDY)
+        found = draw(logits, uniforms(np.random.default_rng(seed), 2), GREEDY)
         assert found.tolist() == [1, 0] and found.dtype == jnp.int32
 
 
-def test_each_row_has_its_own_key_and_the_same_key_gives_the_same_draw():
+def test_each_row_has_its_own_numbers_and_the_same_numbers_give_the_same_draw():
     logits = jnp.zeros((512, 100))
-    keys = jax.random.split(jax.random.key(0), 512)
+    some, others = (uniforms(np.random.default_rng(seed), 512) for seed in (0, 1))
     warp = Warp(1.0, 0, 1.0)
-    first, again, other = (draw(logits, noise(k, warp), warp) for k in (keys, keys, jax.random.split(jax.random.key(1), 512)))
+    first, again, other = (draw(logits, numbers, warp) for numbers in (some, some, others))
     assert (first == again).all() and len(set(first.tolist())) > 50
     assert np.mean(np.asarray(first) == np.asarray(other)) < 0.1
-    alone = draw(logits[:1], noise(keys[7:8], warp), warp)
+    alone = draw(logits[:1], some[7:8], warp)
     assert alone[0] == first[7]
 
 

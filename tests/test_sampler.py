@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+from scipy import stats
 from test_draw import chi_square, warped
 
 import pmc_jax
@@ -181,3 +182,14 @@ def test_progress_counts_questions(tiny_checkpoint, forget_questions, small):
     generator = make(tiny_checkpoint, small({"sample.max_rows": 18}))
     generator.answers(forget_questions, on_progress=seen.append)
     assert seen[-1] == 8 and seen == sorted(seen)
+
+
+def test_each_row_has_a_stream_of_random_numbers_of_its_own():
+    keys = np.array([5, 9], np.uint32)
+    long = sampler.row_uniforms(keys, 3, 1, 50, 128)
+    assert long.shape == (100, 128, 2) and long.dtype == np.float32 and 0 <= long.min() and long.max() < 1
+    assert stats.kstest(long.ravel(), "uniform").pvalue > 1e-3 and len(np.unique(long[:, 0, 0])) == 100
+    short = sampler.row_uniforms(keys[::-1], 3, 1, 2, 20)
+    assert short.shape[1] >= 20 and (short[[2, 3, 0, 1]] == long[[0, 1, 50, 51], : short.shape[1]]).all()
+    for seed, number in ((4, 1), (3, 2), (-3, 1)):
+        assert not np.isin(sampler.row_uniforms(keys, seed, number, 2, 20)[:, 0], long[:, 0]).all(axis=-1).any()

@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, Mesh
 from ml_collections import ConfigDict
 
 from pmc_jax import lora, packing, parallel, pretrained, sizes, train, update, weights
-from pmc_jax.decode import Prompts, chunk_noise
-from pmc_jax.draw import Warp
+from pmc_jax.decode import Prompts
 from pmc_jax.errors import UserError
 from pmc_jax.models import Decoder, Family, find_family
 from pmc_jax.packing import Row
@@ -144,13 +143,9 @@ def prompts(mesh: Mesh, count: int, width: int) -> tuple[Prompts, Any]:
     return Prompts(*map(make, shapes[0])), make(shapes[1])
 
 
-def noise(config: ConfigDict, mesh: Mesh, rows: int) -> Any:
-    """The abstract noise of a chunk of draws."""
-    s = config.sample
-    warp = Warp(s.temperature, s.top_k, s.top_p)
-    keys_B2 = jax.ShapeDtypeStruct((rows, 2), jnp.uint32)
-    found = jax.eval_shape(lambda keys_B2: chunk_noise(keys_B2, 0, warp), keys_B2)
-    return jax.ShapeDtypeStruct(found.shape, found.dtype, sharding=NamedSharding(mesh, PartitionSpec(None, "data")))
+def uniforms(mesh: Mesh, *shape: int) -> Any:
+    """Abstract random numbers, rows first."""
+    return jax.ShapeDtypeStruct((*shape, 2), jnp.float32, sharding=parallel.rows(mesh))
 
 
 def itemsize(config: ConfigDict) -> int:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -101,7 +100,7 @@ def lower_prefill(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: 
         cache_at=parallel.cache(mesh),
     )
     prompts, alive_Q = abstract.prompts(mesh, plan.size, width)
-    return decode.prefill.lower(shape.model, params, prompts, alive_Q, abstract.noise(config, mesh, plan.rows), **how, **shapes)
+    return decode.prefill.lower(shape.model, params, prompts, alive_Q, abstract.uniforms(mesh, plan.rows), **how, **shapes)
 
 
 def lower_decode(raw, config, mesh, layers, prefill: jax.stages.Lowered, compiled: jax.stages.Compiled) -> jax.stages.Lowered:
@@ -113,9 +112,8 @@ def lower_decode(raw, config, mesh, layers, prefill: jax.stages.Lowered, compile
     grown = jax.eval_shape(lambda x: decode.grow(x, s.max_new_tokens), state)
     state = jax.tree.map(lambda x, like: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=like.sharding), grown, state)
     how = dict(warp=Warp(s.temperature, s.top_k, s.top_p), end_tokens=END_TOKENS)
-    rows_B = jax.ShapeDtypeStruct(state.done_B.shape, jnp.int32, sharding=state.done_B.sharding)
-    noise_CBX = abstract.noise(config, mesh, rows_B.shape[0])
-    return decode.decode_chunk.lower(shape.model, params, state, noise_CBX, rows_B, 8, **how)
+    uniform_BT2 = abstract.uniforms(mesh, state.done_B.shape[0], decode.CHUNK)
+    return decode.decode_chunk.lower(shape.model, params, state, uniform_BT2, decode.CHUNK, **how)
 
 
 def prompt_width(assumed: Assumed) -> int:
