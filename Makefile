@@ -10,12 +10,12 @@ export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 $(VENV)/.installed: pyproject.toml
 	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
 	$(RUN)/pip install --quiet --upgrade pip
-	$(RUN)/pip install --quiet --editable '.[test]'
+	$(RUN)/pip install --quiet --no-compile --editable '.[test]'
 	touch $@
 
 # torch and peft are for comparisons, libtpu compiles for TPUs: the package works without them.
 $(VENV)/.torch: $(VENV)/.installed
-	$(RUN)/pip install --quiet torch==2.13.0 peft libtpu
+	$(RUN)/pip install --quiet --no-compile torch==2.13.0 peft libtpu
 	touch $@
 
 demo: $(VENV)/.installed

@@ -18,7 +18,7 @@ from typing import NamedTuple
 CACHE = tempfile.mkdtemp(prefix="pmc_jax_tests_")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", CACHE)
-os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.3")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
 # Tiny models compile far longer than they run: with little optimisation the compiler is several times faster, and runs are half as fast.
 QUICK_COMPILER = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 if version("jaxlib") < "0.11":  # later ones have fusion emitters only, and do not start with a flag that they do not know

@@ -153,6 +153,7 @@ def test_a_mesh_finds_what_one_device_finds(one, eight, mesh):
     assert np.max(np.abs(here["trained"] - here["loaded"])) > 1e-4
 
 
+@pytest.mark.parity  # needs no torch, but longer than `make test` has
 def test_a_trained_checkpoint_draws_the_same_on_a_mesh(shared, tmp_path):
     """Its logits are twenty times those of an untrained model, and so is what rounding changes."""
     folders = [f"--checkpoint={shared('checkpoints/tofu-tiny-llama-instruct')}", f"--data={shared('tofu-mini')}"]
