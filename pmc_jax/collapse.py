@@ -18,7 +18,7 @@ from pmc_jax.contest import contest
 from pmc_jax.draw import GREEDY, Warp
 from pmc_jax.errors import UserError
 from pmc_jax.generate import Generator, make_generator
-from pmc_jax.packing import Packing, Row
+from pmc_jax.packing import Row
 from pmc_jax.pretrained import Checkpoint
 from pmc_jax.prompts import training_row
 from pmc_jax.reward import Memory, keep_best, score, select, unsolved
@@ -53,13 +53,17 @@ def retain_rows_for(config: ConfigDict, epoch: int, which: np.ndarray, retain: l
     return [retain[np.random.default_rng([RETAIN, config.seed, epoch, int(q)]).integers(len(retain))] for q in which]
 
 
-def round_batches(config, text: Any, forget: Forget, memory: Memory, retain: list[Row], packing: Packing, epoch: int, which: np.ndarray):
+def longest_row(config: ConfigDict, forget: Forget) -> int:
+    """Tokens of the longest training row to come: a prompt, and as many tokens as may be drawn. The same on every mesh."""
+    return min(config.train.max_length, forget.prompts.tokens_QP.shape[1] + config.sample.max_new_tokens)
+
+
+def round_batches(config, text: Any, forget: Forget, memory: Memory, retain: list[Row], epoch: int, which: np.ndarray):
     """The training rows of a round's updates: stored answers and as many retain rows, at most `train.batch_size` of each an update.
 
-    A drawn answer that never ended, or that takes more tokens as text than were drawn, is cut to what the packing holds.
+    An answer that takes more tokens as text than may be drawn is cut to those.
     """
-    longest = min(config.train.max_length, packing.longest)
-    rows = [training_row(text, forget.texts[q], memory.answers[q], longest, group=1) for q in which]
+    rows = [training_row(text, forget.texts[q], memory.answers[q], longest_row(config, forget), group=1) for q in which]
     return even_batches(list(zip(rows, retain_rows_for(config, epoch, which, retain))), config.train.batch_size)
 
 
@@ -193,7 +197,7 @@ def unlearn(
             with clock.phase("compile"):
                 step = compiled.result()
             with clock.phase("update"):
-                batches = round_batches(config, generator.text, forget, memory, retain_rows, packing, epoch, which)
+                batches = round_batches(config, generator.text, forget, memory, retain_rows, epoch, which)
                 state, updates = train_on(step, state, batches, packing)
             history.append(summarise(number, epoch, whole, memory, seen, updates) | {"seconds": time.perf_counter() - start})
             if on_evaluate and config.evaluate.every and (number + 1) % config.evaluate.every == 0 and number + 1 < total:
@@ -226,6 +230,5 @@ def begin(state, config, generator: Generator, forget: Forget, retain_rows: list
         lengths = [float(len(generator.text.answer(r))) for r in references]
         memory = Memory(list(references), [""] * len(lengths), [None] * len(lengths), lengths)
     likely = [training_row(generator.text, q, a, config.train.max_length, group=1) for q, a in zip(forget.texts, memory.references)]
-    longest = min(config.train.max_length, forget.prompts.tokens_QP.shape[1] + config.sample.max_new_tokens)
     together = min(config.pmc.questions_per_round or len(likely), len(likely))
-    return state, memory, start_packing(config, likely, retain_rows, longest, parallel.mesh_of(state.params), together), history
+    return state, memory, start_packing(config, likely, retain_rows, longest_row(config, forget), parallel.mesh_of(state.params), together), history
