@@ -63,7 +63,8 @@ def round_batches(config, text: Any, forget: Forget, memory: Memory, retain: lis
 
     An answer that takes more tokens as text than may be drawn is cut to those.
     """
-    rows = [training_row(text, forget.texts[q], memory.answers[q], longest_row(config, forget), group=1) for q in which]
+    longest = longest_row(config, forget)
+    rows = [training_row(text, forget.texts[q], memory.answers[q], longest, group=1) for q in which]
     return even_batches(list(zip(rows, retain_rows_for(config, epoch, which, retain))), config.train.batch_size)
 
 
