@@ -24,10 +24,10 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
-	$(RUN)/pytest -m 'not parity' -n 2 --dist=loadfile
+	$(RUN)/pytest -m 'not parity' -n 2 --dist=loadfile --no-loadscope-reorder
 
 parity: $(VENV)/.torch
-	$(RUN)/pytest -m parity -n 2 --dist=loadfile
+	$(RUN)/pytest -m parity -n 2 --dist=loadfile --no-loadscope-reorder
 
 bench: $(VENV)/.torch
 	$(RUN)/python benchmarks/bench.py
