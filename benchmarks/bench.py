@@ -4,6 +4,8 @@ The sides run in turn, seed by seed, in processes of their own, each with the wh
 answers a run draws depends on when questions are solved, so that single seeds differ by half: compare the means of several.
 
     python benchmarks/bench.py [--presets=llama,phi] [--sizes=0,8] [--seeds=0,1,2] [--shared=../shared] [--out=bench.json]
+
+What other settings change, without the yardstick: --alone --sizes=0 --also train.epochs=8 --also sample.num_samples=5
 """
 
 import argparse
@@ -33,11 +35,16 @@ def run_side(script: str, checkpoint: Path, data: Path, preset: str, *more: str)
         return json.loads(out.read_text())
 
 
-def run_sides(checkpoint: Path, data: Path, preset: str, sizes: list[str], seeds: list[str]) -> dict[str, list[dict]]:
-    """{side: its results, one a seed}; the yardstick is the first side."""
-    sides = {"yardstick": ("yardstick.py",)} | {
-        "round = all" if size == "0" else f"round = {size}": ("ours.py", f"--set=pmc.questions_per_round={size}") for size in sizes
-    }
+def list_sides(sizes: list[str], also: list[str], alone: bool) -> dict[str, list[str]]:
+    """{side: its script and flags}. The first one is what the others are held against: the yardstick, unless our side runs alone."""
+    sides = {} if alone else {"yardstick": ["yardstick.py"]}
+    for size in sizes:
+        sides["round = all" if size == "0" else f"round = {size}"] = ["ours.py", f"--set=pmc.questions_per_round={size}"]
+    return sides | {change: ["ours.py", f"--set={change}"] for change in also}
+
+
+def run_sides(sides: dict[str, list[str]], checkpoint: Path, data: Path, preset: str, seeds: list[str]) -> dict[str, list[dict]]:
+    """{side: its results, one a seed}."""
     found: dict[str, list[dict]] = {name: [] for name in sides}
     for seed in seeds:
         for name, (script, *more) in sides.items():
@@ -47,11 +54,18 @@ def run_sides(checkpoint: Path, data: Path, preset: str, sizes: list[str], seeds
 
 
 def figures(result: dict) -> dict[str, float]:
-    """The figures that are compared. The original answers come with the evaluation before; compilation is in the whole, not in the rates.
+    """The figures that are compared, and those that our side alone has.
+
+    The original answers come with the evaluation before; compilation is in the whole, not in the rates.
 
     An answer that our side stopped drawing, since it could not be kept, counts as an answer, and with the tokens that were drawn.
     """
-    seconds, counts = result["seconds"], result["counts"]
+    seconds, counts, ours = result["seconds"], result["counts"], {}
+    if "history" in result:
+        late = sum(h["sampled_tokens"] for h in result["history"] if 2 * h["epoch"] >= result["history"][-1]["epoch"] + 1)
+        ours["tokens drawn in the second half of the epochs, %"] = 100 * late / counts["answer_tokens"]
+        ours["solved, %"] = 100 * result["history"][-1]["solved"]
+        ours["first update, s"] = seconds["first_update"]
     return {
         "sampling, answers/s": counts["answers"] / seconds["sample"],
         "sampling, drawn tokens/s": counts["answer_tokens"] / seconds["sample"],
@@ -69,6 +83,7 @@ def figures(result: dict) -> dict[str, float]:
         "UQ after": result["after"]["unlearn_quality"],
         "utility before": result["before"]["utility"],
         "utility after": result["after"]["utility"],
+        **ours,
     }
 
 
@@ -98,21 +113,23 @@ def differs(a: dict[str, Figure], b: dict[str, Figure]) -> list[str]:
     return [f"{name}: {a[name].mean:.1f} and {b[name].mean:.1f}" for name, limit in limits.items() if abs(a[name].mean - b[name].mean) > limit]
 
 
-def show(title: str, yardstick: dict[str, Figure], ours: dict[str, dict[str, Figure]]) -> Table:
-    """A table of figures and ratios."""
+def show(title: str, sides: dict[str, dict[str, Figure]]) -> Table:
+    """A table of figures, and of ratios to the first side."""
     table = Table(title=title)
-    for heading in ("", "yardstick", *[x for name in ours for x in (name, "ratio")]):
+    base, *others = sides
+    for heading in ("", base, *[x for name in others for x in (name, "ratio")]):
         table.add_column(heading, justify="right" if heading else "left")
 
-    def cell(figure: Figure) -> str:
-        return f"{figure.mean:.1f}" + (f" ± {figure.spread:.1f}" if figure.spread else "")
+    def cell(figure: Figure | None) -> str:
+        return "" if figure is None else f"{figure.mean:.1f}" + (f" ± {figure.spread:.1f}" if figure.spread else "")
 
-    for name, value in yardstick.items():
+    for name in sides[others[-1] if others else base]:
+        value = sides[base].get(name)
         cells = [cell(value)]
-        for column in ours.values():
-            ratio = column[name].mean / value.mean if value.mean else 0.0
-            faster = ratio if name.endswith("/s") else 1 / ratio if name.endswith(", s") else None
-            cells += [cell(column[name]), f"{faster:.1f}x" if faster else ""]
+        for other in others:
+            ratio = sides[other][name].mean / value.mean if value and value.mean else 0.0
+            faster = ratio if name.endswith("/s") else 1 / ratio if name.endswith(", s") and ratio else None
+            cells += [cell(sides[other][name]), f"{faster:.1f}x" if faster else ""]
         table.add_row(name, *cells)
     return table
 
@@ -121,20 +138,25 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--presets", default="llama,phi")
     parser.add_argument("--sizes", default="0,8", help="questions per round of our side; 0 = all, 8 = the published algorithm")
-    parser.add_argument("--seeds", default="0", help="of both sides")
+    parser.add_argument("--also", action="append", default=[], metavar="NAME=JSON", help="our side with a setting changed; may be repeated")
+    parser.add_argument("--alone", action="store_true", help="without the yardstick: our sides are held against the first of them")
+    parser.add_argument("--seeds", default="0", help="of all sides")
     parser.add_argument("--shared", type=Path, default=HERE.parent.parent / "shared", help="folder with checkpoints/ and tofu-mini/")
     parser.add_argument("--out", help="JSON file for all results")
     given = parser.parse_args()
     data, results, trouble = given.shared / "tofu-mini", {}, []
     if not data.is_dir():
         parser.error(f"{data}: no such folder; --shared names the folder that holds checkpoints/ and tofu-mini/")
+    sides = list_sides(given.sizes.split(","), given.also, given.alone)
     for preset in given.presets.split(","):
         checkpoint = given.shared / "checkpoints" / CHECKPOINTS[preset]
-        results[preset] = run_sides(checkpoint, data, preset, given.sizes.split(","), given.seeds.split(","))
-        yardstick, *ours = columns = {name: over_seeds(found) for name, found in results[preset].items()}
-        title = f"{preset}: the yardstick against pmc_jax" + (f", means of seeds {given.seeds} ± their spread" if "," in given.seeds else "")
-        Console().print(show(title, columns[yardstick], {name: columns[name] for name in ours}))
-        trouble += [f"{preset}, {name}: {line}" for name in ours for line in differs(columns[yardstick], columns[name])]
+        results[preset] = run_sides(sides, checkpoint, data, preset, given.seeds.split(","))
+        columns = {name: over_seeds(found) for name, found in results[preset].items()}
+        title = preset + (f", means of seeds {given.seeds} ± their spread" if "," in given.seeds else "")
+        Console().print(show(title, columns))
+        if not given.alone:
+            yardstick, *ours = columns.values()
+            trouble += [f"{preset}, {name}: {line}" for name, figures in zip(list(columns)[1:], ours) for line in differs(yardstick, figures)]
         if given.out:
             Path(given.out).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if trouble:

@@ -80,6 +80,7 @@ def prefill(checkpoint: Any, job: Job, forget: list) -> dict[str, Any]:
     """Reading the prompts of one batch of a round and drawing the first token of each row."""
     s = job.config.sample
     generator = make_generator(checkpoint, job.config, Warp(s.temperature, s.top_k, s.top_p), s.num_samples)
+    generator = generator._replace(max_new_tokens=s.max_new_tokens)
     token_lists = [generator.text.prompt(r["question"]) for r in forget]
     width = max(map(len, token_lists))
     mesh = parallel.mesh_of(checkpoint.params)

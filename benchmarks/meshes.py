@@ -43,6 +43,7 @@ def draw(checkpoint: str, config: ConfigDict, mesh: Mesh, seeds: int, given: lis
     """The samples of every seed for the questions to forget, and the log-probabilities of those given (of its own first ones when None)."""
     warp = Warp(config.sample.temperature, config.sample.top_k, config.sample.top_p)
     generator = make_generator(pmc_jax.load(checkpoint, mesh=mesh), config, warp, config.sample.num_samples)
+    generator = generator._replace(max_new_tokens=config.sample.max_new_tokens)
     texts = [row["question"] for row in questions.load_forget(config.data)]
     prompts = [generator.text.prompt(q) for q in texts]
     tokens = [generator._replace(seed=seed).tokens(left_pad(prompts, texts)) for seed in range(seeds)]

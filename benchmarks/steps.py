@@ -116,6 +116,7 @@ def update_steps(checkpoint, config, forget, retain) -> list[dict]:
 def decode_step(checkpoint, config, forget, questions_, samples) -> dict:
     """Seconds of one decode step of questions x samples rows with 64 answer slots, and the FLOPs of its matrix products."""
     generator = make_generator(checkpoint, config, Warp(config.sample.temperature, config.sample.top_k, config.sample.top_p), samples)
+    generator = generator._replace(max_new_tokens=config.sample.max_new_tokens)
     texts = [r["question"] for r in forget[:questions_]]
     prompts = sampler.left_pad([generator.text.prompt(q) for q in texts], texts)
     inputs = parallel.put((prompts, np.ones(len(texts), bool)), parallel.rows(parallel.mesh_of(checkpoint.params)))

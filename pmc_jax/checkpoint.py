@@ -28,11 +28,13 @@ def group_leaves(tree: Any) -> dict[str, list[int]]:
 class Rounds:
     """The rounds of one run in `folder`, the last `keep` of them. A round is there whole or not at all, also after a kill in the middle of a save.
 
-    Arrays are not compressed: that would take processor time from the next round.
+    Arrays are not compressed: that would take processor time from the next round. read_only: leaves the folder as it is, also what a run that is
+    going on has half written.
     """
 
-    def __init__(self, folder: str | Path, keep: int):
-        options = ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True, cleanup_tmp_directories=True)
+    def __init__(self, folder: str | Path, keep: int = 1, read_only: bool = False):
+        writing = dict(max_to_keep=keep, enable_async_checkpointing=True, cleanup_tmp_directories=True)
+        options = ocp.CheckpointManagerOptions(read_only=True) if read_only else ocp.CheckpointManagerOptions(**writing)
         handlers = {"state": ocp.PyTreeCheckpointHandler(use_compression=False), "notes": ocp.JsonCheckpointHandler()}
         self._manager = ocp.CheckpointManager(Path(folder).absolute(), options=options, item_handlers=handlers)
 

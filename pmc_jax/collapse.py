@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from pmc_jax import config as settings
@@ -17,13 +18,14 @@ from pmc_jax.checkpoint import Rounds
 from pmc_jax.contest import contest
 from pmc_jax.draw import GREEDY, Warp
 from pmc_jax.errors import UserError
-from pmc_jax.generate import Generator, make_generator
-from pmc_jax.packing import Row
+from pmc_jax.generate import Generator, make_generator, text_of
+from pmc_jax.packing import Packing, Row
 from pmc_jax.pretrained import Checkpoint
 from pmc_jax.prompts import training_row
-from pmc_jax.reward import Memory, keep_best, score, select, unsolved
+from pmc_jax.resume import begin, is_saved
+from pmc_jax.reward import Memory, keep_best, rouge_tokens, score, select, unsolved
 from pmc_jax.timing import Clock
-from pmc_jax.train import check_length, compile_update, even_batches, start_packing, start_state, train_on, trained
+from pmc_jax.train import check_finite, check_length, compile_update, even_batches, start_packing, train_on, trained, with_remat
 
 ORDER, RETAIN, SELECTION = 1, 2, 3  # first word of a numpy seed: these streams never meet
 
@@ -137,15 +139,24 @@ def check_sizes(config: ConfigDict, forget: list, retain: list) -> None:
     """UserError when the data cannot fill what the settings ask for."""
     for name, value in (("train.batch_size", config.train.batch_size), ("pmc.questions_per_round", config.pmc.questions_per_round)):
         if value > len(forget):
-            raise UserError(f"{name}={value}: there are only {len(forget)} forget questions")
+            raise UserError(f"{name}={value}: there are only {len(forget)} forget questions; choose at most {len(forget)}")
     if not retain:
         raise UserError("the retain data has no rows")
+
+
+def check_inputs(checkpoint: Checkpoint, config: ConfigDict, forget: list[dict], retain: list[dict]) -> None:
+    """UserError for what would end a run after the model was evaluated: rows, or prompts, that are longer than they may be."""
+    check_length(config, checkpoint.config.rope)
+    text = text_of(checkpoint, config)
+    for row in [*forget, *retain]:
+        training_row(text, row["question"], "", config.train.max_length, group=1)
 
 
 def prepare(checkpoint: Checkpoint, config: ConfigDict, forget: list[dict], retain: list[dict]) -> tuple[Generator, Forget, list[Row]]:
     """What all rounds share: the sampler, the forget questions as its prompts, the retain rows as training rows."""
     warp = Warp(config.sample.temperature, config.sample.top_k, config.sample.top_p)
     generator = make_generator(checkpoint, config, warp, config.sample.num_samples, capacity=config.pmc.questions_per_round or len(forget))
+    generator = generator._replace(max_new_tokens=config.sample.max_new_tokens)
     texts = [row["question"] for row in forget]
     prompts = sampler.left_pad([generator.text.prompt(q) for q in texts], texts, multiple=8)  # one shape all along
     rows = [training_row(generator.text, r["question"], r["answer"], config.train.max_length, group=2) for r in retain]
@@ -168,7 +179,8 @@ def unlearn(
 
     checkpoint: from `load`. forget: questions, as texts or as dicts with "question"; answers are not looked at.
     retain: dicts with "question" and "answer".
-    config: from `pmc_jax.config.default()`. references: the untouched model's greedy answers, where they are known already.
+    config: from `pmc_jax.config.default()`; what its `model.*` and `mesh.*` say, `load` has decided already.
+    references: the untouched model's greedy answers, where they are known already.
     rounds: where each round is saved, and from where a run is resumed. clock: adds up seconds by phase.
     on_round: called after each round with its summary, what was sampled, and its updates' losses. on_evaluate: called every `evaluate.every`
     rounds with the round's number and the checkpoint as it is then; the last round's is the one returned and left to the caller.
@@ -180,12 +192,14 @@ def unlearn(
     questions.check_rows(retain, "retain", ("question", "answer"))
     check_sizes(config, rows, retain)
     check_length(config, checkpoint.config.rope)
+    checkpoint = with_remat(checkpoint, config)
     with clock or Clock() as clock:
         generator, forget, retain_rows = prepare(checkpoint, config, rows, retain)
         total = config.train.epochs * rounds_per_epoch(config, len(rows))
-        with clock.phase("load"):
-            recipe, state = start_state(checkpoint, config, len(rows))
-        state, memory, packing, history = begin(state, config, generator, forget, retain_rows, references, rounds, clock)
+        recipe, state, notes = begin(checkpoint, config, len(rows), rounds, clock, config.pmc.questions_per_round)
+        history = notes["history"] if notes else []
+        memory = Memory(**notes["memory"]) if notes else remember(config, generator, forget, references, clock)
+        packing = plan_rows(config, generator, forget, memory, retain_rows, parallel.mesh_of(state.params))
         generator = generator._replace(params=None)  # each round has its own: a copy laid out for decoding is most of a large model's memory
         compiled = compile_update(checkpoint, recipe, state, packing, retain_rows[0])
         for number in range(len(history), total):
@@ -197,9 +211,11 @@ def unlearn(
             del now  # its parameters may be a copy
             with clock.phase("compile"):
                 step = compiled.result()
+            clock.seconds.setdefault("first_update", clock.total())
             with clock.phase("update"):
                 batches = round_batches(config, generator.text, forget, memory, retain_rows, epoch, which)
                 state, updates = train_on(step, state, batches, packing)
+            check_finite(updates, f"round {number}")
             history.append(summarise(number, epoch, whole, memory, seen, updates) | {"seconds": time.perf_counter() - start})
             if on_evaluate and config.evaluate.every and (number + 1) % config.evaluate.every == 0 and number + 1 < total:
                 with clock.phase("evaluate"):
@@ -208,28 +224,31 @@ def unlearn(
                 # Lines of a round that a kill left unsaved are dropped on resume; the other way round they would be lost.
                 if on_round:
                     on_round(history[-1], seen, updates)
-                if rounds:
-                    notes = {"memory": memory._asdict(), "history": history, "seconds": clock.seconds}
-                    rounds.save(number, state, notes)
+                if rounds and is_saved(config, number, total):
+                    # Copies: the notes are written while the next round adds to both.
+                    rounds.save(number, state, {"memory": memory._asdict(), "history": list(history), "seconds": dict(clock.seconds)})
     return trained(checkpoint, recipe, state), history
 
 
-def begin(state, config, generator: Generator, forget: Forget, retain_rows: list[Row], references, rounds: Rounds | None, clock: Clock):
-    """State, memory, packing and history before the next round: those of the last saved round, or fresh ones with the model's own answers."""
-    history: list[dict[str, Any]] = []
-    with clock.phase("load"):
-        if rounds and rounds.latest() is not None:
-            state, notes = rounds.restore(rounds.latest(), like=state)
-            memory, history = Memory(**notes["memory"]), notes["history"]
-            clock.seconds.update({k: v for k, v in notes["seconds"].items() if k != "load"})
-    if not history:
-        if references is None:
-            with clock.phase("sample"):
-                longest = config.evaluate.max_new_tokens  # whole answers, as the command line's, also when samples are kept short
-                greedy = generator._replace(warp=GREEDY, num_samples=1, max_new_tokens=longest, capacity=None)
-                references = [generator.text.read(samples[0]) for samples in greedy.tokens(forget.prompts)]
-        lengths = [float(len(generator.text.answer(r))) for r in references]
-        memory = Memory(list(references), [""] * len(lengths), [None] * len(lengths), lengths)
+def remember(config: ConfigDict, generator: Generator, forget: Forget, references: list[str] | None, clock: Clock) -> Memory:
+    """The memory before the first round: of the original model's own answers, which are sampled where they are not given.
+
+    UserError for an answer that the score cannot see: whatever is sampled would count as unlike it, and nothing would be forgotten.
+    """
+    if references is None:
+        with clock.phase("sample"):
+            longest = config.evaluate.max_new_tokens  # whole answers, as the command line's, also when samples are kept short
+            greedy = generator._replace(warp=GREEDY, num_samples=1, max_new_tokens=longest, capacity=None)
+            references = [generator.text.read(samples[0]) for samples in greedy.tokens(forget.prompts)]
+    for question, reference in zip(forget.texts, references):
+        if reference.strip() and not rouge_tokens(reference):
+            raise UserError(f"{question[:60]!r}: ROUGE-L counts words of a-z and 0-9 only, and the model's answer has none: {reference[:60]!r}")
+    lengths = [float(len(generator.text.answer(r))) for r in references]
+    return Memory(list(references), [""] * len(lengths), [None] * len(lengths), lengths)
+
+
+def plan_rows(config: ConfigDict, generator: Generator, forget: Forget, memory: Memory, retain_rows: list[Row], mesh: Mesh) -> Packing:
+    """The packing of the batches to come, planned on rows with the original answers."""
     likely = [training_row(generator.text, q, a, config.train.max_length, group=1) for q, a in zip(forget.texts, memory.references)]
     together = min(config.pmc.questions_per_round or len(likely), len(likely))
-    return state, memory, start_packing(config, likely, retain_rows, longest_row(config, forget), parallel.mesh_of(state.params), together), history
+    return start_packing(config, likely, retain_rows, longest_row(config, forget), mesh, together)

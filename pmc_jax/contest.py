@@ -27,7 +27,10 @@ def contest(references: list[str], stored: list[float | None], num_samples: int,
         lost = set()
         for row, (tokens, done) in seen.items():
             q, sample = divmod(row, num_samples)
-            if not done and sample >= whole and (rouge_l_recall(tokens_Q[q], rouge_tokens(text.read_part(tokens))), sample) > best_Q[q]:
+            # Against nothing nobody loses; nor with too few tokens to hold as many words (a token of several words is looked at a little later).
+            if done or sample < whole or len(tokens) < best_Q[q][0] * len(tokens_Q[q]):
+                continue
+            if (rouge_l_recall(tokens_Q[q], rouge_tokens(text.read_part(tokens))), sample) > best_Q[q]:
                 lost.add(row)
         return lost
 

@@ -6,16 +6,21 @@ from ml_collections import ConfigDict
 
 from pmc_jax import runs
 from pmc_jax.authors import write_authors
+from pmc_jax.errors import UserError
 from pmc_jax.progress import clock_time
 
 
 def run_demo(config: ConfigDict, workdir: str) -> None:
     """config: configs/demo.py, with a `finetune` recipe beside the unlearning one. Everything is written below `workdir`."""
+    if "demo" not in config:
+        raise UserError("demo: needs its own preset: pmc-jax demo --config=configs/demo.py --workdir=runs/demo")
     where = Path(workdir)
     say = runs.console.print
     data = where / "data"
     if not data.exists():
-        write_authors(data, num_authors=20, questions_per_author=10, forget_percent=10, seed=config.seed)
+        partial = where / "data.partial"  # a demo that is stopped here leaves no half of them
+        write_authors(partial, num_authors=20, questions_per_author=10, forget_percent=10, seed=config.seed)
+        partial.rename(data)
     say(f"1. 20 fictitious authors, 10 questions each, in TOFU's files: {data}")
     learn = config.copy_and_resolve_references()
     learn.data.path = str(data)

@@ -7,15 +7,16 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from pmc_jax import config as settings
-from pmc_jax import generate, parallel
+from pmc_jax import parallel
 from pmc_jax.checkpoint import Rounds
-from pmc_jax.draw import GREEDY
 from pmc_jax.errors import UserError
+from pmc_jax.generate import text_of
 from pmc_jax.pretrained import Checkpoint
 from pmc_jax.prompts import training_row
 from pmc_jax.questions import Rows, check_rows
+from pmc_jax.resume import begin, is_saved
 from pmc_jax.timing import Clock
-from pmc_jax.train import check_length, make_step, start_packing, start_state, train_on, trained
+from pmc_jax.train import check_finite, check_length, make_step, start_packing, train_on, trained, with_remat
 
 
 def finetune(
@@ -36,18 +37,14 @@ def finetune(
     check_length(config, checkpoint.config.rope)
     check_rows(rows, "fine-tuning data", ("question", "answer"))
     if config.train.batch_size > len(rows):
-        raise UserError(f"train.batch_size={config.train.batch_size}: there are only {len(rows)} rows")
+        raise UserError(f"train.batch_size={config.train.batch_size}: there are only {len(rows)} rows; choose at most {len(rows)}")
+    checkpoint = with_remat(checkpoint, config)
     with clock or Clock() as clock:
-        text = generate.make_generator(checkpoint, config, GREEDY, 1).text
+        text = text_of(checkpoint, config)
         examples = [training_row(text, r["question"], r["answer"], config.train.max_length, group=1) for r in rows]
-        with clock.phase("load"):
-            recipe, state = start_state(checkpoint, config, len(rows))
-            history: list[dict[str, Any]] = []
-            packing = start_packing(config, examples, [], 1, parallel.mesh_of(state.params), config.train.batch_size)
-            if rounds and rounds.latest() is not None:
-                state, notes = rounds.restore(rounds.latest(), like=state)
-                history = notes["history"]
-                clock.seconds.update({k: v for k, v in notes["seconds"].items() if k != "load"})
+        recipe, state, notes = begin(checkpoint, config, len(rows), rounds, clock)
+        history = notes["history"] if notes else []
+        packing = start_packing(config, examples, [], 1, parallel.mesh_of(state.params), config.train.batch_size)
         step = make_step(checkpoint, recipe._replace(retain_weight=0.0))
         for epoch in range(len(history), config.train.epochs):
             order = np.random.default_rng([config.seed, epoch]).permutation(len(rows))
@@ -55,10 +52,11 @@ def finetune(
             batches = [[examples[i] for i in order[at : at + size]] for at in range(0, len(rows), size)]
             with clock.phase("update"):
                 state, updates = train_on(step, state, batches, packing)
+            check_finite(updates, f"epoch {epoch}")
             history.append({"round": epoch, "loss": float(np.mean([u["forget_loss"] for u in updates])), "updates": len(updates)})
             with clock.phase("save"):
                 if on_epoch:
                     on_epoch(history[-1])
-                if rounds:
-                    rounds.save(epoch, state, {"history": history, "seconds": clock.seconds})
+                if rounds and is_saved(config, epoch, config.train.epochs):
+                    rounds.save(epoch, state, {"history": list(history), "seconds": dict(clock.seconds)})  # as in collapse.py
     return trained(checkpoint, recipe, state), history

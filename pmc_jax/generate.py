@@ -80,15 +80,20 @@ def decode_params(checkpoint: Checkpoint, params: Any, dtype: str) -> Any:
     return _relayout(params, dtype, tuple(jax.tree.leaves(shardings)))
 
 
-def make_generator(checkpoint: Checkpoint, config: ConfigDict, warp: Warp, num_samples: int, capacity: int | None = None) -> Generator:
-    """A Generator at the checkpoint's own parameters."""
+def text_of(checkpoint: Checkpoint, config: ConfigDict) -> Text:
+    """The checkpoint's tokenizer with the settings' template."""
     p = config.prompt
     template = Template(p.style, p.system, p.date, p.question_tag, p.answer_tag, p.tag_in)
-    text = make_text(checkpoint.tokenizer, template, checkpoint.end_tokens)
+    return make_text(checkpoint.tokenizer, template, checkpoint.end_tokens)
+
+
+def make_generator(checkpoint: Checkpoint, config: ConfigDict, warp: Warp, num_samples: int, capacity: int | None = None) -> Generator:
+    """A Generator at the checkpoint's own parameters; its answers are as long as evaluation's."""
+    text = text_of(checkpoint, config)
     dtype = config.model.compute_dtype or str(jax.tree.leaves(checkpoint.params)[0].dtype)
     params = decode_params(checkpoint, checkpoint.params, dtype)
-    longest = config.sample.max_new_tokens if warp.temperature else config.evaluate.max_new_tokens
-    return Generator(checkpoint, text, params, warp, num_samples, longest, config.sample.max_rows, config.seed, dtype, capacity)
+    longest, most = config.evaluate.max_new_tokens, config.sample.max_rows
+    return Generator(checkpoint, text, params, warp, num_samples, longest, most, config.seed, dtype, capacity)
 
 
 def sample(

@@ -131,18 +131,25 @@ def create(raw_config: dict[str, Any], tokenizer: Any, seed: int, dtype: str = "
     return Checkpoint(model, params, model.config, tokenizer, family, raw_config, generation, ends, "scratch")
 
 
+def is_checkpoint(folder: Path) -> bool:
+    """Whether a folder holds a config and weights. A run's folder has a config.json too, and a finished one its weights in hf/."""
+    return (folder / "config.json").exists() and any(folder.glob("*.safetensors"))
+
+
 def export(checkpoint: Checkpoint, folder: str | Path) -> Path:
     """Write what transformers and vLLM load: safetensors, config, generation config, tokenizer and chat template. Returns the folder.
 
     Trained adapters are merged into the weights, and also stand alone in adapter/, as PEFT loads them.
     The folder appears whole or not at all; an older export in its place is replaced. All processes of a run call this, the first one writes.
     """
-    folder = Path(folder)
+    folder = Path(folder).resolve()
     partial = folder.with_name(folder.name + ".partial")
 
     def begin() -> None:
-        if folder.exists() and any(folder.iterdir()) and not (folder / "config.json").exists():
+        if folder.exists() and not is_checkpoint(folder) and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"{folder}: not empty and not a checkpoint; nothing was written")
+        if folder == Path(checkpoint.source).resolve():
+            raise UserError(f"{folder}: is the checkpoint that this one was made from; choose another folder")
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
 

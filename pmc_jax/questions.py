@@ -10,6 +10,7 @@ import numpy as np
 from pmc_jax.errors import UserError
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+PARAPHRASED = ("paraphrased_question", "paraphrased_answer")
 Rows = list[dict[str, Any]]
 
 
@@ -40,6 +41,9 @@ def read_file(path: str | Path) -> Rows:
         raise UserError(f"{path}: must hold a list of objects with the key 'question'")
     if not rows:
         raise UserError(f"{path}: has no rows")
+    wide = next((number for number, row in enumerate(rows, 1) if None in row), None)
+    if wide:
+        raise UserError(f"{path}, row {wide}: has more values than there are columns; put texts with commas in quotes")
     return rows
 
 
@@ -62,6 +66,15 @@ def check_rows(rows: Rows, where: str, needed: tuple[str, ...]) -> Rows:
             if not isinstance(value, str) or not value.strip():
                 what = "is missing" if value is None else "is empty" if isinstance(value, str) else f"is a {type(value).__name__}, not text"
                 raise UserError(f"{where}, row {number}: {field!r} {what}; every row needs {' and '.join(map(repr, needed))}")
+    return rows
+
+
+def check_texts(rows: Rows, where: str, fields: tuple[str, ...]) -> Rows:
+    """The same rows, or a UserError naming the first row that has something else than text in one of the fields, which a row may lack."""
+    for number, row in enumerate(rows, 1):
+        for field in fields:
+            if not isinstance(row.get(field), str | None):
+                raise UserError(f"{where}, row {number}: {field!r} is a {type(row[field]).__name__}, not text")
     return rows
 
 
@@ -100,7 +113,8 @@ def has_split(path: str, split: str) -> bool:
 def load_forget(data: Any) -> Rows:
     """Forget rows: `question`, and `answer` where it is known. Answers are for evaluation only, training never sees them."""
     rows = read_file(data.forget_file) if data.forget_file else load_split(data.path, data.forget)
-    return check_rows(rows, data.forget_file or f"{data.path} {data.forget}", ("question",))
+    where = data.forget_file or f"{data.path} {data.forget}"
+    return check_texts(check_rows(rows, where, ("question",)), where, ("answer", *PARAPHRASED))
 
 
 def load_retain(data: Any) -> Rows:
@@ -126,7 +140,8 @@ def load_evaluation(data: Any, forget: Rows, retain: Rows, retain_rows: int, see
     sets = {"forget": forget}
     paraphrased = forget
     if not data.forget_file and has_split(data.path, f"{data.forget}_perturbed"):
-        paraphrased = load_split(data.path, f"{data.forget}_perturbed")
+        split = f"{data.forget}_perturbed"
+        paraphrased = check_texts(load_split(data.path, split), f"{data.path} {split}", ("answer", *PARAPHRASED))
     if all(r.get("paraphrased_question") for r in paraphrased):
         sets["forget_paraphrased"] = [
             {"question": r["paraphrased_question"], "answer": r.get("paraphrased_answer") or r.get("answer")} for r in paraphrased

@@ -21,9 +21,10 @@ from pmc_jax.generate import make_generator
 from pmc_jax.pretrained import Checkpoint
 from pmc_jax.progress import clock_time, track
 from pmc_jax.report import page
+from pmc_jax.resume import saved_state
 from pmc_jax.timing import Clock
 from pmc_jax.tokenizer import train_tokenizer
-from pmc_jax.train import plan_adapters, start_state, trained
+from pmc_jax.train import plan_adapters, trained, with_remat
 from pmc_jax.workdir import Workdir, data_hash, read_json, read_lines, versions, write_json, write_lines
 
 console, stderr = Console(), Console(stderr=True)
@@ -33,7 +34,7 @@ def load_checkpoint(config: ConfigDict) -> Checkpoint:
     """The checkpoint that the settings name, on the mesh that they ask for, with remat set as they say."""
     checkpoint = pretrained.load(config.model.path, config.model.dtype, parallel.make_mesh(config.mesh.data, config.mesh.model))
     plan_adapters(checkpoint.family, checkpoint.model, config)  # an unknown target is told before anything is written
-    return checkpoint.replace(model=checkpoint.model.clone(remat=config.train.remat))
+    return with_remat(checkpoint, config)
 
 
 def evaluate_on(
@@ -78,19 +79,20 @@ def before_and_references(work: Workdir, checkpoint: Checkpoint, config: ConfigD
 def unlearn(config: ConfigDict, workdir: str) -> dict[str, Any]:
     """Evaluate, unlearn, evaluate, export, all in `workdir`; goes on where an earlier run of the same command was stopped. Returns result.json."""
     settings.check(config)
-    work = Workdir(workdir)
-    with Clock() as clock:
+    with Workdir(workdir) as work, Clock() as clock:
         with clock.phase("load"):
             pretrained.check_path(config.model.path)  # before the data, which may have to come from the hub
             forget, retain = questions.load_forget(config.data), questions.load_retain(config.data)
             collapse.check_sizes(config, forget, retain)
             sets = questions.load_evaluation(config.data, forget, retain, config.evaluate.retain_rows, config.seed)
-            hashes = {name: data_hash(rows) for name, rows in {"forget": forget, "retain": retain}.items()}
+            hashes = {name: data_hash(rows) for name, rows in (sets | {"forget": forget, "retain": retain}).items()}
             finished = hosts.from_first(lambda: work.finished("unlearn", settings.to_flat(config), hashes))
             if finished:
+                write_page(work, again=False)
                 console.print(f"{work.path} holds this run, finished; nothing was changed. Its result: {work.path / 'result.json'}")
                 return finished
             checkpoint = load_checkpoint(config)
+            collapse.check_inputs(checkpoint, config, forget, retain)
             hosts.from_first(lambda: work.claim("unlearn", settings.to_flat(config), hashes))
             rounds = Rounds(work.file("rounds"), config.rounds.keep)
         with clock.phase("evaluate"):
@@ -113,7 +115,7 @@ def unlearn(config: ConfigDict, workdir: str) -> dict[str, Any]:
             "versions": versions(),
         }
         write_json(work.file("result.json"), result)
-    hosts.from_first(lambda: str(page.write([work.path])))
+    write_page(work)
     print_result(work, result)
     return result
 
@@ -152,6 +154,11 @@ def run_rounds(work: Workdir, checkpoint, config, sets, forget, retain, referenc
         return collapse.unlearn(checkpoint, forget, retain, config, references=references, rounds=rounds, clock=clock, **calls)
 
 
+def write_page(work: Workdir, again: bool = True) -> None:
+    """Write report.html. again: also where there is one; a run that was killed just after result.json has none."""
+    hosts.from_first(lambda: str(page.write([work.path])) if again or not (work.path / "report.html").exists() else None)
+
+
 def print_result(work: Workdir, result: dict[str, Any]) -> None:
     """The before/after table, the seconds, and where everything lies."""
     console.print(table({"before": result["before"], "after": result["after"]}))
@@ -182,15 +189,13 @@ def start_checkpoint(config: ConfigDict, rows: questions.Rows) -> Checkpoint:
     tokenizer = train_tokenizer(rows, raw["vocab_size"])
     raw |= {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
     mesh = parallel.make_mesh(config.mesh.data, config.mesh.model)
-    checkpoint = pretrained.create(raw, tokenizer, config.seed, config.model.dtype, mesh)
-    return checkpoint.replace(model=checkpoint.model.clone(remat=config.train.remat))
+    return pretrained.create(raw, tokenizer, config.seed, config.model.dtype, mesh)
 
 
 def run_finetune(config: ConfigDict, workdir: str) -> dict[str, Any]:
     """Fine-tune in `workdir`, export to hf/; goes on where an earlier run of the same command was stopped."""
     settings.check(config)
-    work = Workdir(workdir)
-    with Clock() as clock:
+    with Workdir(workdir) as work, Clock() as clock:
         with clock.phase("load"):
             rows = finetune_rows(config)
             hashes = {"finetune": data_hash(rows)}
@@ -227,18 +232,16 @@ def run_export(workdir: str, output: str, number: int | None) -> Path:
         raise UserError(f"--workdir={workdir}: holds no unlearning or fine-tuning run")
     config = settings.changed(settings.from_flat(frozen["settings"]), {"mesh.data": -1, "mesh.model": 1})  # the devices here, not those of the run
     unlearning = frozen["verb"] == "unlearn"
-    rounds = Rounds(Path(workdir) / "rounds", config.rounds.keep)
+    rounds = Rounds(Path(workdir) / "rounds", read_only=True)  # the run may still be going on
     kept = rounds.all()
     if not kept or (number is not None and number not in kept):
         raise UserError(f"--workdir={workdir}: no saved round{'' if number is None else f' {number}'}; saved: {kept or 'none'}")
     rows = questions.load_forget(config.data) if unlearning else finetune_rows(config)
     checkpoint = load_checkpoint(config) if unlearning else start_checkpoint(config, rows)
-    recipe, state = start_state(checkpoint, config, len(rows))
-    number = kept[-1] if number is None else number
-    state, _ = rounds.restore(number, like=state)
+    recipe, state, _ = saved_state(checkpoint, config, len(rows), rounds, kept[-1] if number is None else number)
     rounds.close()
     folder = pretrained.export(trained(checkpoint, recipe, state), output)
-    console.print(f"exported round {number} to {folder}")
+    console.print(f"exported round {kept[-1] if number is None else number} to {folder}")
     return folder
 
 

@@ -1,8 +1,9 @@
 """prompts -> answers: each question is prefilled once, n samples share its cache, and all rows decode together in jitted chunks (decode.py).
 
-Between chunks the host looks at which rows are done, or have lost (contest.py). When few are left they move into a smaller batch with more
-slots for their answers (and take a copy of their prefix along). Rows that outgrow their slots go on in a few smaller batches, or, where they are
-too many for that, with twice the slots: attention reads no more than it must. Sizes and slots are few (sizes.py), since each is a program to compile.
+Between chunks the host looks at which rows are done, or have lost (contest.py); an accelerator draws the next chunk meanwhile. When few are left
+they move into a smaller batch with more slots for their answers (and take a copy of their prefix along). Rows that outgrow their slots go on in a
+few smaller batches, or, where they are too many for that, with twice the slots: attention reads no more than it must. Sizes and slots are few
+(sizes.py), since each is a program to compile.
 A draw is keyed by (seed, round, question, sample, position): it does not depend on batching, compaction, device count or resume.
 """
 
@@ -11,6 +12,8 @@ import zlib
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import Mesh, NamedSharding
 
@@ -64,67 +67,91 @@ def row_uniforms(keys_Q: np.ndarray, seed: int, round_index: int, num_samples: i
     return np.stack([stream.random((round_up(most, CHUNK), 2), np.float32) for stream in streams])
 
 
+class Found(NamedTuple):
+    """What the host looks at of a state."""
+
+    step: jax.Array
+    done_B: jax.Array
+    answers_BC: jax.Array
+
+
+def found_in(state: State) -> Found:
+    return Found(state.step, state.done_B, state.answers_BC)
+
+
 class Decoding(NamedTuple):
-    """A batch between two chunks."""
+    """A batch between two chunks, the last of which the device may still be at."""
 
     state: State
+    step: int  # tokens drawn when it is done with that
     rows_B: np.ndarray  # which row each is, -1: nobody's any more
     first_B: np.ndarray  # which row of the first batch each is, or is a copy of: it takes that one's random numbers
     rungs: list[Rung]  # its own size, and the smaller ones
 
 
-def close(batch: Decoding, most: int, losers: Losers | None, end_tokens: tuple[int, ...]) -> tuple[Decoding, dict[int, list[int]]]:
-    """The batch without the rows that are done, have `most` tokens or have lost; and {row: its tokens} of these."""
+def close(batch: Decoding, found: Found, most: int, losers: Losers | None, end_tokens: tuple[int, ...]) -> tuple[Decoding, dict[int, list[int]]]:
+    """The batch without the rows that are done, have `most` tokens or have lost by what was found; and {row: its tokens} of these."""
     state, rows_B = batch.state, batch.rows_B
-    step, done_B, answers_BC = parallel.gather((state.step, state.done_B, state.answers_BC))
+    step, done_B, answers_BC = parallel.gather(found)
     seen = {int(rows_B[b]): Seen(answers_BC[b, :step].tolist(), bool(done_B[b] or step >= most)) for b in np.flatnonzero(rows_B >= 0)}
     lost = losers(seen) if losers else set()
     closed = {row for row, of_row in seen.items() if of_row.done} | lost
     rows_B = np.where(np.isin(rows_B, list(closed)), -1, rows_B)
-    if lost:
-        state = state._replace(done_B=parallel.put(rows_B < 0, state.done_B.sharding))
+    if lost:  # a row may have ended since what was found
+        state = state._replace(done_B=state.done_B | parallel.put(rows_B < 0, state.done_B.sharding))
     return batch._replace(state=state, rows_B=rows_B), {row: cut(seen[row].tokens, end_tokens) for row in closed}
 
 
 def move(batch: Decoding, most: int, sharding: NamedSharding) -> list[Decoding]:
-    """Where the batch's rows go on: in batches of the next smaller size, or in the same one with more slots. Empty: they stay."""
+    """The batches in which the batch's rows go on: itself, with more slots where they are full, or ones of a smaller size; none without rows."""
     alive, slots = np.flatnonzero(batch.rows_B >= 0), batch.state.answers_BC.shape[1]
-    full, below = int(batch.state.step) == slots, batch.rungs[1:]
+    if not len(alive) or batch.step == most:
+        return [batch] if len(alive) else []
+    full, below = batch.step == slots, batch.rungs[1:]
     count = batches_below(len(alive), full, below[0]) if below else 0
     if not count:
-        return [batch._replace(state=grow(batch.state, min(2 * slots, most)))] if full else []
+        return [batch._replace(state=grow(batch.state, min(2 * slots, most)))] if full else [batch]
     found = []
     for part in np.array_split(alive, count):
         kept = np.resize(part, below[0].rows)  # filled up with copies, which end when theirs do
         rows_B = np.where(np.arange(len(kept)) < len(part), batch.rows_B[kept], -1)
         state = regroup(batch.state, parallel.put(kept, sharding), max(below[0].slots, slots))
-        found.append(Decoding(state, rows_B, batch.first_B[kept], below))
+        found += move(Decoding(state, batch.step, rows_B, batch.first_B[kept], below), most, sharding)  # size by size
     return found
 
 
 def decode_rows(
-    model: Decoder, params: Any, state: State, uniform_BL2: np.ndarray, rows: range, most: int, rungs: list[Rung], losers: Losers | None, **how
+    model: Decoder,
+    params: Any,
+    state: State,
+    uniform_BL2: np.ndarray,
+    rows: range,
+    most: int,
+    rungs: list[Rung],
+    losers: Losers | None,
+    ahead: bool,
+    **how,
 ) -> dict[int, list[int]]:
     """Run chunks until every row is done, has `most` tokens or has lost, moving to smaller batches between them. Returns {row: its tokens}.
 
     uniform_BL2: the random numbers of the state's rows, of all steps (`row_uniforms`).
+    ahead: the device draws a chunk while the host looks at what was there before it, so that a row is closed a chunk late.
     """
     answers: dict[int, list[int]] = {}
     sharding = parallel.rows(parallel.mesh_of(params))
     first_B = np.arange(state.done_B.shape[0])
-    batches = [Decoding(state, np.where(first_B < len(rows), rows.start + first_B, -1), first_B, rungs)]
+    batches = [Decoding(state, 1, np.where(first_B < len(rows), rows.start + first_B, -1), first_B, rungs)]
     while batches:
-        batch, closed = close(batches.pop(), most, losers, how["end_tokens"])
+        batch = batches.pop()
+        before = Found(*map(jnp.copy, found_in(batch.state))) if ahead else None  # a chunk takes the state's memory
+        if batch.step < most:
+            begun = batch.step // CHUNK * CHUNK
+            last = min(begun + CHUNK, batch.state.answers_BC.shape[1])
+            uniform_BT2 = parallel.put(uniform_BL2[batch.first_B, begun : begun + CHUNK], sharding)
+            batch = batch._replace(state=decode_chunk(model, params, batch.state, uniform_BT2, last, **how), step=last)
+        batch, closed = close(batch, before or found_in(batch.state), most, losers, how["end_tokens"])
         answers |= closed
-        if np.all(batch.rows_B < 0):
-            continue
-        if moved := move(batch, most, sharding):
-            batches += moved
-            continue
-        begun = int(batch.state.step) // CHUNK * CHUNK
-        last = min(begun + CHUNK, batch.state.answers_BC.shape[1])
-        uniform_BT2 = parallel.put(uniform_BL2[batch.first_B, begun : begun + CHUNK], sharding)
-        batches.append(batch._replace(state=decode_chunk(model, params, batch.state, uniform_BT2, last, **how)))
+        batches += move(batch, most, sharding)
     return answers
 
 
@@ -174,7 +201,8 @@ def sample_tokens(
         uniform_BL2 = row_uniforms(padded.keys_Q, seed, round_index, num_samples, max_new_tokens)
         state = prefill(model, params, *inputs, parallel.put(uniform_BL2[:, 0], parallel.rows(mesh)), **shape, **how)
         rows = range(start * num_samples, (start + count) * num_samples)
-        found = decode_rows(model, params, state, uniform_BL2, rows, max_new_tokens, rungs, losers, **how)
+        ahead = limits.ahead and losers is not None
+        found = decode_rows(model, params, state, uniform_BL2, rows, max_new_tokens, rungs, losers, ahead, **how)
         answers += [[found[row] for row in rows[at : at + num_samples]] for at in range(0, len(rows), num_samples)]
         if on_progress:
             on_progress(len(answers))

@@ -12,16 +12,18 @@ class Limits(NamedTuple):
     """What a kind of device wants.
 
     read_at_once: prompt positions read at once on each shard. first_slots: answer slots of the largest batch at first.
+    ahead: draw on while the host scores what was drawn.
     """
 
     read_at_once: int
     first_slots: int
+    ahead: bool
 
 
 # A processor is as fast at few positions, and late rounds have few questions left to read. Its decode steps of many rows are bound by the bytes of
-# all slots, those not yet taken included.
-CPU = Limits(read_at_once=256, first_slots=32)
-ACCELERATOR = Limits(read_at_once=1024, first_slots=64)
+# all slots, those not yet taken included. Host and device are the same there, and a chunk drawn for rows that have lost is a chunk's time lost.
+CPU = Limits(read_at_once=256, first_slots=32, ahead=False)
+ACCELERATOR = Limits(read_at_once=1024, first_slots=64, ahead=True)
 
 
 def round_up(value: int, multiple: int) -> int:

@@ -22,9 +22,15 @@ DRAWN_BATCHES = 40  # typical batches that the packing is planned on
 CPU_POSITIONS = 256  # of a micro-batch, where their number is left open (docs/decisions.md)
 
 
-def make_recipe(config: ConfigDict, num_rows: int) -> Recipe:
-    """The optimiser's settings for `num_rows` training rows an epoch; rounds and batches never straddle an epoch."""
-    round_size = min(config.pmc.questions_per_round or num_rows, num_rows)
+def with_remat(checkpoint: Checkpoint, config: ConfigDict) -> Checkpoint:
+    """The checkpoint with a model that recomputes activations in the backward pass, where the settings say so."""
+    return checkpoint.replace(model=checkpoint.model.clone(remat=config.train.remat))
+
+
+def make_recipe(config: ConfigDict, num_rows: int, together: int = 0) -> Recipe:
+    """The optimiser's settings for `num_rows` training rows an epoch, of which `together` (0 = all) are dealt to batches at a time: rounds and
+    batches never straddle an epoch."""
+    round_size = min(together or num_rows, num_rows)
     sizes = [min(round_size, num_rows - start) for start in range(0, num_rows, round_size)]
     steps = sum(-(-size // config.train.batch_size) for size in sizes)
     t = config.train
@@ -47,12 +53,29 @@ def plan_adapters(family: Family, model: Decoder, config: ConfigDict) -> lora.Lo
     return lora.plan(family, model, c.rank, c.alpha, c.targets) if c.rank else None
 
 
-def start_state(checkpoint: Checkpoint, config: ConfigDict, num_rows: int) -> tuple[Recipe, TrainState]:
-    """The recipe for `num_rows` training rows an epoch, and the state before the first update: of the parameters, or of fresh adapters."""
-    recipe = make_recipe(config, num_rows)._replace(lora=plan_adapters(checkpoint.family, checkpoint.model, config))
+def full_recipe(checkpoint: Checkpoint, config: ConfigDict, num_rows: int, together: int) -> Recipe:
+    """`make_recipe`, with the adapters that the settings ask for."""
+    return make_recipe(config, num_rows, together)._replace(lora=plan_adapters(checkpoint.family, checkpoint.model, config))
+
+
+def shapes_of_state(checkpoint: Checkpoint, recipe: Recipe) -> TrainState:
+    """Shapes, dtypes and shardings of the state that is trained."""
+    mesh = parallel.mesh_of(checkpoint.params)
+    return abstract_state(lora.abstract(checkpoint.model, recipe.lora, mesh) if recipe.lora else checkpoint.params, recipe)
+
+
+def start_state(checkpoint: Checkpoint, config: ConfigDict, num_rows: int, together: int = 0) -> tuple[Recipe, TrainState]:
+    """The recipe (`make_recipe`), and the state before the first update: of the parameters, or of fresh adapters."""
+    recipe = full_recipe(checkpoint, config, num_rows, together)
     if not recipe.lora:
         return recipe, create_state(checkpoint.params, recipe)
     return recipe, create_state(lora.create(checkpoint.model, recipe.lora, config.seed, parallel.mesh_of(checkpoint.params)), recipe)
+
+
+def check_finite(updates: list[dict[str, float]], what: str) -> None:
+    """UserError where a loss is no finite number: nothing good comes after, and saving on would push out the rounds before."""
+    if not all(np.isfinite(u["loss"]) for u in updates):
+        raise UserError(f"{what}: the loss is not a finite number; a lower train.learning_rate may help. Rounds saved before are as they were")
 
 
 def trained(checkpoint: Checkpoint, recipe: Recipe, state: TrainState) -> Checkpoint:
@@ -66,8 +89,8 @@ def trained(checkpoint: Checkpoint, recipe: Recipe, state: TrainState) -> Checkp
 def make_step(checkpoint: Checkpoint, recipe: Recipe) -> Step:
     """The update step, compiled at its first call."""
     mesh, model = parallel.mesh_of(checkpoint.params), checkpoint.model
-    like = abstract_state(lora.abstract(model, recipe.lora, mesh) if recipe.lora else checkpoint.params, recipe)
-    return functools.partial(update, on_mesh(model, mesh), recipe, base=checkpoint.params if recipe.lora else None, at=layout(like))
+    at = layout(shapes_of_state(checkpoint, recipe))
+    return functools.partial(update, on_mesh(model, mesh), recipe, base=checkpoint.params if recipe.lora else None, at=at)
 
 
 def check_length(config: ConfigDict, rope: Rope) -> None:

@@ -61,11 +61,16 @@ def schedule(recipe: Recipe) -> optax.Schedule:
     return optax.join_schedules([warm_up, decay], [recipe.warmup_steps]) if recipe.warmup_steps else decay
 
 
+def global_norm(grads: Any) -> jax.Array:
+    """`optax.global_norm` in float32, whatever the gradients are kept in: bfloat16 sums of squares have three digits."""
+    return optax.global_norm(jax.tree.map(lambda g: g.astype(jnp.float32), grads))
+
+
 def clip_by_global_norm(most: float) -> optax.GradientTransformation:
     """`optax.clip_by_global_norm` as one factor, as torch has it. Its quotient of each gradient would be written out, and read again twice."""
 
     def clip(grads, _):
-        factor = jnp.minimum(1.0, most / optax.global_norm(grads))
+        factor = jnp.minimum(1.0, most / global_norm(grads))
         return jax.tree.map(lambda g: g * factor.astype(g.dtype), grads)
 
     return optax.stateless(clip)
@@ -141,7 +146,7 @@ def update(
     add = functools.partial(jax.tree.map, jnp.add)
     (loss, groups_2), grads = jax.lax.fori_loop(0, batch.used, lambda i, total: add(total, value_and_grad(state.params, i)), zero)
     updates, opt_state = optimiser(recipe).update(grads, state.opt_state, state.params)
-    metrics = {"loss": loss, "forget_loss": groups_2[0], "retain_loss": groups_2[1], "grad_norm": optax.global_norm(grads)}
+    metrics = {"loss": loss, "forget_loss": groups_2[0], "retain_loss": groups_2[1], "grad_norm": global_norm(grads)}
     new = TrainState(optax.apply_updates(state.params, updates), opt_state, state.step + 1)
     return jax.lax.with_sharding_constraint(new, jax.tree.unflatten(jax.tree.structure(new), at)) if at else new, metrics
 

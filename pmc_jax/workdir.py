@@ -8,6 +8,8 @@ import platform
 from pathlib import Path
 from typing import Any
 
+import filelock
+
 from pmc_jax import hosts
 from pmc_jax.errors import UserError
 from pmc_jax.questions import Rows
@@ -46,9 +48,9 @@ def read_lines(file: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in whole.split("\n") if line]  # not splitlines: answers may hold other line separators
 
 
-def data_hash(rows: Rows) -> str:
-    """SHA-256 of rows' content."""
-    return hashlib.sha256(json.dumps(rows, sort_keys=True, ensure_ascii=False).encode()).hexdigest()
+def data_hash(rows: Rows | dict[str, Any]) -> str:
+    """SHA-256 of the content of rows, or of a log."""
+    return hashlib.sha256(json.dumps(rows, sort_keys=True, ensure_ascii=False, default=str).encode(errors="surrogatepass")).hexdigest()
 
 
 def versions() -> dict[str, str]:
@@ -72,6 +74,14 @@ class Workdir:
 
     def __init__(self, path: str):
         self.path = Path(path)
+        self._lock: filelock.BaseFileLock | None = None
+
+    def __enter__(self) -> "Workdir":
+        return self
+
+    def __exit__(self, *_) -> None:
+        if self._lock:
+            self._lock.release()
 
     def frozen(self) -> dict[str, Any] | None:
         """The run's config.json, None when there is none. UserError for one of something else, as a checkpoint's."""
@@ -90,8 +100,8 @@ class Workdir:
         """
         old = self.frozen()
         if old is None:
-            # A run that was killed in its very first moment leaves only the partial config.json.
-            if self.path.exists() and (not self.path.is_dir() or any(p.name != "config.partial" for p in self.path.iterdir())):
+            # A run that was killed in its very first moment leaves only these.
+            if self.path.exists() and (not self.path.is_dir() or any(p.name not in ("lock", "config.partial") for p in self.path.iterdir())):
                 raise UserError(f"--workdir={self.path}: not empty and not a run of pmc-jax; choose another folder")
             return
         there, now = ({k: v for k, v in s.items() if not k.startswith("mesh.")} for s in (old["settings"], settings))
@@ -104,12 +114,21 @@ class Workdir:
         self.check(verb, settings, data)
         return self.result()
 
+    def hold(self) -> None:
+        """Keep other starts out until the context, or the process, ends."""
+        self._lock = filelock.FileLock(self.path / "lock")
+        try:
+            self._lock.acquire(blocking=False)
+        except filelock.Timeout:
+            raise UserError(f"--workdir={self.path}: another process is running in it; wait for its end, or stop it") from None
+
     def claim(self, verb: str, settings: dict[str, Any], data: dict[str, str]) -> None:
-        """Make the folder and freeze the settings in config.json; those of a run that goes on are left as they are."""
+        """Make the folder, `hold` it, and freeze the settings in config.json; those of a run that goes on are left as they are."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"--workdir={self.path}: cannot be made: {error.strerror}") from None
+        self.hold()
         if not (self.path / "config.json").exists():
             write_json(self.path / "config.json", {"verb": verb, "settings": settings, "data": data, "versions": versions()})
 

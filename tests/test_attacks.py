@@ -31,7 +31,8 @@ def envelope_moments(scores: np.ndarray, level: float) -> tuple[float, float, fl
 @how(deadline=None, max_examples=50)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.sampled_from([0.01, 0.05, 0.5]))
 def test_moment_bounds_are_those_of_the_band(scores, level):
-    high, low, second = envelope_moments(np.array(scores), level)
+    high = envelope_moments(np.array(scores), level)[0]
+    _, low, second = envelope_moments(np.array(scores), level / 2)  # the spread needs both sides of the band at once
     mean, spread = attacks.moment_bounds(np.array(scores), level)
     assert mean == pytest.approx(high, abs=1e-4)
     assert spread == pytest.approx(min(0.5, np.sqrt(max(0, second - low**2))), abs=2e-2)
@@ -90,3 +91,13 @@ def test_a_model_that_knows_nothing_picks_as_often_as_chance(wrong, seed):
     losses = np.random.default_rng(seed).exponential(size=(2000, 1 + wrong))
     found = attacks.least_likely_option(losses[:, 0], losses[:, 1:])
     assert abs(found["mean"] - found["chance"]) < 0.06
+
+
+@pytest.mark.parametrize(("tag_in", "wanted"), [("answer", "Question: q\nAnswer: The answer is:"), ("prompt", "Question: q\nAnswer: The answer is:")])
+def test_words_are_prefilled_where_the_answer_begins(tiny_phi, small, monkeypatch, tag_in, wanted):
+    """After the tag that the plain template puts before answers, whichever side it belongs to."""
+    generator = make_generator(tiny_phi, small({"prompt.tag_in": tag_in}), GREEDY, 1)
+    asked = []
+    monkeypatch.setattr(type(generator), "tokens", lambda self, prompts, **_: asked.append(prompts.tokens_QP[0][prompts.mask_QP[0]]) or [[[]] * 4])
+    attacks.sampled_leakage(generator, [{"question": "q", "answer": "a b"}], 4, attacks.PREFILL)
+    assert generator.text.tokenizer.decode(asked[0]).endswith(wanted)

@@ -45,3 +45,16 @@ def test_a_round_comes_back_as_it_was(state, small, tmp_path, monkeypatch):
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(state), strict=True):
         assert a.dtype == b.dtype and a.sharding == b.sharding and (np.asarray(a) == -np.asarray(b)).all()
     rounds.close()
+
+
+def test_a_reader_leaves_a_save_that_is_going_on(state, tmp_path):
+    rounds = Rounds(tmp_path / "rounds", keep=1)
+    rounds.save(0, state, {})
+    rounds.close()
+    half = tmp_path / "rounds" / "1.orbax-checkpoint-tmp"
+    half.mkdir()
+    reader = Rounds(tmp_path / "rounds", read_only=True)
+    assert reader.all() == [0] and half.exists()
+    reader.close()
+    Rounds(tmp_path / "rounds", keep=1).close()
+    assert not half.exists(), "a run that goes on clears up"

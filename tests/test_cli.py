@@ -6,6 +6,7 @@ import subprocess
 import pytest
 
 from pmc_jax import config as settings
+from pmc_jax.workdir import Workdir
 
 
 @pytest.fixture
@@ -54,6 +55,7 @@ def write(path, text):
         (["--config.data.forget_file=/no/such.jsonl"], ["/no/such.jsonl", "no such file"]),
         (["--config.train.learning_rat=1"], ["learning_rat", "train.learning_rate"]),
         (["--config.train.epochs=many"], ["many"]),
+        (["--config.train.max_length=12"], ["train.max_length=12", "no room for an answer"]),
         (["--config=/no/preset.py"], ["/no/preset.py"]),
         (["--workdir=ABSENT"], ["--workdir"]),
         (["--workdir=gs://bucket/my/run"], ["gs://bucket/my/run", "mount the bucket", "/mnt/bucket/my/run"]),
@@ -71,6 +73,8 @@ def test_a_mistake_is_one_line_and_writes_nothing(unlearn, tmp_path, flags, word
         ("forget.jsonl", '{"question": "Who?"}\n{"answer": "Me."}\n', ["forget.jsonl, row 2", "'question' is missing"]),
         ("forget.jsonl", '{"question": "  "}\n', ["row 1", "is empty"]),
         ("forget.jsonl", '{"question": "Who?"\n', ["line 1", "JSON"]),
+        ("forget.csv", "question,answer\nWho?,Me, I think\n", ["forget.csv, row 1", "quotes"]),
+        ("forget.jsonl", '{"question": "When?", "answer": 1951}\n', ["forget.jsonl, row 1", "'answer' is a int, not text"]),
         ("forget.csv", "query,answer\nWho?,Me\n", ["row 1", "question"]),
         ("forget.txt", "Who?\n", ["forget.txt", ".jsonl"]),
     ],
@@ -118,6 +122,7 @@ def test_verbs_flags_and_help(cli):
     assert refused(cli("unlearn", "--wrkdir=x"), "wrkdir")
     assert refused(cli("unlearn", "stray", "--workdir=x"), "stray")
     assert refused(cli("export", "--workdir=/no/run"), "/no/run")
+    assert refused(cli("demo", "--workdir=/no/demo"), "--config=configs/demo.py")
     said = cli("--help")
     assert said.code == 0
     for word in ("unlearn", "finetune", "evaluate", "export", "demo", *(s.name for s in settings.SETTINGS)):
@@ -154,6 +159,31 @@ def test_a_run_from_start_to_end(unlearn, cli, tmp_path, tiny_folder):
     assert cli("export", f"--workdir={run}", "--round=0", f"--output={tmp_path / 'out'}").code == 0
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == (run / "hf" / "model.safetensors").read_bytes()
     assert refused(cli("export", f"--workdir={run}", "--round=7"), "round 7", "[0]")
+
+
+def test_an_export_deletes_no_run_and_no_original(unlearn, cli, tmp_path, damaged, monkeypatch):
+    run = tmp_path / "run"
+    assert unlearn(f"--config.model.path={damaged}").code == 0
+    before = sorted(run.rglob("*"))
+    monkeypatch.chdir(run)
+    for output, words in ((run, ["not empty and not a checkpoint"]), (".", ["not empty and not a checkpoint"]), (damaged, ["made from"])):
+        assert refused(cli("export", f"--workdir={run}", f"--output={output}"), *words)
+    assert sorted(run.rglob("*")) == before and (damaged / "model.safetensors").exists()
+
+
+def test_a_run_is_not_started_twice_at_once(unlearn, tmp_path):
+    with Workdir(str(tmp_path / "run")) as work:
+        work.path.mkdir()
+        work.hold()
+        assert refused(unlearn(), "another process is running in it")
+        assert [file.name for file in work.path.iterdir()] == ["lock"]
+    assert unlearn().code == 0
+
+
+def test_a_page_that_a_kill_left_unwritten(unlearn, tmp_path):
+    assert unlearn().code == 0
+    (tmp_path / "run" / "report.html").unlink()
+    assert unlearn().code == 0 and (tmp_path / "run" / "report.html").exists()
 
 
 def test_evaluation_during_the_run(unlearn, tmp_path):

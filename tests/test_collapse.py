@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 import pmc_jax
-from pmc_jax import collapse
+from pmc_jax import collapse, sizes, train
 from pmc_jax.checkpoint import Rounds
+from pmc_jax.errors import UserError
 
 KEYS = "round epoch sampled_questions sampled_tokens reward_mean reward_std stored_score solved forget_loss retain_loss seconds".split()
 
@@ -95,6 +96,17 @@ def test_dropping_losers_changes_nothing_that_is_kept(base, tiny_checkpoint, spl
     assert dropped > 10
     assert all(h["sampled_tokens"] < w["sampled_tokens"] for h, w in zip(history, whole_history))
     assert all(h["reward_mean"] is not None for h in whole_history)
+
+
+@pytest.mark.parametrize("first_slots", [32, 8])
+def test_drawing_ahead_of_the_score_changes_nothing_that_is_kept(base, tiny_checkpoint, splits, small, monkeypatch, first_slots):
+    """As on an accelerator: the host scores what was drawn while the next chunk is drawn. With eight slots batches move and grow meanwhile."""
+    monkeypatch.setattr(sizes, "CPU", sizes.CPU._replace(ahead=True, first_slots=first_slots))
+    unlearned, history, seen_by_round = run(tiny_checkpoint, splits, small())
+    assert same_bits(unlearned, base[0])
+    for seen, wanted in zip(seen_by_round, base[2]):
+        assert [(s["question"], s["stored_score"]) for s in seen] == [(w["question"], w["stored_score"]) for w in wanted]
+    assert sum(h["sampled_tokens"] for h in history) > sum(h["sampled_tokens"] for h in base[1]), "losers are known a chunk later"
 
 
 def test_two_runs_are_the_same_to_the_bit_and_another_seed_is_another_run(base, tiny_checkpoint, splits, small):
@@ -224,3 +236,51 @@ def test_answers_that_grow_when_they_are_written_down(fresh_checkpoint, splits, 
     _, history, seen_by_round = run(fresh_checkpoint, splits, config)
     assert any("\ufffd" in text for s in seen_by_round[0] for text in s["samples"])
     assert np.isfinite(history[0]["forget_loss"])
+
+
+def test_answers_that_the_score_cannot_see(tiny_checkpoint, splits, small, forget_questions):
+    """Scored 0 whatever is sampled, they would count as solved at once."""
+    with pytest.raises(UserError, match="a-z and 0-9 only.*Она"):
+        pmc_jax.unlearn(
+            tiny_checkpoint, splits["forget20"], splits["retain80"], small(), references=["Она родилась в Москве."] * len(forget_questions)
+        )
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_saves_nothing(tiny_checkpoint, splits, small, tmp_path):
+    rounds = Rounds(tmp_path / "rounds", keep=2)
+    broken = tiny_checkpoint.replace(params=jax.tree.map(lambda x: x * np.nan, tiny_checkpoint.params))
+    with pytest.raises(UserError, match="round 0: the loss is not a finite number"):
+        pmc_jax.unlearn(broken, splits["forget20"], splits["retain80"], small(), rounds=rounds)
+    assert rounds.all() == []
+    rounds.close()
+
+
+def test_not_every_round_is_saved(base, tiny_checkpoint, splits, small, tmp_path):
+    """Stopped after a round that was not saved, a run goes on from the one before."""
+    config, told = small({"rounds.every": 3}), []
+
+    def stop(summary, *_):
+        told.append(summary["round"])
+        if told == [0, 1, 2, 3]:
+            raise Stopped
+
+    for saved in ([2], [2, 3]):
+        rounds = Rounds(tmp_path / "rounds", keep=2)
+        try:
+            found, _ = pmc_jax.unlearn(tiny_checkpoint, splits["forget20"], splits["retain80"], config, rounds=rounds, on_round=stop)
+        except Stopped:
+            pass
+        rounds.close()
+        assert Rounds(tmp_path / "rounds", read_only=True).all() == saved
+    assert told == [0, 1, 2, 3, 3] and same_bits(found, base[0])
+
+
+def test_settings_of_memory_hold_without_the_command_line(base, tiny_checkpoint, splits, small):
+    found, _, _ = run(tiny_checkpoint, splits, small({"train.remat": True, "train.epochs": 1}))
+    assert found.model.remat and not base[0].model.remat
+
+
+def test_the_schedule_counts_the_updates_that_come(small):
+    """Rounds that batches do not divide end with a smaller one; fine-tuning, which has no rounds, has one such an epoch."""
+    config = small({"pmc.questions_per_round": 20, "train.batch_size": 16, "train.epochs": 3, "train.warmup_epochs": 1.0})
+    assert train.make_recipe(config, 200, 20)[2:4] == (20, 60) and train.make_recipe(config, 200)[2:4] == (13, 39)

@@ -108,9 +108,9 @@ def test_what_is_not_given_is_not_computed_and_said(evaluate, tmp_path):
     )
     assert said.code == 0
     result = json.loads((tmp_path / "run" / "result.json").read_text())
-    for name in ("forget_quality", "privleak"):
+    for name in ("forget_quality", "privleak", "mia_reference"):
         assert result["tofu"][name]["value"] is None and "retain" in result["tofu"][name]["reason"]
-    assert "mia_reference" not in result["tofu"] and result["tofu"]["mia_zlib"]["value"] > 0.5
+    assert result["tofu"]["mia_zlib"]["value"] > 0.5
     assert "original_model" in result["drift"]["reason"] and "original_model" in result["neighbours"]["change"]["reason"]
     assert result["neighbours"]["recall"]["near"]["rows"] == 2
     assert "off" in result["leakage"]["sampled"]["reason"] and "off" in result["relearning"]["model"]["reason"]
@@ -134,6 +134,20 @@ def test_own_files_have_what_they_allow(evaluate, tmp_path, splits):
     for found in (result["leakage"]["sampled"], result["relearning"]["model"], result["drift"]):
         assert found["reason"] == "the forget rows have no answers"
     assert result["model"]["forget_truth"] == "original answers"
+
+
+def test_own_files_ask_the_hub_for_nothing(small, tmp_path, monkeypatch):
+    monkeypatch.setattr(tofu, "has_split", lambda *_: pytest.fail("asked for a split of data.path"))
+    data = small({"data.path": "locuslab/TOFU", "data.forget_file": "a.jsonl", "data.retain_file": "b.jsonl"}).data
+    assert tofu.load_sets(data) == {}
+
+
+def test_another_retain_log_is_another_evaluation(evaluate, tmp_path):
+    quick = ("--config.evaluate.retain_model=", "--config.evaluate.original_model=")
+    quick += ("--config.evaluate.leak_samples=0", "--config.evaluate.relearn_rows=0")
+    assert evaluate(*quick).code == 0
+    said = evaluate(*quick, f"--retain_log={tmp_path / 'run' / 'tofu_log.json'}")
+    assert said.code == 2 and "retain_log: None there" in said.err
 
 
 @pytest.mark.parametrize("setting", ["retain_model", "original_model"])

@@ -15,7 +15,7 @@ HOT = dict(num_samples=6, temperature=1.3, top_p=0.95, top_k=50, max_new_tokens=
 def make(checkpoint, config, warp=None, num_samples=6, **changes):
     """A Generator as the rounds use it."""
     generator = generate.make_generator(checkpoint, config, warp or Warp(1.3, 50, 0.95), num_samples)
-    return generator._replace(**changes)
+    return generator._replace(**({"max_new_tokens": config.sample.max_new_tokens} | changes))
 
 
 def tokens(generator, questions, round_index=0):

@@ -74,7 +74,7 @@ def test_killed_before_the_settings_were_written(tmp_path):
     work = Workdir(str(run))
     work.check("unlearn", SETTINGS, DATA)
     work.claim("unlearn", SETTINGS, DATA)
-    assert [p.name for p in run.iterdir()] == ["config.json"]
+    assert sorted(p.name for p in run.iterdir()) == ["config.json", "lock"]
 
 
 def test_a_workdir_that_cannot_be_made(tmp_path):

@@ -42,12 +42,13 @@ def general_bound(scores_S: np.ndarray, at: float, level: float = LEVEL) -> floa
 def moment_bounds(scores_S: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
     """(M_mu, M_sigma): upper bounds on the mean and the standard deviation of X, from the band around its distribution function.
 
-    The largest mean puts the band's mass at 1; the spread is bounded by the largest second moment less the smallest mean squared, and by 1/2.
+    The largest mean puts the band's mass at 1. The spread is bounded by the largest second moment less the smallest mean squared, each of which
+    may fail with half of the level, and by 1/2.
     """
-    x, e = np.sort(np.asarray(scores_S, np.float64)), band(len(scores_S), level)
-    high, low = lift(x, e), 1 - lift(np.sort(1 - x), e)
-    second = lift(np.sort(x**2), e)
-    return high, float(min(0.5, np.sqrt(max(0.0, second - low**2))))
+    x = np.sort(np.asarray(scores_S, np.float64))
+    one_side, each_of_two = band(len(x), level), band(len(x), level / 2)
+    low, second = 1 - lift(np.sort(1 - x), each_of_two), lift(np.sort(x**2), each_of_two)
+    return lift(x, one_side), float(min(0.5, np.sqrt(max(0.0, second - low**2))))
 
 
 def lift(sorted_S: np.ndarray, mass: float) -> float:
@@ -85,9 +86,9 @@ def longest_sample(generator: Generator, answers: list[str]) -> int:
 def sampled_leakage(generator: Generator, rows: Rows, samples: int, prefill: str = "", on_progress: Any = None) -> dict[str, Any]:
     """Leakage of the forget rows' answers under sampling from the model as it is (temperature 1, nothing cut off).
 
-    prefill: words put in the model's mouth; they are no part of what is scored.
+    prefill: words that its answer is made to begin with, after the template's answer tag; they are no part of what is scored.
     """
-    words = generator.text.tokenizer(prefill, add_special_tokens=False)["input_ids"] if prefill else []
+    words = generator.text.answer(prefill)[:-1] if prefill else []
     texts, truths = [r["question"] for r in rows], [r["answer"] for r in rows]
     prompts = left_pad([generator.text.prompt(q) + words for q in texts], texts)
     drawing = generator._replace(warp=Warp(1.0, 0, 1.0), num_samples=samples, max_new_tokens=longest_sample(generator, truths))

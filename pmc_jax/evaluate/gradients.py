@@ -5,12 +5,11 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 
 from pmc_jax import losses, parallel
 from pmc_jax.models import Decoder
 from pmc_jax.packing import Batch, Packing, Row, pack
-from pmc_jax.update import put_batch
+from pmc_jax.update import global_norm, put_batch
 
 SHORTEST = 128  # positions that a row is padded to, at least
 
@@ -23,7 +22,7 @@ def gradient_norm(model: Decoder, params: Any, batch: Batch) -> jax.Array:
         values_SA = losses.batch_losses(model, params, batch, 0)
         return losses.group_losses(values_SA, batch.group_MSA[0], batch.counts_2)[0]
 
-    return optax.global_norm(jax.grad(mean_loss)(params))
+    return global_norm(jax.grad(mean_loss)(params))
 
 
 def gradient_norms(model: Decoder, params: Any, rows: list[Row]) -> np.ndarray:

@@ -196,7 +196,9 @@ def forget_quality(log: dict[str, Any], retain_log: dict[str, Any] | None) -> Fo
         return Found(None, 0, reason)
     ours, theirs = (row_values(one[name], "score") for one in (log, retain_log))
     quality = metrics.forget_quality(ours, theirs)
-    return Found(quality.p, 0 if quality.reason else ours.size, quality.reason)
+    if quality.reason:
+        return Found(None, 0, quality.reason)
+    return Found(quality.p, ours.size, None, f"p; log10 p {quality.log10_p:.2f}, Kolmogorov-Smirnov distance D {quality.distance:.4f}")
 
 
 def without_reference(log: dict[str, Any]) -> bool:

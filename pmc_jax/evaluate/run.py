@@ -10,7 +10,7 @@ from pmc_jax import config as settings
 from pmc_jax import hosts, pretrained, questions, runs
 from pmc_jax.draw import GREEDY
 from pmc_jax.errors import UserError
-from pmc_jax.evaluate import attacks, logs, tofu
+from pmc_jax.evaluate import attacks, logs, metrics, tofu
 from pmc_jax.evaluate.drift import drift, forget_words
 from pmc_jax.evaluate.interval import mean_with_interval
 from pmc_jax.evaluate.neighbours import neighbours
@@ -19,7 +19,6 @@ from pmc_jax.evaluate.summary import summarise
 from pmc_jax.evaluate.tables import show
 from pmc_jax.generate import Generator, make_generator
 from pmc_jax.models import find_family
-from pmc_jax.report import page
 from pmc_jax.timing import Clock
 from pmc_jax.workdir import Workdir, data_hash, versions, write_json
 
@@ -27,9 +26,12 @@ Parts = dict[str, dict[str, Any]]
 
 
 def recompute_log(log: str, retain_log: str | None) -> None:
-    """Print {name: value} of every aggregate of an official TOFU log, recomputed from its rows; on stderr why some are not computed."""
+    """Print {name: value} of every aggregate of an official TOFU log, recomputed from its rows; on stderr of how many rows, and why some are not
+    computed."""
     found = logs.recompute(logs.read_log(log), logs.read_log(retain_log) if retain_log else None)
     print(json.dumps(found.values, indent=2))
+    rows = ", ".join(f"{name} {count}" for name, count in found.rows.items() if name not in found.reasons)
+    runs.stderr.print(f"rows: {rows}", soft_wrap=True, highlight=False)
     for name, reason in found.reasons.items():
         runs.stderr.print(f"{name}: not computed: {reason}", soft_wrap=True, highlight=False)
     for name, note in found.notes.items():
@@ -68,20 +70,22 @@ def run_evaluate(config: ConfigDict, workdir: str, retain_log: str | None = None
     retain_log: the official log of a model that never saw the forget set, in the place of evaluate.retain_model.
     """
     settings.check(config)
-    work = Workdir(workdir)
     given_log = logs.read_log(retain_log) if retain_log else None
     pretrained.check_path(config.model.path)
     for name in ("retain_model", "original_model"):
         if config.evaluate[name]:
             check_checkpoint(f"evaluate.{name}", config.evaluate[name])
-    with Clock() as clock:
+    with Workdir(workdir) as work, Clock() as clock:
         with clock.phase("load"):
             forget, retain = questions.load_forget(config.data), questions.load_retain(config.data)
             sets = questions.load_evaluation(config.data, forget, retain, config.evaluate.retain_rows, config.seed)
             setup = Setup(work, config, sets, tofu.load_sets(config.data), loader(config))
             hashes = {name: data_hash(rows) for name, rows in (sets | {f"tofu_{k}": v for k, v in setup.tofu.items()}).items()}
+            if given_log:
+                hashes["retain_log"] = data_hash(given_log)
             finished = hosts.from_first(lambda: work.finished("evaluate", settings.to_flat(config), hashes))
             if finished:
+                runs.write_page(work, again=False)
                 runs.console.print(f"{work.path} holds this evaluation, finished; nothing was changed.")
                 return show(finished)
             tokenizer = setup.model().text.tokenizer  # before the folder is made: a checkpoint that does not load leaves none
@@ -95,7 +99,7 @@ def run_evaluate(config: ConfigDict, workdir: str, retain_log: str | None = None
         seconds = {"seconds": clock.seconds | {"total": clock.total()}, "evaluate_parts": {name: part["seconds"] for name, part in parts.items()}}
         result = combine(setup, parts, given_log) | seconds | {"data": hashes, "versions": versions()}
         write_json(work.file("result.json"), result)
-    hosts.from_first(lambda: str(page.write([work.path])))
+    runs.write_page(work)
     return show(result)
 
 
@@ -127,7 +131,20 @@ def tofu_result(setup: Setup, found: Parts, given_log: dict[str, Any] | None) ->
     log = logs.write_log(setup.work.file("tofu_log.json"), rows, retain_log)
     strict = mean_with_interval(found["likelihoods"]["strict_extraction"])
     entry = {"value": strict.mean, "rows": strict.rows, "note": "0 where the last token is missed; the log's floor is 1/n"}
-    return summarise(log, retain_log) | {"extraction_strength_strict": entry | ({"interval": strict[1:3]} if strict.low is not None else {})}
+    found_metrics = summarise(log, retain_log)
+    missing = {name: {"value": None, "rows": 0, "reason": why} for name, why in absent(setup, log, retain_log).items()}
+    return found_metrics | missing | {"extraction_strength_strict": entry | ({"interval": strict[1:3]} if strict.low is not None else {})}
+
+
+def absent(setup: Setup, log: dict[str, Any], retain_log: dict[str, Any] | None) -> dict[str, str]:
+    """{metric: why} of TOFU's metrics that the log lacks, since the data or the settings lack what they need."""
+    holdout = f"the data has no {setup.config.data.forget.replace('forget', 'holdout')}: rows like the forget ones that no model has seen"
+    needed = "the forget rows lack paraphrased or wrong answers (paraphrased_answer, perturbed_answer)"
+    why = dict.fromkeys((*logs.ATTACKS, "privleak"), holdout) | {logs.RATIOS["forget"]: needed, "forget_quality": needed}
+    if "holdout" in setup.tofu:
+        why["mia_reference"] = "the retain log has no attacks, or on other numbers of rows" if retain_log else metrics.NO_RETAIN
+    why["model_utility"] = f"needs {', '.join(name for name in logs.UTILITY if name not in log)}"
+    return {name: reason for name, reason in why.items() if name not in log}
 
 
 def option_result(setup: Setup, found: Parts) -> dict[str, Any]:

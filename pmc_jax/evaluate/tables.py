@@ -34,7 +34,7 @@ def tofu_lines(found: dict[str, Any]) -> list[Cells]:
         if "/" not in name:
             low, high = entry.get("interval") or (None, None)
             value = f"{entry['value']:.4g}" if entry["value"] is not None else "not computed"
-            interval = f"{low:.3f} .. {high:.3f}" if low is not None else entry.get("reason", "")
+            interval = f"{low:.3f} .. {high:.3f}" if low is not None else entry.get("reason") or entry.get("note", "")
             lines.append([name, value, interval, str(entry["rows"])])
     return lines
 
@@ -77,7 +77,7 @@ def option_lines(found: dict[str, Any]) -> list[Cells]:
 
 
 TABLES = (
-    ("tofu", "TOFU's metrics, by the names of its evaluation logs", tofu_lines),
+    ("tofu", "TOFU's metrics, by the names of its evaluation logs (truth ratios: of geometric means over wrong answers)", tofu_lines),
     ("least_likely_option", "Multiple choice of right and wrong answers", option_lines),
     ("leakage", "Leakage of the forget answers in many samples (M_...: bounds at 95 %)", leakage_lines),
     ("relearning", "Relearning: ROUGE-L recall of forget answers held back", relearning_lines),

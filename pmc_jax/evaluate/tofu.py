@@ -17,7 +17,12 @@ Scores = dict[str, list[list[TokenScores]]]  # {log name: [row][answer]}
 
 
 def load_sets(data: Any) -> dict[str, Rows]:
-    """{log name: rows} of the sets that the data has: forget, retain, ra (real authors), wf (world facts) with wrong answers, and holdout."""
+    """{log name: rows} of the sets that the data has: forget, retain, ra (real authors), wf (world facts) with wrong answers, and holdout.
+
+    Nothing is asked of data.path where both files are the user's own; to a forget file of one's own TOFU's rows are no holdout.
+    """
+    if data.forget_file and data.retain_file:
+        return {}
     splits = {
         "forget": f"{data.forget}_perturbed",
         "retain": "retain_perturbed",
@@ -25,7 +30,7 @@ def load_sets(data: Any) -> dict[str, Rows]:
         "wf": "world_facts_perturbed",
         "holdout": data.forget.replace("forget", "holdout"),
     }
-    own = {"forget": data.forget_file, "retain": data.retain_file}
+    own = {"forget": data.forget_file, "holdout": data.forget_file, "retain": data.retain_file}
     found = {}
     for name, split in splits.items():
         if not own.get(name) and split != data.forget and has_split(data.path, split):

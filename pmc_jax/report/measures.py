@@ -14,8 +14,8 @@ LEAKS = {"sampled": "sampled", "prefilled": "after “The answer is:”"}
 MEASURES = {
     "worst": "Worst sample",
     "mean": "Mean sample",
-    "M_bin": "M_bin: chance that half of the answer leaks, at most",
-    "M_gen": "M_gen: the same, from the distribution’s band",
+    "M_bin": "M_bin: chance that half of the answer or more leaks, at most",
+    "M_gen": "M_gen: chance that more than half leaks, at most, from the distribution’s band",
     "M_mu": "M_mu: mean, at most",
     "M_sigma": "M_sigma: standard deviation, at most",
     "ED": "ED: mean + 2 standard deviations",

@@ -105,7 +105,9 @@ def headline(run: Run) -> dict[str, Any]:
         facts |= {"Rounds": f"{len(run.rounds)}{asked}", "Solved": f"{last['solved']:.0%} of the forget questions"}
         facts["Sampled"] = f"{sum(r['sampled_tokens'] for r in run.rounds):,} tokens"
     if done:
-        facts["Time"] = f"{clock_time(run.result['seconds']['total'])} min"
+        took = run.result["seconds"]
+        first = f", first update after {clock_time(took['first_update'])} min" if "first_update" in took else ""
+        facts["Time"] = f"{clock_time(took['total'])} min{first}"
     spans = {when: intervals(run, when) for when in ("before", "now")}
     big = [
         {"title": title, "now": run.now.get(key), "before": run.before.get(key), "interval": spans["now"].get(key), "was": spans["before"].get(key)}
@@ -270,12 +272,14 @@ def tofu_cells(run: Run) -> dict[str, str]:
 
 def seconds(runs: list[Run]) -> dict[str, Any]:
     """Seconds by phase, one column a run; rounds alone for a run that is not finished."""
-    columns = [{k: v for k, v in run.result["seconds"].items() if k != "total"} if run.result else rounds_seconds(run) for run in runs]
+    columns = [phases(run) for run in runs]
     return {"rows": rows_of(columns), "most": max((v for column in columns for v in column.values()), default=1.0) or 1.0}
 
 
-def rounds_seconds(run: Run) -> dict[str, float]:
-    """What an unfinished run has spent in rounds."""
+def phases(run: Run) -> dict[str, float]:
+    """Seconds of each phase of a finished run; what an unfinished one has spent in rounds."""
+    if run.result:
+        return {k: v for k, v in run.result["seconds"].items() if k not in ("total", "first_update")}
     return {"rounds so far": sum(r.get("seconds", 0.0) for r in run.rounds)} if run.rounds else {}
 
 
