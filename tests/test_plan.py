@@ -198,16 +198,21 @@ ENTRY %main {
   %a = f32[4,8]{1,0} parameter(0)
   %b = f32[8,8]{1,0} parameter(1)
   %all-reduce.2 = (f32[2]{0}, bf16[3]{0}) all-reduce(%a, %b), channel_id=5, replica_groups=[2,4]<=[8], to_apply=%add
+  %all-reduce.3 = f32[4,8]{1,0} all-reduce(%a), channel_id=6, replica_groups={{0,1}}, to_apply=%add, metadata={op_name="jit(f)/layer_0/dot"}
+  %all-reduce.4 = f32[4,8]{1,0} all-reduce(%b), channel_id=6, replica_groups={{0,1}}, to_apply=%add, metadata={op_name="jit(f)/layer_1/dot"}
   %convolution.1 = f32[4,8]{1,0} convolution(%a, %b), dim_labels=bf_io->bf
 }
 """
 
 
 def test_collectives_are_read_once_each():
+    """Two fusions of one all-gather are one; one all-reduce of two layers is two."""
     found = hlo.collectives(PROGRAM)
     assert found == [
         hlo.Collective("all-gather", 256, 512, 8),
         hlo.Collective("all-reduce", 5, 14, 4),
+        hlo.Collective("all-reduce", 32, 128, 2),
+        hlo.Collective("all-reduce", 32, 128, 2),
         hlo.Collective("reduce-scatter", 128, 512, 4),
     ]
     assert hlo.float32_products(PROGRAM) == 1

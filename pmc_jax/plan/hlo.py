@@ -38,11 +38,12 @@ def group_size(line: str) -> int:
 
 
 def collectives(text: str) -> list[Collective]:
-    """Every collective once: XLA writes one that runs beside computation into several fusions, always with its channel's number.
+    """Every collective once: XLA writes one that runs beside computation into several fusions, always with its channel's number and the same origin.
+    Layers, which are traced as one function, share their channels' numbers; their origins name them.
 
     An all-reduce whose computation keeps one slice of the sum is what the TPU backend makes of a reduce-scatter, and counts as one.
     """
-    found: dict[str, Collective] = {}
+    found: dict[tuple[str, str], Collective] = {}
     computation = ""
     for line in text.splitlines():
         if line.startswith(("%", "ENTRY")):
@@ -59,7 +60,8 @@ def collectives(text: str) -> list[Collective]:
             elements, size = elements * group, size * group
         if kind == "all-reduce" and "all-reduce-scatter" in computation.split("(")[0]:
             kind = "reduce-scatter"
-        found.setdefault(channel[1], Collective(kind, elements, size, group))
+        origin = re.search(r'op_name="([^"]*)"', line)
+        found.setdefault((channel[1], origin[1] if origin else ""), Collective(kind, elements, size, group))
     return sorted(found.values())
 
 
