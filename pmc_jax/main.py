@@ -163,6 +163,7 @@ def run_on_devices(verb: str) -> None:
 def main() -> None:
     """Entry point of the `pmc-jax` script: exit code 0, or 2 with one line on stderr for a mistake of the user."""
     logging.set_verbosity(logging.ERROR)
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")  # it would say at each start that torch is missing, which nothing here needs
     argv = sys.argv[1:]
     if any(a in ("--help", "-h", "help", "--helpfull") for a in argv):
         print(usage())

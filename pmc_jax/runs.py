@@ -27,6 +27,7 @@ from pmc_jax.tokenizer import train_tokenizer
 from pmc_jax.train import plan_adapters, trained, with_remat
 from pmc_jax.workdir import Workdir, data_hash, read_json, read_lines, versions, write_json, write_lines
 
+LIKE = 0.9  # score of the answers kept at the end: where it is higher, the settings did not suit the model
 console, stderr = Console(), Console(stderr=True)
 
 
@@ -111,6 +112,7 @@ def unlearn(config: ConfigDict, workdir: str) -> dict[str, Any]:
             "rounds": len(history),
             "sampled_tokens": sum(h["sampled_tokens"] for h in history),
             "solved": history[-1]["solved"],
+            "stored_score": history[-1]["stored_score"],
             "data": hashes,
             "versions": versions(),
         }
@@ -164,6 +166,12 @@ def print_result(work: Workdir, result: dict[str, Any]) -> None:
     console.print(table({"before": result["before"], "after": result["after"]}))
     if result["after"]["forget_truth"] != "ground truth":
         console.print("The forget file has no answers: forget rows are measured against the original model's own answers.")
+    if result["stored_score"] > LIKE:
+        console.print(
+            "Next to nothing was forgotten: the answers that were kept are the original ones, or all but those. A higher sample.temperature, more "
+            "sample.num_samples, a higher train.learning_rate or more train.epochs draw the model away; samples/ has what was drawn.",
+            style="bold",
+        )
     seconds = ", ".join(f"{name} {value:.1f}" for name, value in result["seconds"].items())
     console.print(f"seconds: {seconds}", highlight=False)
     where = {"checkpoint": "hf", "answers": "answers", "result": "result.json", "report": "report.html"}

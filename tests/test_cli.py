@@ -180,6 +180,12 @@ def test_a_run_is_not_started_twice_at_once(unlearn, tmp_path):
     assert unlearn().code == 0
 
 
+def test_a_run_that_forgot_nothing_says_so(unlearn):
+    """At a rate of next to nothing, and with the likeliest answers alone, all that is drawn is the original answer."""
+    nothing = ["--config.train.learning_rate=1e-9", "--config.sample.temperature=0.01", "--config.sample.max_new_tokens=64"]
+    assert "Next to nothing was forgotten" in " ".join(unlearn(*nothing, "--config.evaluate.max_new_tokens=64").out.split())
+
+
 def test_a_page_that_a_kill_left_unwritten(unlearn, tmp_path):
     assert unlearn().code == 0
     (tmp_path / "run" / "report.html").unlink()

@@ -25,8 +25,10 @@ def gradient_norm(model: Decoder, params: Any, batch: Batch) -> jax.Array:
     return global_norm(jax.grad(mean_loss)(params))
 
 
-def gradient_norms(model: Decoder, params: Any, rows: list[Row]) -> np.ndarray:
+def gradient_norms(model: Decoder, params: Any, rows: list[Row], on_progress: Any = None) -> np.ndarray:
     """The norm over all parameters of the gradient of every row's mean loss, float64 [N]; rows are padded to powers of two.
+
+    on_progress: called with the number of rows done.
 
     One row at a time: there is one gradient in memory, and on a CPU several at once take longer (docs/decisions.md).
     """
@@ -34,5 +36,7 @@ def gradient_norms(model: Decoder, params: Any, rows: list[Row]) -> np.ndarray:
     for row in rows:
         length = max(SHORTEST, 2 ** (len(row.tokens) - 1).bit_length())
         batch = pack([row._replace(group=1)], Packing(0, length // 2, 2, length), mesh.shape["data"])
-        found.append(gradient_norm(model, params, put_batch(batch, mesh)))
-    return np.array(jax.device_get(found), np.float64)
+        found.append(float(gradient_norm(model, params, put_batch(batch, mesh))))
+        if on_progress:
+            on_progress(len(found))
+    return np.array(found, np.float64)

@@ -66,19 +66,24 @@ def micro_batch(batch: Batch, index: int) -> Batch:
     return Batch(batch.prefix_P, *rows, at, labels, group, batch.counts_2, np.int32(1))
 
 
-def token_scores(model: Decoder, params: Any, rows: list[Row]) -> list[TokenScores]:
-    """The scores of every row's answer tokens, in the rows' order; a row without answer tokens has arrays of length 0."""
+def token_scores(model: Decoder, params: Any, rows: list[Row], on_progress: Any = None) -> list[TokenScores]:
+    """The scores of every row's answer tokens, in the rows' order; a row without answer tokens has arrays of length 0.
+
+    on_progress: called with the number of rows scored.
+    """
     found = [TokenScores(*(np.zeros(0, np.float32) for _ in TokenScores._fields)) for _ in rows]
     if not rows:
         return found
     mesh = parallel.mesh_of(params)
-    shards = mesh.shape["data"]
+    shards, done = mesh.shape["data"], 0
     for packing, members in packings(rows, common_prefix(rows), shards):
         # A label's group says which row it belongs to; labels of a row stand side by side, in order.
         whole = pack([rows[i]._replace(group=number) for number, i in enumerate(members, 1)], packing, shards)
         for batch in (micro_batch(whole, index) for index in range(int(whole.used))):
             scores = parallel.gather(score_batch(model, params, put_batch(batch, mesh)))
-            for number in np.unique(batch.group_MSA):
-                if number:
-                    found[members[number - 1]] = TokenScores(*(x[batch.group_MSA[0] == number] for x in scores))
+            for number in set(np.unique(batch.group_MSA)) - {0}:
+                found[members[number - 1]] = TokenScores(*(x[batch.group_MSA[0] == number] for x in scores))
+                done += 1
+            if on_progress:
+                on_progress(done)
     return found

@@ -152,7 +152,8 @@ def retain_model(setup: Setup) -> dict[str, Any]:
     sides = {side: setup.tofu[side] for side in logs.SIDES if side in setup.tofu}
     if "forget" not in sides:
         return {"answers": said, "rows": None}
-    rows = tofu.likelihood_rows(sides, tofu.score_sets(generator, sides)) | tofu.answer_rows(generator, sides, dict(zip(questions, said)))
+    scores = tofu.score_sets(generator, sides, "retain model, likelihoods")
+    rows = tofu.likelihood_rows(sides, scores) | tofu.answer_rows(generator, sides, dict(zip(questions, said)))
     return {"answers": said, "rows": rows}
 
 
@@ -178,7 +179,7 @@ def original_model(setup: Setup) -> dict[str, Any]:
         said = greedy.answers([row["question"] for row in retain], advance)
     recall_N = score([row["answer"] for row in retain], said)[:, 0]
     rows = unrelated(setup)
-    scores = tofu.score_sets(generator, {"unrelated": rows})["unrelated_Q_A_Prob"]
+    scores = tofu.score_sets(generator, {"unrelated": rows}, "original model, likelihoods")["unrelated_Q_A_Prob"]
     return {"retain_recall": recall_N.tolist(), "words": words_in(generator, rows, scores)}
 
 

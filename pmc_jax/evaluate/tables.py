@@ -49,7 +49,7 @@ def relearning_lines(curves: dict[str, Any]) -> list[Cells]:
     """Recall of the forget answers that were held back, by updates on those that were shown."""
     lines = []
     for key, title in (("model", "this model"), ("retain_model", "retain model")):
-        lines += [[f"{title}, after {look['updates']} updates", *told(look["held_back"])] for look in curves[key].get("looks", [])]
+        lines += [[f"{title}, updates: {look['updates']}", *told(look["held_back"])] for look in curves[key].get("looks", [])]
     return lines
 
 

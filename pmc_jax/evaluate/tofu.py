@@ -9,6 +9,7 @@ from pmc_jax.evaluate import log_rows, logs, membership, metrics
 from pmc_jax.evaluate.gradients import gradient_norms
 from pmc_jax.evaluate.likelihood import TokenScores, token_scores
 from pmc_jax.generate import Generator
+from pmc_jax.progress import track
 from pmc_jax.prompts import training_row
 from pmc_jax.questions import Rows, check_rows, has_split, load_split
 
@@ -58,13 +59,14 @@ def texts_to_score(name: str, rows: Rows) -> dict[str, list[list[str]]]:
     return found
 
 
-def score_sets(generator: Generator, sets: dict[str, Rows]) -> Scores:
-    """The scores of all answers of all sets, in one scoring pass; an answer that stands in several sets is scored once."""
+def score_sets(generator: Generator, sets: dict[str, Rows], what: str = "likelihoods") -> Scores:
+    """The scores of all answers of all sets, in one scoring pass; an answer that stands in several sets is scored once. what: its progress line."""
     wanted = {key: (rows, answers) for name, rows in sets.items() for key, answers in texts_to_score(name, rows).items()}
     pairs = [(row["question"], answer) for rows, answers in wanted.values() for row, of_row in zip(rows, answers) for answer in of_row]
     distinct = list(dict.fromkeys(pairs))
     examples = [training_row(generator.text, question, answer, NO_LIMIT, group=1) for question, answer in distinct]
-    scores = dict(zip(distinct, token_scores(generator.checkpoint.model, generator.params, examples)))
+    with track(what, len(examples)) as advance:
+        scores = dict(zip(distinct, token_scores(generator.checkpoint.model, generator.params, examples, advance)))
     found = iter(scores[pair] for pair in pairs)
     return {key: [[next(found) for _ in of_row] for of_row in answers] for key, (_, answers) in wanted.items()}
 
@@ -108,7 +110,8 @@ def gradient_rows(generator: Generator, sets: dict[str, Rows]) -> dict[str, Any]
 
     def norms(side: str) -> list[float]:
         examples = [training_row(generator.text, r["question"], r["answer"], NO_LIMIT, group=1) for r in sets[side]]
-        return log_rows.jsonable(gradient_norms(generator.checkpoint.model, generator.params, examples))
+        with track(f"gradients, {side}", len(examples)) as advance:
+            return log_rows.jsonable(gradient_norms(generator.checkpoint.model, generator.params, examples, advance))
 
     return {"mia_gradnorm": {side: norms(side) for side in logs.SIDES}}
 
