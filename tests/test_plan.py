@@ -185,14 +185,18 @@ def test_assumed_lengths():
 
 PROGRAM = """
 %fused (p: bf16[4,8]) -> bf16[32,8] {
-  %all-gather.1 = bf16[32,8]{1,0} all-gather(%p), channel_id=3, replica_groups=mesh['axis_0'=8,'axis_1'=2] {'axis_0'}, dimensions={0}
+  %all-gather.1 = bf16[32,8]{1,0} all-gather(%p), channel_id=3, replica_groups=mesh['axis_0'=8,'axis_1'=2] {'axis_0'}, metadata={op_name="f/dot"}
 }
 %again (p: bf16[4,8]) -> bf16[32,8] {
-  %all-gather.2 = bf16[32,8]{1,0} all-gather(%p), channel_id=3, replica_groups=mesh['axis_0'=8,'axis_1'=2] {'axis_0'}, dimensions={0}
+  %all-gather.2 = bf16[32,8]{1,0} all-gather(%p), channel_id=3, replica_groups=mesh['axis_0'=8,'axis_1'=2] {'axis_0'}, metadata={op_name="f/dot"}
 }
 %all-reduce-scatter.7 (p: f32[16,8]) -> f32[4,8] {
   %all-reduce.1 = f32[16,8]{1,0} all-reduce(%p), channel_id=4, replica_groups={{0,1,2,3},{4,5,6,7}}, to_apply=%add
   ROOT %slice = f32[4,8]{1,0} dynamic-slice(%all-reduce.1, %zero)
+}
+%all-reduce-scatter.8 (p: f32[16,8]) -> f32[4,8] {
+  %all-reduce.5 = f32[16,8]{1,0} all-reduce(%p), channel_id=4, replica_groups={{0,1,2,3},{4,5,6,7}}, to_apply=%add
+  ROOT %slice.1 = f32[4,8]{1,0} dynamic-slice(%all-reduce.5, %zero)
 }
 ENTRY %main {
   %a = f32[4,8]{1,0} parameter(0)
@@ -206,13 +210,14 @@ ENTRY %main {
 
 
 def test_collectives_are_read_once_each():
-    """Two fusions of one all-gather are one; one all-reduce of two layers is two."""
+    """Two fusions of one all-gather are one; an all-reduce, or a reduce-scatter, of two layers is two."""
     found = hlo.collectives(PROGRAM)
     assert found == [
         hlo.Collective("all-gather", 256, 512, 8),
         hlo.Collective("all-reduce", 5, 14, 4),
         hlo.Collective("all-reduce", 32, 128, 2),
         hlo.Collective("all-reduce", 32, 128, 2),
+        hlo.Collective("reduce-scatter", 128, 512, 4),
         hlo.Collective("reduce-scatter", 128, 512, 4),
     ]
     assert hlo.float32_products(PROGRAM) == 1

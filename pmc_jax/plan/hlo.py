@@ -39,7 +39,7 @@ def group_size(line: str) -> int:
 
 def collectives(text: str) -> list[Collective]:
     """Every collective once: XLA writes one that runs beside computation into several fusions, always with its channel's number and the same origin.
-    Layers, which are traced as one function, share their channels' numbers; their origins name them.
+    Layers, which are traced as one function, share their channels' numbers; their origins name them. One without an origin is in one piece.
 
     An all-reduce whose computation keeps one slice of the sum is what the TPU backend makes of a reduce-scatter, and counts as one.
     """
@@ -61,7 +61,7 @@ def collectives(text: str) -> list[Collective]:
         if kind == "all-reduce" and "all-reduce-scatter" in computation.split("(")[0]:
             kind = "reduce-scatter"
         origin = re.search(r'op_name="([^"]*)"', line)
-        found.setdefault((channel[1], origin[1] if origin else ""), Collective(kind, elements, size, group))
+        found.setdefault((channel[1], origin[1] if origin else operation[1]), Collective(kind, elements, size, group))
     return sorted(found.values())
 
 
