@@ -57,7 +57,6 @@ def figures(result: dict) -> dict[str, float]:
     """The figures that are compared, and those that our side alone has.
 
     The original answers come with the evaluation before; compilation is in the whole, not in the rates.
-
     An answer that our side stopped drawing, since it could not be kept, counts as an answer, and with the tokens that were drawn.
     """
     seconds, counts, ours = result["seconds"], result["counts"], {}
@@ -155,8 +154,8 @@ def main() -> None:
         title = preset + (f", means of seeds {given.seeds} ± their spread" if "," in given.seeds else "")
         Console().print(show(title, columns))
         if not given.alone:
-            yardstick, *ours = columns.values()
-            trouble += [f"{preset}, {name}: {line}" for name, figures in zip(list(columns)[1:], ours) for line in differs(yardstick, figures)]
+            yardstick, *ours = columns
+            trouble += [f"{preset}, {name}: {line}" for name in ours for line in differs(columns[yardstick], columns[name])]
         if given.out:
             Path(given.out).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if trouble:

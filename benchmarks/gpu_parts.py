@@ -18,8 +18,7 @@ from steps import decode_step, seconds, typical_batch, updating
 import pmc_jax
 from pmc_jax import decode as programs
 from pmc_jax import losses, parallel, sampler, sizes, train
-from pmc_jax.draw import Warp
-from pmc_jax.generate import make_generator
+from pmc_jax.generate import round_generator
 from pmc_jax.plan import roofline
 from pmc_jax.timing import Clock
 
@@ -79,8 +78,7 @@ def decode(checkpoint: Any, job: Job, forget: list, rows: int) -> dict[str, Any]
 def prefill(checkpoint: Any, job: Job, forget: list) -> dict[str, Any]:
     """Reading the prompts of one batch of a round and drawing the first token of each row."""
     s = job.config.sample
-    generator = make_generator(checkpoint, job.config, Warp(s.temperature, s.top_k, s.top_p), s.num_samples)
-    generator = generator._replace(max_new_tokens=s.max_new_tokens)
+    generator = round_generator(checkpoint, job.config)
     token_lists = [generator.text.prompt(r["question"]) for r in forget]
     width = max(map(len, token_lists))
     mesh = parallel.mesh_of(checkpoint.params)

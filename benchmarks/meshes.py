@@ -20,10 +20,9 @@ from rich.table import Table
 
 import pmc_jax
 from pmc_jax import parallel, questions
-from pmc_jax.draw import Warp
 from pmc_jax.errors import UserError
 from pmc_jax.evaluate.likelihood import token_scores
-from pmc_jax.generate import make_generator
+from pmc_jax.generate import round_generator
 from pmc_jax.packing import Row
 from pmc_jax.sampler import left_pad
 
@@ -41,9 +40,7 @@ class Drawn(NamedTuple):
 
 def draw(checkpoint: str, config: ConfigDict, mesh: Mesh, seeds: int, given: list[list[list[int]]] | None = None) -> Drawn:
     """The samples of every seed for the questions to forget, and the log-probabilities of those given (of its own first ones when None)."""
-    warp = Warp(config.sample.temperature, config.sample.top_k, config.sample.top_p)
-    generator = make_generator(pmc_jax.load(checkpoint, mesh=mesh), config, warp, config.sample.num_samples)
-    generator = generator._replace(max_new_tokens=config.sample.max_new_tokens)
+    generator = round_generator(pmc_jax.load(checkpoint, mesh=mesh), config)
     texts = [row["question"] for row in questions.load_forget(config.data)]
     prompts = [generator.text.prompt(q) for q in texts]
     tokens = [generator._replace(seed=seed).tokens(left_pad(prompts, texts)) for seed in range(seeds)]

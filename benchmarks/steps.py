@@ -22,8 +22,7 @@ from rich.table import Table
 import pmc_jax
 from pmc_jax import config as settings
 from pmc_jax import decode, parallel, questions, sampler, sizes, train, update
-from pmc_jax.draw import Warp
-from pmc_jax.generate import make_generator
+from pmc_jax.generate import round_generator, text_of
 from pmc_jax.packing import Batch, Packing, Row, pack
 from pmc_jax.prompts import training_row
 
@@ -79,7 +78,7 @@ class Typical(NamedTuple):
 
 def typical_batch(checkpoint, config, forget, retain) -> Typical:
     """Of the model's own answers, here the true ones, in a packing with room for the longest that can be drawn (`collapse.begin`)."""
-    text, longest = make_generator(checkpoint, config, Warp(), 1).text, config.train.max_length
+    text, longest = text_of(checkpoint, config), config.train.max_length
     rows = [[training_row(text, r["question"], r["answer"], longest, group=g) for r in part] for g, part in ((1, forget), (2, retain))]
     prompts = sizes.round_up(max(r.start for r in rows[0]), 8)
     mesh = parallel.mesh_of(checkpoint.params)
@@ -115,8 +114,7 @@ def update_steps(checkpoint, config, forget, retain) -> list[dict]:
 
 def decode_step(checkpoint, config, forget, questions_, samples) -> dict:
     """Seconds of one decode step of questions x samples rows with 64 answer slots, and the FLOPs of its matrix products."""
-    generator = make_generator(checkpoint, config, Warp(config.sample.temperature, config.sample.top_k, config.sample.top_p), samples)
-    generator = generator._replace(max_new_tokens=config.sample.max_new_tokens)
+    generator = round_generator(checkpoint, config)._replace(num_samples=samples)
     texts = [r["question"] for r in forget[:questions_]]
     prompts = sampler.left_pad([generator.text.prompt(q) for q in texts], texts)
     inputs = parallel.put((prompts, np.ones(len(texts), bool)), parallel.rows(parallel.mesh_of(checkpoint.params)))

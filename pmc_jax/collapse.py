@@ -16,9 +16,9 @@ from pmc_jax import config as settings
 from pmc_jax import hosts, parallel, questions, sampler
 from pmc_jax.checkpoint import Rounds
 from pmc_jax.contest import contest
-from pmc_jax.draw import GREEDY, Warp
+from pmc_jax.draw import GREEDY
 from pmc_jax.errors import UserError
-from pmc_jax.generate import Generator, make_generator, text_of
+from pmc_jax.generate import Generator, round_generator, text_of
 from pmc_jax.packing import Packing, Row
 from pmc_jax.pretrained import Checkpoint
 from pmc_jax.prompts import training_row
@@ -154,9 +154,7 @@ def check_inputs(checkpoint: Checkpoint, config: ConfigDict, forget: list[dict],
 
 def prepare(checkpoint: Checkpoint, config: ConfigDict, forget: list[dict], retain: list[dict]) -> tuple[Generator, Forget, list[Row]]:
     """What all rounds share: the sampler, the forget questions as its prompts, the retain rows as training rows."""
-    warp = Warp(config.sample.temperature, config.sample.top_k, config.sample.top_p)
-    generator = make_generator(checkpoint, config, warp, config.sample.num_samples, capacity=config.pmc.questions_per_round or len(forget))
-    generator = generator._replace(max_new_tokens=config.sample.max_new_tokens)
+    generator = round_generator(checkpoint, config, capacity=config.pmc.questions_per_round or len(forget))
     texts = [row["question"] for row in forget]
     prompts = sampler.left_pad([generator.text.prompt(q) for q in texts], texts, multiple=8)  # one shape all along
     rows = [training_row(generator.text, r["question"], r["answer"], config.train.max_length, group=2) for r in retain]

@@ -96,6 +96,13 @@ def make_generator(checkpoint: Checkpoint, config: ConfigDict, warp: Warp, num_s
     return Generator(checkpoint, text, params, warp, num_samples, longest, most, config.seed, dtype, capacity)
 
 
+def round_generator(checkpoint: Checkpoint, config: ConfigDict, capacity: int | None = None) -> Generator:
+    """A Generator of the rounds' samples, all as `sample.*` says."""
+    s = config.sample
+    generator = make_generator(checkpoint, config, Warp(s.temperature, s.top_k, s.top_p), s.num_samples, capacity)
+    return generator._replace(max_new_tokens=s.max_new_tokens)
+
+
 def sample(
     checkpoint: Checkpoint,
     questions: list[str],

@@ -15,7 +15,7 @@ def saved_state(
     checkpoint: Checkpoint, config: ConfigDict, num_rows: int, rounds: Rounds, number: int, together: int = 0
 ) -> tuple[Recipe, TrainState, dict[str, Any]]:
     """The recipe, the state after a saved round, and the round's notes. No fresh state is made beside it."""
-    recipe = full_recipe(checkpoint, config, num_rows, together)
+    recipe = full_recipe(checkpoint.family, checkpoint.model, config, num_rows, together)
     return recipe, *rounds.restore(number, like=shapes_of_state(checkpoint, recipe))
 
 

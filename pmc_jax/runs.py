@@ -244,12 +244,13 @@ def run_export(workdir: str, output: str, number: int | None) -> Path:
     kept = rounds.all()
     if not kept or (number is not None and number not in kept):
         raise UserError(f"--workdir={workdir}: no saved round{'' if number is None else f' {number}'}; saved: {kept or 'none'}")
+    number = kept[-1] if number is None else number
     rows = questions.load_forget(config.data) if unlearning else finetune_rows(config)
     checkpoint = load_checkpoint(config) if unlearning else start_checkpoint(config, rows)
-    recipe, state, _ = saved_state(checkpoint, config, len(rows), rounds, kept[-1] if number is None else number)
+    recipe, state, _ = saved_state(checkpoint, config, len(rows), rounds, number)
     rounds.close()
     folder = pretrained.export(trained(checkpoint, recipe, state), output)
-    console.print(f"exported round {kept[-1] if number is None else number} to {folder}")
+    console.print(f"exported round {number} to {folder}")
     return folder
 
 

@@ -76,6 +76,7 @@ class Found(NamedTuple):
 
 
 def found_in(state: State) -> Found:
+    """What there is to look at now; a chunk that takes the state takes it too."""
     return Found(state.step, state.done_B, state.answers_BC)
 
 
@@ -105,8 +106,10 @@ def close(batch: Decoding, found: Found, most: int, losers: Losers | None, end_t
 def move(batch: Decoding, most: int, sharding: NamedSharding) -> list[Decoding]:
     """The batches in which the batch's rows go on: itself, with more slots where they are full, or ones of a smaller size; none without rows."""
     alive, slots = np.flatnonzero(batch.rows_B >= 0), batch.state.answers_BC.shape[1]
-    if not len(alive) or batch.step == most:
-        return [batch] if len(alive) else []
+    if not len(alive):
+        return []
+    if batch.step == most:  # nothing more to draw: its rows are only to be closed
+        return [batch]
     full, below = batch.step == slots, batch.rungs[1:]
     count = batches_below(len(alive), full, below[0]) if below else 0
     if not count:
@@ -143,7 +146,7 @@ def decode_rows(
     batches = [Decoding(state, 1, np.where(first_B < len(rows), rows.start + first_B, -1), first_B, rungs)]
     while batches:
         batch = batches.pop()
-        before = Found(*map(jnp.copy, found_in(batch.state))) if ahead else None  # a chunk takes the state's memory
+        before = Found(*map(jnp.copy, found_in(batch.state))) if ahead else None
         if batch.step < most:
             begun = batch.step // CHUNK * CHUNK
             last = min(begun + CHUNK, batch.state.answers_BC.shape[1])

@@ -53,9 +53,9 @@ def plan_adapters(family: Family, model: Decoder, config: ConfigDict) -> lora.Lo
     return lora.plan(family, model, c.rank, c.alpha, c.targets) if c.rank else None
 
 
-def full_recipe(checkpoint: Checkpoint, config: ConfigDict, num_rows: int, together: int) -> Recipe:
+def full_recipe(family: Family, model: Decoder, config: ConfigDict, num_rows: int, together: int) -> Recipe:
     """`make_recipe`, with the adapters that the settings ask for."""
-    return make_recipe(config, num_rows, together)._replace(lora=plan_adapters(checkpoint.family, checkpoint.model, config))
+    return make_recipe(config, num_rows, together)._replace(lora=plan_adapters(family, model, config))
 
 
 def shapes_of_state(checkpoint: Checkpoint, recipe: Recipe) -> TrainState:
@@ -66,7 +66,7 @@ def shapes_of_state(checkpoint: Checkpoint, recipe: Recipe) -> TrainState:
 
 def start_state(checkpoint: Checkpoint, config: ConfigDict, num_rows: int, together: int = 0) -> tuple[Recipe, TrainState]:
     """The recipe (`make_recipe`), and the state before the first update: of the parameters, or of fresh adapters."""
-    recipe = full_recipe(checkpoint, config, num_rows, together)
+    recipe = full_recipe(checkpoint.family, checkpoint.model, config, num_rows, together)
     if not recipe.lora:
         return recipe, create_state(checkpoint.params, recipe)
     return recipe, create_state(lora.create(checkpoint.model, recipe.lora, config.seed, parallel.mesh_of(checkpoint.params)), recipe)

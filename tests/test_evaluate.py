@@ -136,7 +136,7 @@ def test_own_files_have_what_they_allow(evaluate, tmp_path, splits):
     assert result["model"]["forget_truth"] == "original answers"
 
 
-def test_own_files_ask_the_hub_for_nothing(small, tmp_path, monkeypatch):
+def test_own_files_ask_the_hub_for_nothing(small, monkeypatch):
     monkeypatch.setattr(tofu, "has_split", lambda *_: pytest.fail("asked for a split of data.path"))
     data = small({"data.path": "locuslab/TOFU", "data.forget_file": "a.jsonl", "data.retain_file": "b.jsonl"}).data
     assert tofu.load_sets(data) == {}

@@ -102,9 +102,7 @@ class Training(NamedTuple):
 
 def training(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Training:
     """The state that a run would start with. UserError for adapters that the model cannot have."""
-    recipe = train.make_recipe(config, assumed.questions, config.pmc.questions_per_round)._replace(
-        lora=train.plan_adapters(shape.family, shape.model, config)
-    )
+    recipe = train.full_recipe(shape.family, shape.model, config, assumed.questions, config.pmc.questions_per_round)
     whole = params(shape, mesh, "train", config.model.dtype)
     if not recipe.lora:
         return Training(recipe, update.abstract_state(whole, recipe), None)
