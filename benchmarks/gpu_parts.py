@@ -76,24 +76,27 @@ def decode(checkpoint: Any, job: Job, forget: list, rows: int) -> dict[str, Any]
 
 
 def prefill(checkpoint: Any, job: Job, forget: list) -> dict[str, Any]:
-    """Reading the prompts of one batch of a round and drawing the first token of each row."""
+    """Reading the prompts of one batch of a round, with answers as drafts, and drawing each row's tokens along them."""
     s = job.config.sample
     generator = round_generator(checkpoint, job.config)
-    token_lists = [generator.text.prompt(r["question"]) for r in forget]
-    width = max(map(len, token_lists))
+    token_lists, drafts = ([text(r[key]) for r in forget] for text, key in ((generator.text.prompt, "question"), (generator.text.answer, "answer")))
     mesh = parallel.mesh_of(checkpoint.params)
     limits = sampler.device_limits(mesh)
-    plan = sizes.cut_batches(len(forget), sizes.round_up(width, 8), s.num_samples, s.max_rows, 1, limits)
-    some, texts = token_lists[: plan.size], [r["question"] for r in forget[: plan.size]]
-    prompts = sampler.left_pad(some, texts, multiple=8)
-    inputs = parallel.put((prompts, np.ones(len(some), bool)), parallel.rows(mesh))
-    uniform_B2 = parallel.put(sampler.row_uniforms(prompts.keys_Q, 0, 0, s.num_samples, 1)[:, 0], parallel.rows(mesh))
+    whole = sampler.left_pad(token_lists, [r["question"] for r in forget], multiple=8)
+    whole = sampler.with_drafts(whole, drafts, generator.text.end_tokens, s.max_new_tokens)
+    width, draft = whole.tokens_QP.shape[1], whole.drafts_QA.shape[1]
+    plan = sizes.cut_batches(len(forget), width + draft - 1, s.num_samples, s.max_rows, 1, limits)
+    prompts = sampler.Prompts(*(x[: plan.size] for x in whole))
+    count = len(prompts.keys_Q)
+    inputs = parallel.put((prompts, np.ones(count, bool)), parallel.rows(mesh))
+    uniform_BA2 = parallel.put(sampler.row_uniforms(prompts.keys_Q, 0, 0, s.num_samples, draft)[:, :draft], parallel.rows(mesh))
     how = dict(warp=generator.warp, end_tokens=generator.text.end_tokens, num_samples=s.num_samples, shards=1, parts=plan.parts)
-    slots = sizes.ladder(plan.rows, 1, s.max_new_tokens, limits)[0].slots
-    took = seconds(lambda: programs.prefill(checkpoint.model, generator.params, *inputs, uniform_B2, first_slots=slots, **how))
-    tokens = sum(map(len, some))
-    least = roofline.prefill_work(checkpoint.model, len(some), tokens, itemsize(checkpoint))
-    return work(least, prompts=len(some), tokens=tokens, width=prompts.tokens_QP.shape[1], rows=plan.rows, seconds=took)
+    slots = sizes.ladder(plan.rows, 1, s.max_new_tokens, limits, s.num_samples, drafted=True)[0].slots
+    took = seconds(lambda: programs.prefill(checkpoint.model, generator.params, *inputs, uniform_BA2, first_slots=slots, **how))
+    drawn_from = int(np.sum(prompts.drafts_QA[:, :-1] >= 0)) + count
+    tokens = int(np.sum(prompts.mask_QP)) + drawn_from - count
+    least = roofline.prefill_work(checkpoint.model, tokens, drawn_from, itemsize(checkpoint))
+    return work(least, prompts=count, tokens=tokens, width=width + draft - 1, rows=plan.rows, seconds=took)
 
 
 def update(checkpoint: Any, job: Job, forget: list, retain: list, logits: int) -> dict[str, Any]:

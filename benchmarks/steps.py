@@ -120,7 +120,7 @@ def decode_step(checkpoint, config, forget, questions_, samples) -> dict:
     inputs = parallel.put((prompts, np.ones(len(texts), bool)), parallel.rows(parallel.mesh_of(checkpoint.params)))
     how, shape = dict(warp=generator.warp, end_tokens=()), dict(num_samples=samples, first_slots=64, shards=1, parts=1)
     uniform_BT2 = jnp.asarray(sampler.row_uniforms(prompts.keys_Q, 0, 0, samples, decode.CHUNK))
-    state = [decode.prefill(checkpoint.model, generator.params, *inputs, uniform_BT2[:, 0], **shape, **how)]
+    state = [decode.prefill(checkpoint.model, generator.params, *inputs, uniform_BT2[:, :1], **shape, **how)[0]]
 
     def run():
         state[0] = decode.decode_chunk(checkpoint.model, generator.params, state[0]._replace(step=jnp.int32(32)), uniform_BT2, 48, **how)

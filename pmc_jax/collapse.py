@@ -36,6 +36,11 @@ class Forget(NamedTuple):
     texts: list[str]
     prompts: sampler.Prompts
 
+    def with_drafts(self, generator: Generator, answers: list[str]) -> "Forget":
+        """The questions with the original answers as drafts: the first rounds' samples still begin with them."""
+        drafts = [generator.text.answer(a) for a in answers]
+        return self._replace(prompts=sampler.with_drafts(self.prompts, drafts, generator.text.end_tokens, generator.max_new_tokens))
+
 
 def rounds_per_epoch(config: ConfigDict, num_questions: int) -> int:
     """How many rounds cover all questions once."""
@@ -197,6 +202,7 @@ def unlearn(
         recipe, state, notes = begin(checkpoint, config, len(rows), rounds, clock, config.pmc.questions_per_round)
         history = notes["history"] if notes else []
         memory = Memory(**notes["memory"]) if notes else remember(config, generator, forget, references, clock)
+        forget = forget.with_drafts(generator, memory.references)
         packing = plan_rows(config, generator, forget, memory, retain_rows, parallel.mesh_of(state.params))
         generator = generator._replace(params=None)  # each round has its own: a copy laid out for decoding is most of a large model's memory
         compiled = compile_update(checkpoint, recipe, state, packing, retain_rows[0])

@@ -1,9 +1,13 @@
 """The sampler's programs: prompts are read once, n rows share each prompt's cache, and all rows decode together, a chunk of tokens at a time.
 
-                 prefix, one a question      own, one a row
-    slots:       0 ......... P-1             0 ............ C-1
-    holds:       pad pad prompt              answer so far, free      own slot t holds the answer's token t
-    mask, step t:  0   0  1 1 1              1 1 .. 1(t)  0 0 0
+                 prefix, one a question              own, one a row
+    slots:       0 ......... P-1, P ...... S-1       0 ............ C-1
+    holds:       pad pad prompt,  draft              own tokens so far, free      own slot t holds the row's own token t
+    mask, step t:  0   0  1 1 1,  1 1 0 0 0          1 1 .. 1(t)  0 0 0
+
+A draft is an answer that the rows of a question may well begin with, such as the original one. It is read along with the prompt, and each row draws
+after each of its tokens at once: as long as a row draws what the draft says, its own tokens are those, and need no decode step. The row is the same
+as without a draft. (Speculative decoding, with the draws fixed beforehand: Leviathan et al., 2023.)
 
 Which rows go on, and in which of the few sizes, is decided between two chunks on the host (sampler.py).
 """
@@ -15,7 +19,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pmc_jax.draw import Warp, draw
+from pmc_jax.draw import Warp, draw, draw_each
 from pmc_jax.models import Decoder, KeyValue
 from pmc_jax.pretrained import causal_mask, positions_from_mask
 
@@ -23,22 +27,26 @@ CHUNK = 8  # decode steps between two looks of the host
 
 
 class Prompts(NamedTuple):
-    """Left-padded prompts. tokens_QP: int32. mask_QP: True on real tokens. keys_Q: uint32, a stable number per question for its draws."""
+    """Left-padded prompts. tokens_QP: int32. mask_QP: True on real tokens. keys_Q: uint32, a stable number per question for its draws.
+
+    drafts_QA: int32, the tokens of an answer, -1 where there is none. The last slot holds an end token or -1: what comes after it is not read.
+    """
 
     tokens_QP: np.ndarray
     mask_QP: np.ndarray
     keys_Q: np.ndarray
+    drafts_QA: np.ndarray
 
 
 class State(NamedTuple):
     """Everything a decode step needs, for B rows in G groups: a frozen value that a chunk maps to the next."""
 
-    answers_BC: jax.Array  # int32, drawn tokens
-    step: jax.Array  # int32, tokens drawn so far, the same for all rows
+    answers_BC: jax.Array  # int32, the rows' own tokens, the first one that the draft does not have and those after it
+    step: jax.Array  # int32, own tokens so far, the same for all rows
     done_B: jax.Array  # bool, has drawn an end token
-    mask_GP: jax.Array  # bool, real prompt slots
-    prefix: list[KeyValue]  # per layer, of the prompt: k_GKHP, v_GKPH
-    own: list[KeyValue]  # per layer, of the answer: k_BKHC, v_BKCH
+    mask_BS: jax.Array  # bool, prefix slots with the prompt and with what the row has of the draft
+    prefix: list[KeyValue]  # per layer, of the prompt and its draft: k_GKHS, v_GKSH
+    own: list[KeyValue]  # per layer, of the own tokens: k_BKHC, v_BKCH
 
 
 def slots(kv: list[KeyValue], most: int) -> list[KeyValue]:
@@ -50,67 +58,83 @@ def slots(kv: list[KeyValue], most: int) -> list[KeyValue]:
     return [(grow(k, 3), grow(v, 2)) for k, v in kv]
 
 
-def read_prompts(model: Decoder, params: Any, prompts: Prompts, alive_Q: jax.Array, shards: int, parts: int) -> tuple[jax.Array, list[KeyValue]]:
-    """Logits after each prompt [Q, V], and its keys and values. Part by part, on each shard; parts behind the last alive question are not read."""
+def read_prompts(
+    model: Decoder, params: Any, prompts: Prompts, alive_Q: jax.Array, uniform_QnA2: jax.Array, warp: Warp, shards: int, parts: int
+) -> tuple[jax.Array, list[KeyValue]]:
+    """What each of n rows draws after the prompt and after each token of the draft [Q, n, A], and keys and values of both.
+
+    Part by part, on each shard; parts behind the last alive question are not read.
+    """
 
     def split(x):
         return x.reshape(shards, parts, -1, *x.shape[1:])
 
-    tokens, mask, alive = split(prompts.tokens_QP), split(prompts.mask_QP), split(alive_Q)
+    before_QA = prompts.drafts_QA[:, :-1]
+    tokens_QS, mask_QS = jnp.concatenate([prompts.tokens_QP, before_QA], axis=1), jnp.concatenate([prompts.mask_QP, before_QA >= 0], axis=1)
+    tokens, mask, alive, uniform = map(split, (jnp.maximum(tokens_QS, 0), mask_QS, alive_Q, uniform_QnA2))
     used = jnp.max(jnp.where(jnp.any(alive, axis=(0, 2)), jnp.arange(parts) + 1, 0))
+    n, A = uniform_QnA2.shape[1:3]
 
     def read(part):
-        tokens_QP, mask_QP = (x[:, part].reshape(-1, x.shape[-1]) for x in (tokens, mask))
-        hidden_QPD, kv = model.apply({"params": params}, tokens_QP, positions_from_mask(mask_QP), causal_mask(mask_QP))
-        logits_QV = model.apply({"params": params}, hidden_QPD[:, -1], method="unembed")
-        return jax.tree.map(lambda x: x.reshape(shards, -1, *x.shape[1:]), (logits_QV, kv))
+        tokens_QS, mask_QS, uniform_QnA2 = (x[:, part].reshape(-1, *x.shape[3:]) for x in (tokens, mask, uniform))
+        hidden_QSD, kv = model.apply({"params": params}, tokens_QS, positions_from_mask(mask_QS), causal_mask(mask_QS))
+        hidden_RD = hidden_QSD[:, -A:].reshape(-1, hidden_QSD.shape[-1])
+        logits_RV = model.apply({"params": params}, hidden_RD, method="unembed")
+        drawn_nR = draw_each(logits_RV, uniform_QnA2.transpose(1, 0, 2, 3).reshape(n, -1, 2), warp)
+        drawn_QnA = drawn_nR.reshape(n, -1, A).transpose(1, 0, 2)
+        return jax.tree.map(lambda x: x.reshape(shards, -1, *x.shape[1:]), (drawn_QnA, kv))
 
     def read_into(part, whole):
         return jax.tree.map(lambda x, new: x.at[:, part].set(new), whole, read(part))
 
     c, dtype, leading = model.config, params["embed"].dtype, (*tokens.shape[:3],)
-    K, H, P = c.num_kv_heads, c.head_dim, tokens.shape[-1]
-    empty = [(jnp.zeros((*leading, K, H, P), dtype), jnp.zeros((*leading, K, P, H), dtype)) for _ in range(c.num_layers)]
-    nothing = jnp.zeros((*leading, c.vocab_size), jnp.float32), empty
-    whole = jax.lax.fori_loop(0, used, read_into, nothing)
+    K, H, S = c.num_kv_heads, c.head_dim, tokens.shape[-1]
+    empty = [(jnp.zeros((*leading, K, H, S), dtype), jnp.zeros((*leading, K, S, H), dtype)) for _ in range(c.num_layers)]
+    whole = jax.lax.fori_loop(0, used, read_into, (jnp.zeros((*leading, n, A), jnp.int32), empty))
     return jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), whole)
 
 
 @functools.partial(jax.jit, static_argnames=("model", "warp", "num_samples", "first_slots", "shards", "parts", "end_tokens", "cache_at"))
 def prefill(
-    model, params, prompts: Prompts, alive_Q, uniform_B2, *, warp, num_samples, first_slots, shards, parts, end_tokens, cache_at=None
-) -> State:
-    """Read each prompt once and draw the first token of its n rows. Rows of questions not alive are done from the start.
+    model, params, prompts: Prompts, alive_Q, uniform_BA2, *, warp, num_samples, first_slots, shards, parts, end_tokens, cache_at=None
+) -> tuple[State, jax.Array]:
+    """Read each prompt and its draft once, and draw the n rows' tokens up to the first one that is not the draft's. Also returns how many they have
+    of the draft, int32 [B]. Rows of questions not alive are done from the start.
 
-    uniform_B2: the random numbers of its draw (draw.py).
+    uniform_BA2: the random numbers of these draws (draw.py).
     cache_at: where keys and values lie. Empty slots come from nowhere, so that the compiler would give each device all heads of them.
     """
-    logits_QV, prefix = read_prompts(model, params, prompts, alive_Q, shards, parts)
-    first_B = draw(jnp.repeat(logits_QV, num_samples, axis=0), uniform_B2, warp)
-    B = first_B.shape[0]
+    drafts_BA, alive_B, mask_BP = (jnp.repeat(x, num_samples, axis=0) for x in (prompts.drafts_QA, alive_Q, prompts.mask_QP))
+    B, A = drafts_BA.shape
+    uniform_QnA2 = uniform_BA2.reshape(-1, num_samples, A, 2)
+    drawn_QnA, prefix = read_prompts(model, params, prompts, alive_Q, uniform_QnA2, warp, shards, parts)
+    drawn_BA, ends = drawn_QnA.reshape(B, A), np.array(end_tokens)
+    agrees_BA = jnp.cumprod(drawn_BA == drafts_BA, axis=1, dtype=jnp.int32)
+    agreed_B = jnp.sum(agrees_BA, axis=1)
+    first_B = jnp.take_along_axis(drawn_BA, jnp.minimum(agreed_B, A - 1)[:, None], axis=1)[:, 0]
+    ended_B = jnp.any((agrees_BA > 0) & jnp.isin(drafts_BA, ends), axis=1) | jnp.isin(first_B, ends)
     own = slots([(jnp.zeros((B, *k.shape[1:3], 0), k.dtype), jnp.zeros((B, v.shape[1], 0, v.shape[3]), v.dtype)) for k, v in prefix], first_slots)
     if cache_at is not None:
         prefix, own = jax.lax.with_sharding_constraint((prefix, own), cache_at)
-    return State(
+    state = State(
         answers_BC=jnp.zeros((B, first_slots), jnp.int32).at[:, 0].set(first_B),
         step=jnp.int32(1),
-        done_B=jnp.isin(first_B, np.array(end_tokens)) | ~jnp.repeat(alive_Q, num_samples, axis=0),
-        mask_GP=prompts.mask_QP,
+        done_B=ended_B | ~alive_B,
+        mask_BS=jnp.concatenate([mask_BP, jnp.arange(A - 1) < agreed_B[:, None]], axis=1),
         prefix=prefix,
         own=own,
     )
+    return state, agreed_B
 
 
 @functools.partial(jax.jit, static_argnames=("model", "warp", "end_tokens"), donate_argnames=("state",))
 def decode_chunk(model: Decoder, params: Any, state: State, uniform_BT2: Any, last_step: Any, *, warp: Warp, end_tokens: tuple[int, ...]) -> State:
-    """More tokens for every row, until `last_step` tokens are drawn or all rows are done.
+    """More tokens for every row, until each has `last_step` own tokens or all rows are done.
 
     uniform_BT2: the random numbers of the T = CHUNK steps that the next one is among, from a multiple of CHUNK on.
     """
     B, C = state.answers_BC.shape
-    rows_per_group = B // state.mask_GP.shape[0]
-    mask_BP = jnp.repeat(state.mask_GP, rows_per_group, axis=0)
-    length_B = jnp.sum(mask_BP, axis=1, dtype=jnp.int32)
+    length_B = jnp.sum(state.mask_BS, axis=1, dtype=jnp.int32)
 
     def unfinished(s: State):
         return (s.step < last_step) & ~jnp.all(s.done_B)
@@ -118,10 +142,10 @@ def decode_chunk(model: Decoder, params: Any, state: State, uniform_BT2: Any, la
     def one_token(s: State) -> State:
         at = s.step - 1  # the newest token, whose key and value are written now
         token_B = jax.lax.dynamic_index_in_dim(s.answers_BC, at, axis=1, keepdims=False)
-        mask_BS = jnp.concatenate([mask_BP, jnp.broadcast_to(jnp.arange(C) <= at, (B, C))], axis=1)
+        mask_BT = jnp.concatenate([s.mask_BS, jnp.broadcast_to(jnp.arange(C) <= at, (B, C))], axis=1)
         cache = list(zip(s.prefix, s.own))
         with jax.named_scope("decode"):
-            hidden_B1D, own = model.apply({"params": params}, token_B[:, None], (length_B + at)[:, None], mask_BS[:, None], cache=cache, where=at)
+            hidden_B1D, own = model.apply({"params": params}, token_B[:, None], (length_B + at)[:, None], mask_BT[:, None], cache=cache, where=at)
             logits_BV = model.apply({"params": params}, hidden_B1D[:, 0], method="unembed")
         with jax.named_scope("draw"):
             next_B = draw(logits_BV, uniform_BT2[:, s.step % CHUNK], warp)
@@ -132,16 +156,16 @@ def decode_chunk(model: Decoder, params: Any, state: State, uniform_BT2: Any, la
     return jax.lax.while_loop(unfinished, one_token, state)
 
 
-@functools.partial(jax.jit, static_argnames=("own_slots",))
-def regroup(state: State, rows_B: jax.Array, own_slots: int) -> State:
-    """The state of the given rows, each with a copy of its prefix (G = B), and with `own_slots` answer slots."""
-    groups_B = rows_B // (state.done_B.shape[0] // state.mask_GP.shape[0])
-    by_row, by_group = (lambda x: x[rows_B]), (lambda x: x[groups_B])
+@functools.partial(jax.jit, static_argnames=("own_slots", "sharing"))
+def regroup(state: State, rows_B: jax.Array, own_slots: int, sharing: int = 1) -> State:
+    """The state of the given rows, with room for `own_slots` own tokens. Each `sharing` rows are of one question and get one copy of its prefix."""
+    groups_G = rows_B[::sharing] // (state.done_B.shape[0] // state.prefix[0][0].shape[0])
+    by_row, by_group = (lambda x: x[rows_B]), (lambda x: x[groups_G])
     return State(
         answers_BC=jnp.pad(state.answers_BC[rows_B], ((0, 0), (0, own_slots - state.answers_BC.shape[1]))),
         step=state.step,
         done_B=state.done_B[rows_B],
-        mask_GP=state.mask_GP[groups_B],
+        mask_BS=state.mask_BS[rows_B],
         prefix=jax.tree.map(by_group, state.prefix),
         own=slots(jax.tree.map(by_row, state.own), own_slots),
     )
@@ -149,6 +173,6 @@ def regroup(state: State, rows_B: jax.Array, own_slots: int) -> State:
 
 @functools.partial(jax.jit, static_argnames=("own_slots",))
 def grow(state: State, own_slots: int) -> State:
-    """The same rows with room for `own_slots` answer tokens."""
+    """The same rows with room for `own_slots` own tokens."""
     more = own_slots - state.answers_BC.shape[1]
     return state._replace(answers_BC=jnp.pad(state.answers_BC, ((0, 0), (0, more))), own=slots(state.own, own_slots))

@@ -87,7 +87,17 @@ def draw(logits_BV: jax.Array, uniform_B2: jax.Array, warp: Warp) -> jax.Array:
     """One token id per row, int32 [B]. uniform_B2: all that is random in it, two numbers from [0, 1) a row, float32; greedy takes none of them."""
     if warp.temperature == 0:
         return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
-    values_BC, ids_BC = candidates(logits_BV, warp)
+    return _pick(*candidates(logits_BV, warp), uniform_B2)
+
+
+def draw_each(logits_BV: jax.Array, uniform_nB2: jax.Array, warp: Warp) -> jax.Array:
+    """n draws per row, int32 [n, B], each as `draw` makes it; what may be drawn is sorted out once for all of them."""
+    if warp.temperature == 0:
+        return jnp.broadcast_to(draw(logits_BV, uniform_nB2[0], warp), uniform_nB2.shape[:2])
+    return jax.vmap(_pick, in_axes=(None, None, 0))(*candidates(logits_BV, warp), uniform_nB2)
+
+
+def _pick(values_BC: jax.Array, ids_BC: jax.Array, uniform_B2: jax.Array) -> jax.Array:
     choice_B = by_inversion(values_BC, uniform_B2)
     return jnp.take_along_axis(ids_BC, choice_B[:, None], axis=1)[:, 0].astype(jnp.int32)
 

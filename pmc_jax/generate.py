@@ -52,17 +52,21 @@ class Generator(NamedTuple):
             on_progress=on_progress,
         )
 
-    def answers(self, questions: list[str], on_progress: Any = None) -> list[list[str]]:
-        """[question][sample] -> text. Questions are worked off shortest prompt first, so that batches hold little padding."""
-        if not questions:
+    def tokens_after(self, prompts: list[list[int]], texts: list[str], on_progress: Any = None) -> list[list[list[int]]]:
+        """[prompt][sample] -> token ids. Shortest prompts are worked off first: batches hold little padding then. texts: what draws are keyed by."""
+        if not prompts:
             return []
-        prompts = [self.text.prompt(q) for q in questions]
         order = np.argsort([len(p) for p in prompts], kind="stable")
-        tokens = self.tokens(left_pad([prompts[i] for i in order], [questions[i] for i in order]), on_progress=on_progress)
-        found: list[list[str]] = [[]] * len(questions)
+        tokens = self.tokens(left_pad([prompts[i] for i in order], [texts[i] for i in order]), on_progress=on_progress)
+        found: list[list[list[int]]] = [[]] * len(prompts)
         for i, samples in zip(order, tokens):
-            found[i] = [self.text.read(t) for t in samples]
+            found[i] = samples
         return found
+
+    def answers(self, questions: list[str], on_progress: Any = None) -> list[list[str]]:
+        """[question][sample] -> text."""
+        tokens = self.tokens_after([self.text.prompt(q) for q in questions], questions, on_progress)
+        return [[self.text.read(t) for t in samples] for samples in tokens]
 
 
 @functools.partial(jax.jit, static_argnums=(1, 2))

@@ -41,9 +41,8 @@ def load_checkpoint(config: ConfigDict) -> Checkpoint:
 def evaluate_on(
     checkpoint: Checkpoint, config: ConfigDict, sets: dict[str, Any], references: list[str] | None, what: str, show: bool = True
 ) -> Evaluation:
-    """Evaluation with a progress line."""
-    with track(f"evaluate {what}", sum(map(len, sets.values())), show=show) as advance:
-        return evaluate(make_generator(checkpoint, config, GREEDY, 1), sets, references, advance)
+    """Evaluation with progress lines."""
+    return evaluate(make_generator(checkpoint, config, GREEDY, 1), sets, references, f"evaluate {what}", show)
 
 
 def table(results: dict[str, dict[str, Any]]) -> Table:

@@ -25,6 +25,8 @@ from pmc_jax.sizes import Rung, batches_below, cut_batches, ladder, round_up
 
 ANSWERS = 4  # first word of a numpy seed, after those of collapse.py: these streams never meet
 PROMPT_MULTIPLE = 32  # prompts are padded to a multiple of this, so that several sets of them share a compiled shape
+DRAFT_MULTIPLE = 8
+DRAFT_SHARE = 0.75  # so many of the drafts are read whole: rows leave the longest ones before their end, mostly
 
 
 class Seen(NamedTuple):
@@ -48,13 +50,32 @@ def question_key(text: str) -> int:
 
 
 def left_pad(token_lists: list[list[int]], texts: list[str], multiple: int = PROMPT_MULTIPLE) -> Prompts:
-    """Prompts from ragged token lists, padded to the longest, rounded up."""
+    """Prompts without drafts from ragged token lists, padded to the longest, rounded up."""
     width = round_up(max(map(len, token_lists)), multiple)
     tokens, mask = np.zeros((len(token_lists), width), np.int32), np.zeros((len(token_lists), width), bool)
     for row, ids in enumerate(token_lists):
         tokens[row, width - len(ids) :] = ids
         mask[row, width - len(ids) :] = True
-    return Prompts(tokens, mask, np.array([question_key(t) for t in texts], np.uint32))
+    return Prompts(tokens, mask, np.array([question_key(t) for t in texts], np.uint32), np.full((len(token_lists), 1), -1, np.int32))
+
+
+def with_drafts(prompts: Prompts, drafts: list[list[int]], end_tokens: tuple[int, ...], most: int) -> Prompts:
+    """The prompts with an answer each that their samples may well begin with. What is sampled is the same: only quicker, if they do.
+
+    most: tokens that an answer may have.
+    """
+    slots = draft_slots([len(d) for d in drafts], most)
+    drafts_QA = np.full((len(drafts), slots), -1, np.int32)
+    for row, ids in enumerate(drafts):
+        drafts_QA[row, : len(ids)] = ids[:slots]
+    drafts_QA[:, -1] = np.where(np.isin(drafts_QA[:, -1], end_tokens), drafts_QA[:, -1], -1)
+    return prompts._replace(drafts_QA=drafts_QA)
+
+
+def draft_slots(lengths: list[int], most: int) -> int:
+    """Slots for drafts of these lengths; all but the last one are read."""
+    longest = int(np.quantile(lengths, DRAFT_SHARE, method="higher"))
+    return min(round_up(max(1, longest - 1), DRAFT_MULTIPLE) + 1, most)
 
 
 def row_uniforms(keys_Q: np.ndarray, seed: int, round_index: int, num_samples: int, most: int) -> np.ndarray:
@@ -80,25 +101,43 @@ def found_in(state: State) -> Found:
     return Found(state.step, state.done_B, state.answers_BC)
 
 
+class Begun(NamedTuple):
+    """What the rows of a batch keep wherever they move. begins: what each has of its draft. uniform_BL2: the random numbers of all its tokens."""
+
+    begins: list[list[int]]
+    uniform_BL2: np.ndarray
+
+    def uniforms(self, first_B: np.ndarray, step: int) -> np.ndarray:
+        """Those of the CHUNK own tokens from number `step` on [B, CHUNK, 2]; beyond the longest answer, whatever."""
+        at_B = np.array([len(self.begins[row]) for row in first_B]) + step
+        at_BT = np.minimum(at_B[:, None] + np.arange(CHUNK), self.uniform_BL2.shape[1] - 1)
+        return self.uniform_BL2[first_B[:, None], at_BT]
+
+
 class Decoding(NamedTuple):
     """A batch between two chunks, the last of which the device may still be at."""
 
     state: State
-    step: int  # tokens drawn when it is done with that
+    step: int  # own tokens of each row when it is done with that
     rows_B: np.ndarray  # which row each is, -1: nobody's any more
-    first_B: np.ndarray  # which row of the first batch each is, or is a copy of: it takes that one's random numbers
+    first_B: np.ndarray  # which row of the first batch each is, or is a copy of: what it has `Begun` with
     rungs: list[Rung]  # its own size, and the smaller ones
 
 
-def close(batch: Decoding, found: Found, most: int, losers: Losers | None, end_tokens: tuple[int, ...]) -> tuple[Decoding, dict[int, list[int]]]:
+def close(
+    batch: Decoding, found: Found, begun: Begun, most: int, losers: Losers | None, end_tokens: tuple[int, ...]
+) -> tuple[Decoding, dict[int, list[int]]]:
     """The batch without the rows that are done, have `most` tokens or have lost by what was found; and {row: its tokens} of these."""
     state, rows_B = batch.state, batch.rows_B
     step, done_B, answers_BC = parallel.gather(found)
-    seen = {int(rows_B[b]): Seen(answers_BC[b, :step].tolist(), bool(done_B[b] or step >= most)) for b in np.flatnonzero(rows_B >= 0)}
+    seen = {}
+    for b in np.flatnonzero(rows_B >= 0):
+        tokens = (begun.begins[batch.first_B[b]] + answers_BC[b, :step].tolist())[:most]
+        seen[int(rows_B[b])] = Seen(tokens, bool(done_B[b] or len(tokens) == most))
     lost = losers(seen) if losers else set()
     closed = {row for row, of_row in seen.items() if of_row.done} | lost
     rows_B = np.where(np.isin(rows_B, list(closed)), -1, rows_B)
-    if lost:  # a row may have ended since what was found
+    if not np.all(done_B | (rows_B >= 0)):  # one that the device does not know to be done; another may have ended since what was found
         state = state._replace(done_B=state.done_B | parallel.put(rows_B < 0, state.done_B.sharding))
     return batch._replace(state=state, rows_B=rows_B), {row: cut(seen[row].tokens, end_tokens) for row in closed}
 
@@ -111,15 +150,27 @@ def move(batch: Decoding, most: int, sharding: NamedSharding) -> list[Decoding]:
     if batch.step == most:  # nothing more to draw: its rows are only to be closed
         return [batch]
     full, below = batch.step == slots, batch.rungs[1:]
-    count = batches_below(len(alive), full, below[0]) if below else 0
+    groups = together(alive, batch.rungs[0].sharing, below[0].sharing) if below else []
+    count = batches_below(len(groups) * below[0].sharing, full, below[0]) if below else 0
     if not count:
         return [batch._replace(state=grow(batch.state, min(2 * slots, most)))] if full else [batch]
     found = []
-    for part in np.array_split(alive, count):
-        kept = np.resize(part, below[0].rows)  # filled up with copies, which end when theirs do
-        rows_B = np.where(np.arange(len(kept)) < len(part), batch.rows_B[kept], -1)
-        state = regroup(batch.state, parallel.put(kept, sharding), max(below[0].slots, slots))
+    for part in np.array_split(np.stack(groups), count):
+        kept = np.resize(part, below[0].rows)  # filled up with copies
+        _, first_at = np.unique(kept, return_index=True)
+        rows_B = np.full(len(kept), -1)
+        rows_B[first_at] = batch.rows_B[kept[first_at]]
+        state = regroup(batch.state, parallel.put(kept, sharding), max(below[0].slots, slots), below[0].sharing)
         found += move(Decoding(state, batch.step, rows_B, batch.first_B[kept], below), most, sharding)  # size by size
+    return found
+
+
+def together(alive: np.ndarray, before: int, sharing: int) -> list[np.ndarray]:
+    """The rows `alive` in groups of `sharing` of one question, filled up with copies. before: so many rows side by side are of one question now."""
+    found = []
+    for _, rows in itertools.groupby(alive, key=lambda row: row // before):
+        rows = np.array(list(rows))
+        found += [np.resize(rows[at : at + sharing], sharing) for at in range(0, len(rows), sharing)]
     return found
 
 
@@ -127,7 +178,7 @@ def decode_rows(
     model: Decoder,
     params: Any,
     state: State,
-    uniform_BL2: np.ndarray,
+    begun: Begun,
     rows: range,
     most: int,
     rungs: list[Rung],
@@ -137,24 +188,29 @@ def decode_rows(
 ) -> dict[int, list[int]]:
     """Run chunks until every row is done, has `most` tokens or has lost, moving to smaller batches between them. Returns {row: its tokens}.
 
-    uniform_BL2: the random numbers of the state's rows, of all steps (`row_uniforms`).
     ahead: the device draws a chunk while the host looks at what was there before it, so that a row is closed a chunk late.
     """
     answers: dict[int, list[int]] = {}
     sharding = parallel.rows(parallel.mesh_of(params))
+
+    def go_on(batch: Decoding, found: Found) -> list[Decoding]:
+        batch, closed = close(batch, found, begun, most, losers, how["end_tokens"])
+        answers.update(closed)
+        return move(batch, most, sharding)
+
     first_B = np.arange(state.done_B.shape[0])
-    batches = [Decoding(state, 1, np.where(first_B < len(rows), rows.start + first_B, -1), first_B, rungs)]
+    # Many rows end with their draft, or have lost by then: looked at before the first chunk, whatever the device would do meanwhile.
+    first = Decoding(state, 1, np.where(first_B < len(rows), rows.start + first_B, -1), first_B, rungs)
+    batches = go_on(first, found_in(state))
     while batches:
         batch = batches.pop()
         before = Found(*map(jnp.copy, found_in(batch.state))) if ahead else None
         if batch.step < most:
-            begun = batch.step // CHUNK * CHUNK
-            last = min(begun + CHUNK, batch.state.answers_BC.shape[1])
-            uniform_BT2 = parallel.put(uniform_BL2[batch.first_B, begun : begun + CHUNK], sharding)
+            step = batch.step // CHUNK * CHUNK
+            last = min(step + CHUNK, batch.state.answers_BC.shape[1])
+            uniform_BT2 = parallel.put(begun.uniforms(batch.first_B, step), sharding)
             batch = batch._replace(state=decode_chunk(model, params, batch.state, uniform_BT2, last, **how), step=last)
-        batch, closed = close(batch, before or found_in(batch.state), most, losers, how["end_tokens"])
-        answers |= closed
-        batches += move(batch, most, sharding)
+        batches += go_on(batch, before or found_in(batch.state))
     return answers
 
 
@@ -190,9 +246,9 @@ def sample_tokens(
     mesh = parallel.mesh_of(params)
     shards = mesh.shape["data"]
     Q = len(prompts.tokens_QP)
-    limits = device_limits(mesh)
-    _, per_batch, size, parts, most_rows = cut_batches(capacity or Q, prompts.tokens_QP.shape[1], num_samples, max_rows, shards, limits)
-    rungs = ladder(most_rows, shards, max_new_tokens, limits)
+    limits, slots = device_limits(mesh), prompts.drafts_QA.shape[1]
+    _, per_batch, size, parts, most_rows = cut_batches(capacity or Q, prompts.tokens_QP.shape[1] + slots - 1, num_samples, max_rows, shards, limits)
+    rungs = ladder(most_rows, shards, max_new_tokens, limits, num_samples, drafted=slots > 1)
     answers: list[list[list[int]]] = []
     for start in range(0, Q, per_batch):
         part = Prompts(*(x[start : start + per_batch] for x in prompts))
@@ -202,10 +258,11 @@ def sample_tokens(
         how = dict(warp=warp, end_tokens=end_tokens)
         shape = dict(num_samples=num_samples, first_slots=rungs[0].slots, shards=shards, parts=parts, cache_at=parallel.cache(mesh))
         uniform_BL2 = row_uniforms(padded.keys_Q, seed, round_index, num_samples, max_new_tokens)
-        state = prefill(model, params, *inputs, parallel.put(uniform_BL2[:, 0], parallel.rows(mesh)), **shape, **how)
+        state, agreed_B = prefill(model, params, *inputs, parallel.put(uniform_BL2[:, :slots], parallel.rows(mesh)), **shape, **how)
+        begins = [padded.drafts_QA[row // num_samples, :agreed].tolist() for row, agreed in enumerate(parallel.gather(agreed_B))]
         rows = range(start * num_samples, (start + count) * num_samples)
         ahead = limits.ahead and losers is not None
-        found = decode_rows(model, params, state, uniform_BL2, rows, max_new_tokens, rungs, losers, ahead, **how)
+        found = decode_rows(model, params, state, Begun(begins, uniform_BL2), rows, max_new_tokens, rungs, losers, ahead, **how)
         answers += [[found[row] for row in rows[at : at + num_samples]] for at in range(0, len(rows), num_samples)]
         if on_progress:
             on_progress(len(answers))

@@ -4,6 +4,7 @@ import math
 from typing import NamedTuple
 
 SHRINK = 0.27  # a batch size over the one before it
+DRAFTED = 0.54  # the first of them, where answers have drafts: about half of the rows end with theirs, or have lost by then
 MIN_ROWS = 8  # a smaller batch is not compacted further: the step's time no longer shrinks with it
 FEW_BATCHES = 3  # into at most so many smaller ones a batch goes on when its slots are all taken
 
@@ -52,23 +53,29 @@ def cut_batches(questions: int, width: int, num_samples: int, max_rows: int, sha
 
 
 class Rung(NamedTuple):
-    """A batch size and its answer slots."""
+    """A batch size, its answer slots, and how many rows share a copy of their question's prefix."""
 
     rows: int
     slots: int
+    sharing: int = 1
 
 
-def ladder(most: int, multiple: int, longest: int, limits: Limits) -> list[Rung]:
+def ladder(most: int, multiple: int, longest: int, limits: Limits, num_samples: int = 1, drafted: bool = False) -> list[Rung]:
     """Batch sizes to compile for: `most`, about a quarter of it, .., each a multiple of `multiple` (shards). Slots double from one to the next, and
-    the last one has room for `longest`.
+    the last one has room for `longest`. drafted: half before a quarter of it, and half the slots, as answers go on from their drafts.
 
-    Not halves: a program more costs a second of compilation, which that does not bring in.
+    Not halves all along: a program more costs a second of compilation, which that does not bring in. Where half of the rows are left, each reading
+    a prefix of its own would take as long as all of them reading their question's.
     """
-    sizes = [round_up(most, multiple)]
-    while (fewer := round_up(math.ceil(SHRINK * sizes[-1]), multiple)) >= MIN_ROWS and fewer < sizes[-1]:
-        sizes.append(fewer)
-    slots = [min(longest, limits.first_slots << i) for i in range(len(sizes) - 1)] + [longest]
-    return list(map(Rung, sizes, slots))
+    sizes = [(round_up(most, multiple), num_samples)]
+    sharing = -(-num_samples // 4)
+    if drafted and MIN_ROWS <= (half := round_up(math.ceil(DRAFTED * most), multiple * sharing)) < sizes[0][0]:
+        sizes.append((half, sharing))
+    while (fewer := round_up(math.ceil(SHRINK * sizes[-1][0]), multiple)) >= MIN_ROWS and fewer < sizes[-1][0]:
+        sizes.append((fewer, 1))
+    first = limits.first_slots // 2 if drafted else limits.first_slots
+    slots = [min(longest, first << i) for i in range(len(sizes) - 1)] + [longest]
+    return [Rung(rows, of_rung, sharing) for (rows, sharing), of_rung in zip(sizes, slots)]
 
 
 def batches_below(alive: int, full: bool, below: Rung) -> int:

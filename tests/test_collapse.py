@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import pmc_jax
-from pmc_jax import collapse, sizes, train
+from pmc_jax import collapse, sampler, sizes, train
 from pmc_jax.checkpoint import Rounds
 from pmc_jax.errors import UserError
 
@@ -101,12 +101,18 @@ def test_dropping_losers_changes_nothing_that_is_kept(base, tiny_checkpoint, spl
 @pytest.mark.parametrize("first_slots", [32, 8])
 def test_drawing_ahead_of_the_score_changes_nothing_that_is_kept(base, tiny_checkpoint, splits, small, monkeypatch, first_slots):
     """As on an accelerator: the host scores what was drawn while the next chunk is drawn. With eight slots batches move and grow meanwhile."""
-    monkeypatch.setattr(sizes, "CPU", sizes.CPU._replace(ahead=True, first_slots=first_slots))
-    unlearned, history, seen_by_round = run(tiny_checkpoint, splits, small())
-    assert same_bits(unlearned, base[0])
-    for seen, wanted in zip(seen_by_round, base[2]):
-        assert [(s["question"], s["stored_score"]) for s in seen] == [(w["question"], w["stored_score"]) for w in wanted]
-    assert sum(h["sampled_tokens"] for h in history) > sum(h["sampled_tokens"] for h in base[1]), "losers are known a chunk later"
+    chunks, spied = [], sampler.decode_chunk
+    monkeypatch.setattr(sampler, "decode_chunk", lambda *given, **how: chunks.append(given[2].done_B.size) or spied(*given, **how))
+    drawn = {}
+    for ahead in (False, True):
+        monkeypatch.setattr(sizes, "CPU", sizes.CPU._replace(ahead=ahead, first_slots=first_slots))
+        unlearned, _, seen_by_round = run(tiny_checkpoint, splits, small())
+        assert same_bits(unlearned, base[0])
+        for seen, wanted in zip(seen_by_round, base[2]):
+            assert [(s["question"], s["stored_score"]) for s in seen] == [(w["question"], w["stored_score"]) for w in wanted]
+        drawn[ahead] = sum(chunks)
+        chunks.clear()
+    assert drawn[True] > drawn[False], "losers are known a chunk later"
 
 
 def test_two_runs_are_the_same_to_the_bit_and_another_seed_is_another_run(base, tiny_checkpoint, splits, small):

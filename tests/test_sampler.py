@@ -51,6 +51,52 @@ def test_batches_of_any_size(tiny_checkpoint, forget_questions, many, small, max
     assert pmc_jax.sample(tiny_checkpoint, forget_questions, **HOT, config=config) == many
 
 
+def drafts_of(checkpoint, questions, many, small):
+    """Drafts of all kinds for 8 questions: an own sample, whole, cut, gone on with; the greedy answer; another question's; noise; one token; none."""
+    text = make(checkpoint, small()).text
+    said = [text.answer(samples[0]) for samples in many]
+    (greedy,) = pmc_jax.sample(checkpoint, questions[3:4], temperature=0.0)[0]
+    noise = np.random.default_rng(0).integers(5, 100, 20).tolist()
+    return [said[0], said[1][:5], said[2][:-1] + noise, text.answer(greedy), said[0], noise, said[6][:1], []]
+
+
+@pytest.mark.parametrize("changes", [{}, {"sample.max_rows": 18}, {"sample.top_k": 0, "sample.top_p": 1.0}, {"sample.max_new_tokens": 12}])
+def test_drafts_change_nothing(tiny_checkpoint, tiny_phi, forget_questions, many, small, changes):
+    for checkpoint in (tiny_checkpoint, tiny_phi):
+        config = small({"sample.temperature": 1.3, "sample.num_samples": 6, "sample.max_new_tokens": 48, "seed": 3} | changes)
+        generator = generate.round_generator(checkpoint, config)
+        plain = left_pad([generator.text.prompt(q) for q in forget_questions], forget_questions)
+        drafts, most = drafts_of(checkpoint, forget_questions, many, small), config.sample.max_new_tokens
+        found = generator.tokens(plain)
+        for share in (0.25, 1.0):  # most drafts cut, or none
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(sampler, "DRAFT_SHARE", share)
+                drafted = sampler.with_drafts(plain, drafts, generator.text.end_tokens, most)
+            assert drafted.drafts_QA.shape[1] > 1
+            assert generator.tokens(drafted) == found
+
+
+def test_a_draft_is_read_once_and_saves_its_decode_steps(tiny_checkpoint, forget_questions, small, monkeypatch):
+    generator = make(tiny_checkpoint, small(), GREEDY, 1, max_new_tokens=64)
+    questions = forget_questions[:4]
+    plain = left_pad([generator.text.prompt(q) for q in questions], questions)
+    answers = generator.tokens(plain)
+    drafted = sampler.with_drafts(plain, [a[:-1] + [0] * (i == 1) for i, (a,) in enumerate(answers)], generator.text.end_tokens, 64)
+    steps = []
+    spied = sampler.decode_chunk
+    monkeypatch.setattr(sampler, "decode_chunk", lambda *given, **how: steps.append(given) or spied(*given, **how))
+    monkeypatch.setattr(sampler, "DRAFT_SHARE", 1.0)
+    whole = sampler.with_drafts(plain, [a for (a,) in answers], generator.text.end_tokens, 64)
+    assert generator.tokens(whole) == answers and not steps, "all rows end with their drafts"
+    assert generator.tokens(drafted) == answers
+
+
+def test_rows_of_a_question_stay_together():
+    groups = sampler.together(np.array([0, 1, 4, 5, 6, 7, 9, 11]), before=5, sharing=2)
+    assert [g.tolist() for g in groups] == [[0, 1], [4, 4], [5, 6], [7, 9], [11, 11]]
+    assert [g.tolist() for g in sampler.together(np.array([3, 8]), before=1, sharing=1)] == [[3], [8]]
+
+
 @pytest.mark.parametrize("first_slots", [8, 16])
 def test_rows_that_outgrow_their_batch_go_on_in_smaller_ones(tiny_checkpoint, forget_questions, many, monkeypatch, first_slots):
     monkeypatch.setattr(sizes, "CPU", sizes.CPU._replace(first_slots=first_slots))

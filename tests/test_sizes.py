@@ -29,6 +29,16 @@ def test_slots_double_down_the_ladder():
     assert ladder(5, 1, 128, CPU) == [Rung(5, 128)]
 
 
+def test_drafted_rows_are_halved_first_and_share_prefixes(drawn):
+    assert ladder(200, 1, 128, CPU, 5, drafted=True) == [Rung(200, 16, 5), Rung(108, 32, 2), Rung(30, 64), Rung(9, 128)]
+    assert ladder(400, 1, 128, CPU, 10, drafted=True)[1] == Rung(216, 32, 3)
+    for most, multiple, longest in drawn:
+        for samples in (1, 3, 20):
+            rungs = ladder(round_up(most, multiple) * samples, multiple, longest, ACCELERATOR, samples, drafted=True)
+            assert all(b < a for a, b in itertools.pairwise([r.rows for r in rungs]))
+            assert all(r.rows % (multiple * r.sharing) == 0 for r in rungs) and rungs[-1].slots == longest
+
+
 def test_rows_go_on_in_one_smaller_batch_or_when_slots_are_taken_in_few(drawn):
     for alive, rows, _ in drawn:
         below, needed = Rung(rows, 64), -(-alive // rows)

@@ -1,9 +1,9 @@
 """PMC's own evaluation: greedy answers on five sets (pmc.md, "What it reports"). Their numbers: `quality.summarise`."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from pmc_jax.evaluate import quality
+from pmc_jax.evaluate.greedy import greedy_answers
 from pmc_jax.generate import Generator
 from pmc_jax.questions import Rows
 from pmc_jax.reward import score
@@ -37,14 +37,17 @@ def truths(sets: dict[str, Rows], references: list[str] | None) -> tuple[dict[st
     return found, "original answers"
 
 
-def evaluate(generator: Generator, sets: dict[str, Rows], references: list[str] | None = None, on_progress: Callable | None = None) -> Evaluation:
+def evaluate(
+    generator: Generator, sets: dict[str, Rows], references: list[str] | None = None, what: str = "answers", show: bool = True
+) -> Evaluation:
     """Greedy answers to every question of every set in one pass, and their ROUGE-L recall.
 
     generator: greedy, one sample. sets: from `questions.load_evaluation`. references: the original model's answers to the forget questions;
-    None = this is the original model, its own answers now are taken.
+    None = this is the original model, its own answers now are taken. what: names the progress lines.
     """
-    questions = [row["question"] for rows in sets.values() for row in rows]
-    flat = [samples[0] for samples in generator.answers(questions, on_progress)]
+    flat_rows = [row for rows in sets.values() for row in rows]
+    guesses = [row.get("answer") or "" for row in flat_rows]
+    flat = greedy_answers(generator, [row["question"] for row in flat_rows], guesses, what, show)
     answers, at = {}, 0
     for name, rows in sets.items():
         answers[name] = flat[at : at + len(rows)]

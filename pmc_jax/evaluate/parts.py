@@ -11,6 +11,7 @@ from pmc_jax import hosts
 from pmc_jax.evaluate import attacks, logs, tofu
 from pmc_jax.evaluate.collapse import evaluate
 from pmc_jax.evaluate.drift import Word, word_probabilities
+from pmc_jax.evaluate.greedy import greedy_answers
 from pmc_jax.evaluate.likelihood import TokenScores
 from pmc_jax.evaluate.quality import KEEP
 from pmc_jax.evaluate.relearn import relearning
@@ -73,8 +74,7 @@ def needs_tofu(part: Callable[[Setup], Any]) -> Callable[[Setup], Any]:
 
 def answers(setup: Setup) -> dict[str, Any]:
     """Unlearn quality, utility and the recalls they are made of; the answers are written to answers/model.jsonl."""
-    with track("answers", sum(map(len, setup.sets.values()))) as advance:
-        found = evaluate(setup.model(), setup.sets, None, advance)
+    found = evaluate(setup.model(), setup.sets)
     write_lines(setup.work.file("answers/model.jsonl"), found.answers)
     return found.summary()
 
@@ -100,9 +100,7 @@ def gradients(setup: Setup) -> dict[str, Any]:
 def tofu_answers(setup: Setup) -> dict[str, Any]:
     """Rows of the TOFU log that follow from greedy answers; those that are there already are not generated again."""
     known = {row["question"]: row["answer"] for row in setup.answers()}
-    asked = {row["question"] for rows in setup.tofu.values() for row in rows}
-    with track("TOFU, answers", len(asked - known.keys())) as advance:
-        return {"rows": tofu.answer_rows(setup.model(), setup.tofu, known, advance)}
+    return {"rows": tofu.answer_rows(setup.model(), setup.tofu, known)}
 
 
 @needs_answers
@@ -173,11 +171,8 @@ def original_model(setup: Setup) -> dict[str, Any]:
     if not setup.config.evaluate.original_model:
         return NO_ORIGINAL
     generator, retain = setup.load(setup.config.evaluate.original_model), setup.sets["retain"]
-    # Batches as large as those of the part `answers`: their programs are compiled already.
-    greedy = generator._replace(capacity=sum(map(len, setup.sets.values())))
-    with track("original model, answers", len(retain)) as advance:
-        said = greedy.answers([row["question"] for row in retain], advance)
-    recall_N = score([row["answer"] for row in retain], said)[:, 0]
+    questions, truths = ([row[key] for row in retain] for key in ("question", "answer"))
+    recall_N = score(truths, [[a] for a in greedy_answers(generator, questions, truths, "original model, answers")])[:, 0]
     rows = unrelated(setup)
     scores = tofu.score_sets(generator, {"unrelated": rows}, "original model, likelihoods")["unrelated_Q_A_Prob"]
     return {"retain_recall": recall_N.tolist(), "words": words_in(generator, rows, scores)}

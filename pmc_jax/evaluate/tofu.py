@@ -7,6 +7,7 @@ import numpy as np
 from pmc_jax.errors import UserError
 from pmc_jax.evaluate import log_rows, logs, membership, metrics
 from pmc_jax.evaluate.gradients import gradient_norms
+from pmc_jax.evaluate.greedy import greedy_answers
 from pmc_jax.evaluate.likelihood import TokenScores, token_scores
 from pmc_jax.generate import Generator
 from pmc_jax.progress import track
@@ -128,12 +129,13 @@ def reference_rows(rows: dict[str, Any], retain_log: dict[str, Any]) -> dict[str
     return {"mia_reference": found}
 
 
-def answer_rows(generator: Generator, sets: dict[str, Rows], known: dict[str, str], on_progress: Any = None) -> dict[str, Any]:
+def answer_rows(generator: Generator, sets: dict[str, Rows], known: dict[str, str]) -> dict[str, Any]:
     """The log's ROUGE rows of the four sets. known: greedy answers by question from an earlier pass."""
-    asked = {name: [r["question"] for r in rows] for name, rows in sets.items() if name in logs.SETS}
-    missing = list(dict.fromkeys(q for questions in asked.values() for q in questions if q not in known))
-    known = known | {q: samples[0] for q, samples in zip(missing, generator.answers(missing, on_progress))}
-    return {
-        f"{name}_Q_A_ROUGE": log_rows.rouge_rows(questions, [r["answer"] for r in sets[name]], [known[q] for q in questions])
-        for name, questions in asked.items()
-    }
+    scored = {name: rows for name, rows in sets.items() if name in logs.SETS}
+    missing = {r["question"]: r["answer"] for rows in scored.values() for r in rows if r["question"] not in known}
+    known = known | dict(zip(missing, greedy_answers(generator, list(missing), list(missing.values()), "TOFU, answers")))
+
+    def rouge(rows: Rows) -> dict[str, Any]:
+        return log_rows.rouge_rows(*([r[key] for r in rows] for key in ("question", "answer")), [known[r["question"]] for r in rows])
+
+    return {f"{name}_Q_A_ROUGE": rouge(rows) for name, rows in scored.items()}

@@ -136,9 +136,9 @@ def sampling(config: ConfigDict, mesh: Mesh, assumed: Assumed, width: int) -> si
     return sizes.cut_batches(questions, width, config.sample.num_samples, config.sample.max_rows, mesh.shape["data"], sizes.ACCELERATOR)
 
 
-def prompts(mesh: Mesh, count: int, width: int) -> tuple[Prompts, Any]:
-    """Abstract prompts and which of them are alive."""
-    shapes = Prompts(((count, width), jnp.int32), ((count, width), bool), ((count,), jnp.uint32)), ((count,), bool)
+def prompts(mesh: Mesh, count: int, width: int, draft: int) -> tuple[Prompts, Any]:
+    """Abstract prompts of `width` slots with `draft` slots for drafts, and which of them are alive."""
+    shapes = Prompts(((count, width), jnp.int32), ((count, width), bool), ((count,), jnp.uint32), ((count, draft), jnp.int32)), ((count,), bool)
     make = lambda x: jax.ShapeDtypeStruct(*x, sharding=parallel.rows(mesh))  # noqa: E731
     return Prompts(*map(make, shapes[0])), make(shapes[1])
 

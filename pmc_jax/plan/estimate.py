@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from pmc_jax import losses, sizes
 from pmc_jax.plan import abstract, roofline
 from pmc_jax.plan.abstract import Assumed, Shape
-from pmc_jax.plan.programs import prompt_width
+from pmc_jax.plan.programs import prefix_slots
 from pmc_jax.plan.topology import Topology
 
 HOP = 5e-6  # seconds that a small collective takes at least
@@ -53,8 +53,9 @@ def held(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Held
     state = abstract.training(shape, config, mesh, assumed).state
     dtype = config.model.compute_dtype or config.model.dtype
     same = mesh.shape["data"] == 1 and dtype == config.model.dtype and not config.lora.rank  # then decoding reads the training parameters
-    c, plan, s = shape.model.config, abstract.sampling(config, mesh, assumed, prompt_width(assumed)), config.sample
-    slots = plan.size * prompt_width(assumed) + plan.rows * s.max_new_tokens
+    c, s, prefix = shape.model.config, config.sample, prefix_slots(assumed, config.sample.max_new_tokens)
+    plan = abstract.sampling(config, mesh, assumed, prefix)
+    slots = plan.size * prefix + plan.rows * s.max_new_tokens
     cache = 2 * c.num_layers * c.num_kv_heads * c.head_dim * slots * abstract.itemsize(config) // mesh.size
     sampling = 0 if same else abstract.bytes_of(abstract.params(shape, mesh, "decode", dtype))
     return Held(abstract.bytes_of(state.params), abstract.bytes_of(state.opt_state), start, sampling, cache)
@@ -96,9 +97,12 @@ def update_time(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any, topo
 
 
 def decode_steps(config: ConfigDict, rows: int, shards: int, assumed: Assumed) -> list[int]:
-    """Rows of each decode step of a batch, as the sampler shrinks it: done rows leave when a smaller size holds the others."""
+    """Rows of each decode step of a batch, as the sampler shrinks it: done rows leave when a smaller size holds the others.
+
+    As if no row had anything of its draft: how much they have depends on how far the model has collapsed.
+    """
     lengths = np.sort(assumed.lengths(config.sample.max_new_tokens, rows))
-    rungs = sizes.ladder(rows, shards, config.sample.max_new_tokens, sizes.ACCELERATOR)
+    rungs = sizes.ladder(rows, shards, config.sample.max_new_tokens, sizes.ACCELERATOR, config.sample.num_samples, drafted=True)
 
     def fit(alive: int) -> int:
         return min(r.rows for r in rungs if r.rows >= alive)
@@ -110,7 +114,8 @@ def decode_time(shape: Shape, config: ConfigDict, mesh: Mesh, topology: Topology
     """Seconds of one decode step of `rows` rows in all: weights and caches read, products, and two sums over `model` a layer."""
     c, chip, tensor, data = shape.model.config, topology.chip, mesh.shape["model"], mesh.shape["data"]
     itemsize, mine = abstract.itemsize(config), rows / data
-    work = roofline.decode_work(shape.model, mine, config.sample.max_new_tokens, prompts / data, prompt_width(assumed), itemsize)
+    most = config.sample.max_new_tokens
+    work = roofline.decode_work(shape.model, mine, most, prompts / data, prefix_slots(assumed, most), itemsize)
     local = roofline.seconds(work, roofline.Peak(chip.flops, chip.bandwidth)) / tensor
     sums = 2 * c.num_layers * (HOP + 2 * mine * c.width * itemsize * (tensor - 1) / tensor / chip.ici) if tensor > 1 else 0.0
     return local + sums
@@ -120,14 +125,16 @@ def estimate(shape: Shape, config: ConfigDict, mesh: Mesh, topology: Topology, a
     """The mesh's memory and seconds."""
     stays, packing = held(shape, config, mesh, assumed), abstract.plan_packing(config, mesh.shape["data"], assumed)
     fixed, per_row = update_temporary(shape, config, mesh, packing)
-    plan = abstract.sampling(config, mesh, assumed, prompt_width(assumed))
-    logits = 4 * 4 * plan.rows / mesh.shape["data"] * shape.model.config.vocab_size / mesh.shape["model"]
+    prefix = prefix_slots(assumed, config.sample.max_new_tokens)
+    plan = abstract.sampling(config, mesh, assumed, prefix)
+    drawn_from = max(plan.rows, plan.size * prefix / plan.parts) / mesh.shape["data"]  # positions: a decode step's, or read at once
+    logits = 4 * 4 * drawn_from * shape.model.config.vocab_size / mesh.shape["model"]
     base = stays.params + stays.optimiser + stays.start
     step = update_time(shape, config, mesh, packing, topology)
     sizes = decode_steps(config, plan.rows, mesh.shape["data"], assumed)
     found, counts = np.unique(sizes, return_counts=True)
     once = sum(n * decode_time(shape, config, mesh, topology, int(rows), plan.size, assumed) for rows, n in zip(found, counts))
-    read = 2 * sum(roofline.multiplied(shape.model)) * plan.size * prompt_width(assumed) / mesh.size / topology.chip.flops
+    read = 2 * sum(roofline.multiplied(shape.model)) * plan.size * prefix / mesh.size / topology.chip.flops
     sampled = plan.count * (once + read)
     return Estimate(
         base + fixed + packing.rows * per_row,

@@ -87,20 +87,20 @@ def lower_update(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: A
 
 
 def lower_prefill(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, layers: int | None) -> jax.stages.Lowered:
-    """Reading the prompts of one batch of questions and drawing the first tokens."""
+    """Reading the prompts of one batch of questions and their drafts, and drawing the first tokens."""
     s = config.sample
-    shape, width = abstract.make_shape(raw, config.train.remat, layers), prompt_width(assumed)
-    plan = abstract.sampling(config, mesh, assumed, width)
+    shape, slots = abstract.make_shape(raw, config.train.remat, layers), draft_slots(assumed, s.max_new_tokens)
+    plan = abstract.sampling(config, mesh, assumed, prefix_slots(assumed, s.max_new_tokens))
     params = abstract.params(shape, mesh, "decode", config.model.compute_dtype or config.model.dtype)
     how = dict(warp=Warp(s.temperature, s.top_k, s.top_p), end_tokens=END_TOKENS, num_samples=s.num_samples)
     shapes = dict(
-        first_slots=sizes.ladder(plan.rows, mesh.shape["data"], s.max_new_tokens, sizes.ACCELERATOR)[0].slots,
+        first_slots=sizes.ladder(plan.rows, mesh.shape["data"], s.max_new_tokens, sizes.ACCELERATOR, s.num_samples, drafted=True)[0].slots,
         shards=mesh.shape["data"],
         parts=plan.parts,
         cache_at=parallel.cache(mesh),
     )
-    prompts, alive_Q = abstract.prompts(mesh, plan.size, width)
-    return decode.prefill.lower(shape.model, params, prompts, alive_Q, abstract.uniforms(mesh, plan.rows), **how, **shapes)
+    prompts, alive_Q = abstract.prompts(mesh, plan.size, prompt_width(assumed), slots)
+    return decode.prefill.lower(shape.model, params, prompts, alive_Q, abstract.uniforms(mesh, plan.rows, slots), **how, **shapes)
 
 
 def lower_decode(raw, config, mesh, layers, prefill: jax.stages.Lowered, compiled: jax.stages.Compiled) -> jax.stages.Lowered:
@@ -108,7 +108,8 @@ def lower_decode(raw, config, mesh, layers, prefill: jax.stages.Lowered, compile
     s = config.sample
     shape = abstract.make_shape(raw, config.train.remat, layers)
     params = abstract.params(shape, mesh, "decode", config.model.compute_dtype or config.model.dtype)
-    state = jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), prefill.out_info, compiled.output_shardings)
+    left = jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), prefill.out_info, compiled.output_shardings)
+    state, _ = left
     grown = jax.eval_shape(lambda x: decode.grow(x, s.max_new_tokens), state)
     state = jax.tree.map(lambda x, like: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=like.sharding), grown, state)
     how = dict(warp=Warp(s.temperature, s.top_k, s.top_p), end_tokens=END_TOKENS)
@@ -120,6 +121,16 @@ def prompt_width(assumed: Assumed) -> int:
     """Slots of a padded prompt."""
     longest = assumed.prompt + assumed.prompt // 4
     return -(-longest // sampler.PROMPT_MULTIPLE) * sampler.PROMPT_MULTIPLE
+
+
+def draft_slots(assumed: Assumed, most: int) -> int:
+    """Slots for the original answers, which samples are drawn along."""
+    return sampler.draft_slots(assumed.lengths(most, assumed.questions).tolist(), most)
+
+
+def prefix_slots(assumed: Assumed, most: int) -> int:
+    """Slots of a padded prompt and of what is read of its draft."""
+    return prompt_width(assumed) + draft_slots(assumed, most) - 1
 
 
 def compile_programs(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, layers: int | None) -> dict[str, Measured]:

@@ -72,10 +72,10 @@ def decode_work(model: Decoder, rows: float, own: float, prompts: float, prompt:
     return Work(2 * each * rows, each * itemsize + slot_bytes(model.config, itemsize) * (rows * own + prompts * prompt))
 
 
-def prefill_work(model: Decoder, prompts: int, tokens: int, itemsize: int) -> Work:
-    """Reading `prompts` prompts of `tokens` tokens in all: logits after each, keys and values written."""
+def prefill_work(model: Decoder, tokens: int, drawn_from: int, itemsize: int) -> Work:
+    """Reading `tokens` tokens of prompts and drafts: logits after `drawn_from` of them, keys and values written."""
     layers, head = multiplied(model)
-    return Work(2 * layers * tokens + 2 * head * prompts, (layers + head) * itemsize + slot_bytes(model.config, itemsize) * tokens)
+    return Work(2 * layers * tokens + 2 * head * drawn_from, (layers + head) * itemsize + slot_bytes(model.config, itemsize) * tokens)
 
 
 def update_work(model: Decoder, positions: float, labels: float, itemsize: int) -> Work:

@@ -1,0 +1,52 @@
+"""Answers found with guesses are the answers found without."""
+
+import numpy as np
+import pytest
+
+from pmc_jax.draw import GREEDY
+from pmc_jax.evaluate.greedy import agreed, capacity, greedy_answers
+from pmc_jax.generate import make_generator
+
+
+@pytest.fixture(params=["tiny_checkpoint", "tiny_phi", "fresh_checkpoint"])
+def generator(request, small):
+    checkpoint = request.getfixturevalue(request.param)
+    return make_generator(checkpoint, small(), GREEDY, 1)._replace(max_new_tokens=40)
+
+
+def test_guesses_of_any_kind_change_nothing(generator, splits):
+    rows = splits["full"]
+    questions, truths = [r["question"] for r in rows], [r["answer"] for r in rows]
+    said = [a for (a,) in generator.answers(questions)]
+    for name, guesses in {
+        "true": truths,
+        "what is said": said,
+        "others'": np.roll(truths, 1).tolist(),
+        "begun": [a[: len(a) // 2] for a in said],
+        "gone on with": [f"{a} And more." for a in said],
+        "none": [""] * len(rows),
+    }.items():
+        assert greedy_answers(generator, questions, guesses, name, show=False) == said, name
+
+
+def test_no_questions(generator):
+    assert greedy_answers(generator, [], [], "answers") == []
+
+
+def test_what_is_agreed_to_ends_where_the_answer_leaves_the_guess(tiny_checkpoint, splits, small):
+    generator = make_generator(tiny_checkpoint, small(), GREEDY, 1)
+    questions = [r["question"] for r in splits["full"][:6]]
+    answers = generator.tokens_after([generator.text.prompt(q) for q in questions], questions)
+    prompts = [generator.text.prompt(q) for q in questions]
+    rng = np.random.default_rng(0)
+    for _ in range(5):
+        at = [int(rng.integers(0, len(a))) for (a,) in answers]
+        wrong = [[*a[:i], a[i] + 1, *a[i + 1 :]] for (a,), i in zip(answers, at)]
+        found = agreed(generator, prompts, wrong, "x", show=False)
+        assert found == [a[:i] for (a,), i in zip(answers, at)]
+    assert agreed(generator, prompts, [a for (a,) in answers], "x", show=False) == [a for (a,) in answers]
+
+
+def test_batches_are_compiled_for_a_quarter_a_half_or_all():
+    assert [capacity(left, 40) for left in (0, 9, 10, 11, 20, 21, 40)] == [10, 10, 10, 20, 20, 40, 40]
+    assert capacity(1, 3) == 1 and capacity(1, 1) == 1 and capacity(0, 2) >= 0
