@@ -13,7 +13,7 @@ from pmc_jax.draw import GREEDY, Warp
 from pmc_jax.errors import UserError
 from pmc_jax.pretrained import Checkpoint
 from pmc_jax.prompts import Template, Text, make_text
-from pmc_jax.sampler import Losers, Prompts, left_pad, sample_tokens
+from pmc_jax.sampler import PROMPT_MULTIPLE, Losers, Prompts, left_pad, sample_tokens
 
 
 class Generator(NamedTuple):
@@ -52,12 +52,17 @@ class Generator(NamedTuple):
             on_progress=on_progress,
         )
 
-    def tokens_after(self, prompts: list[list[int]], texts: list[str], on_progress: Any = None) -> list[list[list[int]]]:
-        """[prompt][sample] -> token ids. Shortest prompts are worked off first: batches hold little padding then. texts: what draws are keyed by."""
+    def tokens_after(
+        self, prompts: list[list[int]], texts: list[str], on_progress: Any = None, multiple: int = PROMPT_MULTIPLE
+    ) -> list[list[list[int]]]:
+        """[prompt][sample] -> token ids. Shortest prompts are worked off first: batches hold little padding then.
+
+        texts: what draws are keyed by. multiple: prompts are padded to one of it.
+        """
         if not prompts:
             return []
         order = np.argsort([len(p) for p in prompts], kind="stable")
-        tokens = self.tokens(left_pad([prompts[i] for i in order], [texts[i] for i in order]), on_progress=on_progress)
+        tokens = self.tokens(left_pad([prompts[i] for i in order], [texts[i] for i in order], multiple), on_progress=on_progress)
         found: list[list[list[int]]] = [[]] * len(prompts)
         for i, samples in zip(order, tokens):
             found[i] = samples

@@ -29,6 +29,19 @@ def test_guesses_of_any_kind_change_nothing(generator, splits):
         assert greedy_answers(generator, questions, guesses, name, show=False) == said, name
 
 
+def test_programs_do_not_depend_on_what_was_agreed_to(tiny_checkpoint, small, splits, monkeypatch):
+    """Prompts are as wide, and batches as large, for guesses that are right for a few tokens and for none."""
+    generator = make_generator(tiny_checkpoint, small(), GREEDY, 1)
+    questions, shapes, spied = [r["question"] for r in splits["full"]], set(), type(generator).tokens
+    said = [a for (a,) in generator.answers(questions)]
+    monkeypatch.setattr(
+        type(generator), "tokens", lambda self, p, *a, **h: shapes.add((p.tokens_QP.shape[1], self.capacity)) or spied(self, p, *a, **h)
+    )
+    for guesses in ([""] * len(said), [a[:12] for a in said], [a[:-1] for a in said]):
+        assert greedy_answers(generator, questions, guesses, "answers", show=False) == said
+    assert len(shapes) == 1
+
+
 def test_no_questions(generator):
     assert greedy_answers(generator, [], [], "answers") == []
 

@@ -11,10 +11,8 @@ from pmc_jax.evaluate.likelihood import token_scores
 from pmc_jax.generate import Generator
 from pmc_jax.packing import Row
 from pmc_jax.progress import track
-from pmc_jax.sampler import cut
+from pmc_jax.sampler import PROMPT_MULTIPLE, cut
 from pmc_jax.sizes import round_up
-
-WIDTH_MULTIPLE = 32  # of prompts with what is kept of a guess
 
 
 def greedy_answers(generator: Generator, questions: list[str], guesses: list[str], what: str, show: bool = True) -> list[str]:
@@ -27,12 +25,12 @@ def greedy_answers(generator: Generator, questions: list[str], guesses: list[str
     prompts = [text.prompt(q) for q in questions]
     said = agreed(generator, prompts, [text.answer(g)[:most] for g in guesses], what, show)
     left = [i for i, tokens in enumerate(said) if len(tokens) < most and not set(tokens) & set(text.end_tokens)]
-    # What is kept of a guess has room beside the longest prompt: so that the programs are those of the prompts alone, whatever was agreed to.
-    width = round_up(max(map(len, prompts), default=0), WIDTH_MULTIPLE)
+    # What is kept of a guess has room beside the longest prompt: so that the programs are the same whatever was agreed to.
+    width = round_up(max(map(len, prompts), default=0), PROMPT_MULTIPLE)
     kept = {i: said[i][: width - len(prompts[i])] for i in left}
     with track(what, len(left), show=show) as advance:
         few = generator._replace(capacity=capacity(len(left), len(questions)))
-        found = few.tokens_after([prompts[i] + kept[i] for i in left], [questions[i] for i in left], advance)
+        found = few.tokens_after([prompts[i] + kept[i] for i in left], [questions[i] for i in left], advance, multiple=width)
     for i, (tokens,) in zip(left, found):
         said[i] = (kept[i] + tokens)[:most]
     return [text.read(cut(tokens, text.end_tokens)) for tokens in said]
