@@ -63,6 +63,7 @@ def figures(result: dict) -> dict[str, float]:
     if "history" in result:
         late = sum(h["sampled_tokens"] for h in result["history"] if 2 * h["epoch"] >= result["history"][-1]["epoch"] + 1)
         ours["tokens drawn in the second half of the epochs, %"] = 100 * late / counts["answer_tokens"]
+        ours["drawn along the original answers, %"] = 100 * sum(h["original_tokens"] for h in result["history"]) / counts["answer_tokens"]
         ours["solved, %"] = 100 * result["history"][-1]["solved"]
         ours["first update, s"] = seconds["first_update"]
     return {

@@ -100,7 +100,8 @@ def collapse_round(config, generator: Generator, forget: Forget, memory: Memory,
         references = [memory.references[q] for q in todo]
         stored = [memory.scores[q] if config.pmc.keep_best else None for q in todo]
         losers = contest(references, stored, generator.num_samples, generator.text, config.pmc.min_words, whole) if drops_losers(config) else None
-        tokens = generator.tokens(sampler.Prompts(*(x[todo] for x in forget.prompts)), round_index=number, losers=losers)
+        prompts = sampler.Prompts(*(x[todo] for x in forget.prompts))
+        tokens = generator.tokens(prompts, round_index=number, losers=losers)
     with clock.phase("score"):
 
         def read_and_score(question: int) -> tuple[list[str], list[float]]:
@@ -114,16 +115,27 @@ def collapse_round(config, generator: Generator, forget: Forget, memory: Memory,
     picks = [samples[c] for samples, c in zip(answers, chosen)]
     picked = [float(row[c]) for row, c in zip(scores_QS, chosen)]
     lengths = [[len(t) for t in samples] for samples in tokens]
+    original = [[sampler.agreed(draft_A, t) for t in samples] for draft_A, samples in zip(prompts.drafts_QA, tokens)]
     memory = keep_best(memory, todo, picks, picked, [float(np.mean(n)) for n in lengths], always=not config.pmc.keep_best)
     seen = [
-        {"question": forget.texts[q], "samples": a, "scores": s.tolist(), "chosen": int(c), "tokens": n, "stored_score": memory.scores[q]}
-        for q, a, s, c, n in zip(todo, answers, scores_QS, chosen, lengths)
+        {
+            "question": forget.texts[q],
+            "samples": a,
+            "scores": s.tolist(),
+            "chosen": int(c),
+            "tokens": n,
+            "original_tokens": o,
+            "stored_score": memory.scores[q],
+        }
+        for q, a, s, c, n, o in zip(todo, answers, scores_QS, chosen, lengths, original)
     ]
     return memory, seen
 
 
 def summarise(number: int, epoch: int, whole: int, memory: Memory, seen: list[dict[str, Any]], updates: list[dict[str, float]]) -> dict[str, Any]:
-    """One line about a round. reward = 1 - score, over the `whole` samples drawn to their end whatever they hold; None when there are none."""
+    """One line about a round. reward = 1 - score, over the `whole` samples drawn to their end whatever they hold; None when there are none.
+    original_tokens: of the sampled ones, those up to where a sample leaves the original answer (as far as that is a draft).
+    """
     rewards = 1 - np.array([s["scores"][:whole] for s in seen]) if seen and whole else None
     known = [s for s in memory.scores if s is not None]
     return {
@@ -131,6 +143,7 @@ def summarise(number: int, epoch: int, whole: int, memory: Memory, seen: list[di
         "epoch": epoch,
         "sampled_questions": len(seen),
         "sampled_tokens": sum(sum(s["tokens"]) for s in seen),
+        "original_tokens": sum(sum(s["original_tokens"]) for s in seen),
         "reward_mean": None if rewards is None else float(rewards.mean()),
         "reward_std": None if rewards is None else float(rewards.std()),
         "stored_score": float(np.mean(known)),

@@ -72,6 +72,12 @@ def with_drafts(prompts: Prompts, drafts: list[list[int]], end_tokens: tuple[int
     return prompts._replace(drafts_QA=drafts_QA)
 
 
+def agreed(draft_A: np.ndarray, tokens: list[int]) -> int:
+    """How many tokens an answer has of its draft, from the first one on."""
+    most = min(len(tokens), len(draft_A))
+    return int(np.cumprod(np.equal(tokens[:most], draft_A[:most])).sum())
+
+
 def draft_slots(lengths: list[int], most: int) -> int:
     """Slots for drafts of these lengths; all but the last one are read."""
     longest = int(np.quantile(lengths, DRAFT_SHARE, method="higher"))

@@ -9,7 +9,9 @@ from pmc_jax import collapse, sampler, sizes, train
 from pmc_jax.checkpoint import Rounds
 from pmc_jax.errors import UserError
 
-KEYS = "round epoch sampled_questions sampled_tokens reward_mean reward_std stored_score solved forget_loss retain_loss seconds".split()
+KEYS = """
+round epoch sampled_questions sampled_tokens original_tokens reward_mean reward_std stored_score solved forget_loss retain_loss seconds
+""".split()
 
 
 def run(checkpoint, splits, config, forget=None, **options):
@@ -60,6 +62,8 @@ def test_what_is_seen_of_a_round(base, tiny_checkpoint, splits, forget_questions
     for summary, seen in zip(history, seen_by_round):
         assert summary["sampled_questions"] == len(seen)
         assert summary["sampled_tokens"] == sum(sum(s["tokens"]) for s in seen)
+        assert summary["original_tokens"] == sum(sum(s["original_tokens"]) for s in seen)
+        assert all(0 <= o <= n for s in seen for o, n in zip(s["original_tokens"], s["tokens"]))
         for s in seen:
             assert len(s["samples"]) == len(s["scores"]) == len(s["tokens"]) == 4
             assert s["scores"] == pmc_jax.score([references[s["question"]]], [s["samples"]])[0].tolist()

@@ -91,6 +91,11 @@ def test_a_draft_is_read_once_and_saves_its_decode_steps(tiny_checkpoint, forget
     assert generator.tokens(drafted) == answers
 
 
+def test_how_many_tokens_are_the_drafts():
+    for tokens, wanted in (([5, 6, 7], 3), ([5, 6, 8, 7], 2), ([5, 6, 7, 9], 3), ([1], 0), ([], 0)):
+        assert sampler.agreed(np.array([5, 6, 7, -1]), tokens) == wanted
+
+
 def test_rows_of_a_question_stay_together():
     groups = sampler.together(np.array([0, 1, 4, 5, 6, 7, 9, 11]), before=5, sharing=2)
     assert [g.tolist() for g in groups] == [[0, 1], [4, 4], [5, 6], [7, 9], [11, 11]]
