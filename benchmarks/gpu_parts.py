@@ -79,10 +79,10 @@ def prefill(checkpoint: Any, job: Job, forget: list) -> dict[str, Any]:
     """Reading the prompts of one batch of a round, with answers as drafts, and drawing each row's tokens along them."""
     s = job.config.sample
     generator = round_generator(checkpoint, job.config)
-    token_lists, drafts = ([text(r[key]) for r in forget] for text, key in ((generator.text.prompt, "question"), (generator.text.answer, "answer")))
+    asked, drafts = [generator.text.prompt(r["question"]) for r in forget], [generator.text.answer(r["answer"]) for r in forget]
     mesh = parallel.mesh_of(checkpoint.params)
     limits = sampler.device_limits(mesh)
-    whole = sampler.left_pad(token_lists, [r["question"] for r in forget], multiple=8)
+    whole = sampler.left_pad(asked, [r["question"] for r in forget], multiple=8)
     whole = sampler.with_drafts(whole, drafts, generator.text.end_tokens, s.max_new_tokens)
     width, draft = whole.tokens_QP.shape[1], whole.drafts_QA.shape[1]
     plan = sizes.cut_batches(len(forget), width + draft - 1, s.num_samples, s.max_rows, 1, limits)

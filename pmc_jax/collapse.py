@@ -134,6 +134,7 @@ def collapse_round(config, generator: Generator, forget: Forget, memory: Memory,
 
 def summarise(number: int, epoch: int, whole: int, memory: Memory, seen: list[dict[str, Any]], updates: list[dict[str, float]]) -> dict[str, Any]:
     """One line about a round. reward = 1 - score, over the `whole` samples drawn to their end whatever they hold; None when there are none.
+
     original_tokens: of the sampled ones, those up to where a sample leaves the original answer (as far as that is a draft).
     """
     rewards = 1 - np.array([s["scores"][:whole] for s in seen]) if seen and whole else None

@@ -157,7 +157,7 @@ def decode_chunk(model: Decoder, params: Any, state: State, uniform_BT2: Any, la
 
 
 @functools.partial(jax.jit, static_argnames=("own_slots", "sharing"))
-def regroup(state: State, rows_B: jax.Array, own_slots: int, sharing: int = 1) -> State:
+def regroup(state: State, rows_B: jax.Array, own_slots: int, sharing: int) -> State:
     """The state of the given rows, with room for `own_slots` own tokens. Each `sharing` rows are of one question and get one copy of its prefix."""
     groups_G = rows_B[::sharing] // (state.done_B.shape[0] // state.prefix[0][0].shape[0])
     by_row, by_group = (lambda x: x[rows_B]), (lambda x: x[groups_G])

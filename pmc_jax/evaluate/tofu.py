@@ -136,6 +136,7 @@ def answer_rows(generator: Generator, sets: dict[str, Rows], known: dict[str, st
     known = known | dict(zip(missing, greedy_answers(generator, list(missing), list(missing.values()), "TOFU, answers")))
 
     def rouge(rows: Rows) -> dict[str, Any]:
-        return log_rows.rouge_rows(*([r[key] for r in rows] for key in ("question", "answer")), [known[r["question"]] for r in rows])
+        questions, truths = ([r[key] for r in rows] for key in ("question", "answer"))
+        return log_rows.rouge_rows(questions, truths, [known[q] for q in questions])
 
     return {f"{name}_Q_A_ROUGE": rouge(rows) for name, rows in scored.items()}

@@ -12,7 +12,7 @@ import numpy as np
 from jax.sharding import AbstractMesh, Mesh
 from ml_collections import ConfigDict
 
-from pmc_jax import lora, packing, parallel, pretrained, sizes, train, update, weights
+from pmc_jax import lora, packing, parallel, pretrained, sampler, sizes, train, update, weights
 from pmc_jax.decode import Prompts
 from pmc_jax.errors import UserError
 from pmc_jax.models import Decoder, Family, find_family
@@ -130,14 +130,31 @@ def batch(config: ConfigDict, mesh: Mesh, assumed: Assumed) -> packing.Batch:
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), one, update.batch_shardings(one, mesh))
 
 
-def sampling(config: ConfigDict, mesh: Mesh, assumed: Assumed, width: int) -> sizes.Batches:
-    """How a round's questions are cut into batches. width: of the padded prompts."""
-    questions = min(config.pmc.questions_per_round or assumed.questions, assumed.questions)
+def prompt_width(assumed: Assumed) -> int:
+    """Slots of a padded prompt."""
+    return sizes.round_up(assumed.prompt + assumed.prompt // 4, sampler.PROMPT_MULTIPLE)
+
+
+def draft_slots(config: ConfigDict, assumed: Assumed) -> int:
+    """Slots for the original answers, which samples are drawn along."""
+    most = config.sample.max_new_tokens
+    return sampler.draft_slots(assumed.lengths(most, assumed.questions).tolist(), most)
+
+
+def prefix_slots(config: ConfigDict, assumed: Assumed) -> int:
+    """Slots of a padded prompt and of what is read of its draft."""
+    return prompt_width(assumed) + draft_slots(config, assumed) - 1
+
+
+def sampling(config: ConfigDict, mesh: Mesh, assumed: Assumed) -> sizes.Batches:
+    """How a round's questions are cut into batches."""
+    questions, width = min(config.pmc.questions_per_round or assumed.questions, assumed.questions), prefix_slots(config, assumed)
     return sizes.cut_batches(questions, width, config.sample.num_samples, config.sample.max_rows, mesh.shape["data"], sizes.ACCELERATOR)
 
 
-def prompts(mesh: Mesh, count: int, width: int, draft: int) -> tuple[Prompts, Any]:
-    """Abstract prompts of `width` slots with `draft` slots for drafts, and which of them are alive."""
+def prompts(config: ConfigDict, mesh: Mesh, count: int, assumed: Assumed) -> tuple[Prompts, Any]:
+    """`count` abstract prompts with their drafts, and which of them are alive."""
+    width, draft = prompt_width(assumed), draft_slots(config, assumed)
     shapes = Prompts(((count, width), jnp.int32), ((count, width), bool), ((count,), jnp.uint32), ((count, draft), jnp.int32)), ((count,), bool)
     make = lambda x: jax.ShapeDtypeStruct(*x, sharding=parallel.rows(mesh))  # noqa: E731
     return Prompts(*map(make, shapes[0])), make(shapes[1])

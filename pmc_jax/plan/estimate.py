@@ -13,7 +13,6 @@ from ml_collections import ConfigDict
 from pmc_jax import losses, sizes
 from pmc_jax.plan import abstract, roofline
 from pmc_jax.plan.abstract import Assumed, Shape
-from pmc_jax.plan.programs import prefix_slots
 from pmc_jax.plan.topology import Topology
 
 HOP = 5e-6  # seconds that a small collective takes at least
@@ -53,9 +52,8 @@ def held(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Held
     state = abstract.training(shape, config, mesh, assumed).state
     dtype = config.model.compute_dtype or config.model.dtype
     same = mesh.shape["data"] == 1 and dtype == config.model.dtype and not config.lora.rank  # then decoding reads the training parameters
-    c, s, prefix = shape.model.config, config.sample, prefix_slots(assumed, config.sample.max_new_tokens)
-    plan = abstract.sampling(config, mesh, assumed, prefix)
-    slots = plan.size * prefix + plan.rows * s.max_new_tokens
+    c, plan = shape.model.config, abstract.sampling(config, mesh, assumed)
+    slots = plan.size * abstract.prefix_slots(config, assumed) + plan.rows * config.sample.max_new_tokens
     cache = 2 * c.num_layers * c.num_kv_heads * c.head_dim * slots * abstract.itemsize(config) // mesh.size
     sampling = 0 if same else abstract.bytes_of(abstract.params(shape, mesh, "decode", dtype))
     return Held(abstract.bytes_of(state.params), abstract.bytes_of(state.opt_state), start, sampling, cache)
@@ -114,8 +112,8 @@ def decode_time(shape: Shape, config: ConfigDict, mesh: Mesh, topology: Topology
     """Seconds of one decode step of `rows` rows in all: weights and caches read, products, and two sums over `model` a layer."""
     c, chip, tensor, data = shape.model.config, topology.chip, mesh.shape["model"], mesh.shape["data"]
     itemsize, mine = abstract.itemsize(config), rows / data
-    most = config.sample.max_new_tokens
-    work = roofline.decode_work(shape.model, mine, most, prompts / data, prefix_slots(assumed, most), itemsize)
+    own, prefix = config.sample.max_new_tokens, abstract.prefix_slots(config, assumed)
+    work = roofline.decode_work(shape.model, mine, own, prompts / data, prefix, itemsize)
     local = roofline.seconds(work, roofline.Peak(chip.flops, chip.bandwidth)) / tensor
     sums = 2 * c.num_layers * (HOP + 2 * mine * c.width * itemsize * (tensor - 1) / tensor / chip.ici) if tensor > 1 else 0.0
     return local + sums
@@ -125,8 +123,7 @@ def estimate(shape: Shape, config: ConfigDict, mesh: Mesh, topology: Topology, a
     """The mesh's memory and seconds."""
     stays, packing = held(shape, config, mesh, assumed), abstract.plan_packing(config, mesh.shape["data"], assumed)
     fixed, per_row = update_temporary(shape, config, mesh, packing)
-    prefix = prefix_slots(assumed, config.sample.max_new_tokens)
-    plan = abstract.sampling(config, mesh, assumed, prefix)
+    plan, prefix = abstract.sampling(config, mesh, assumed), abstract.prefix_slots(config, assumed)
     drawn_from = max(plan.rows, plan.size * prefix / plan.parts) / mesh.shape["data"]  # positions: a decode step's, or read at once
     logits = 4 * 4 * drawn_from * shape.model.config.vocab_size / mesh.shape["model"]
     base = stays.params + stays.optimiser + stays.start

@@ -12,7 +12,7 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from pmc_jax import decode, parallel, sampler, sizes, update
+from pmc_jax import decode, parallel, sizes, update
 from pmc_jax.draw import Warp
 from pmc_jax.plan import abstract, hlo
 from pmc_jax.plan.abstract import Assumed
@@ -89,8 +89,7 @@ def lower_update(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: A
 def lower_prefill(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, layers: int | None) -> jax.stages.Lowered:
     """Reading the prompts of one batch of questions and their drafts, and drawing the first tokens."""
     s = config.sample
-    shape, slots = abstract.make_shape(raw, config.train.remat, layers), draft_slots(assumed, s.max_new_tokens)
-    plan = abstract.sampling(config, mesh, assumed, prefix_slots(assumed, s.max_new_tokens))
+    shape, plan = abstract.make_shape(raw, config.train.remat, layers), abstract.sampling(config, mesh, assumed)
     params = abstract.params(shape, mesh, "decode", config.model.compute_dtype or config.model.dtype)
     how = dict(warp=Warp(s.temperature, s.top_k, s.top_p), end_tokens=END_TOKENS, num_samples=s.num_samples)
     shapes = dict(
@@ -99,8 +98,9 @@ def lower_prefill(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: 
         parts=plan.parts,
         cache_at=parallel.cache(mesh),
     )
-    prompts, alive_Q = abstract.prompts(mesh, plan.size, prompt_width(assumed), slots)
-    return decode.prefill.lower(shape.model, params, prompts, alive_Q, abstract.uniforms(mesh, plan.rows, slots), **how, **shapes)
+    prompts, alive_Q = abstract.prompts(config, mesh, plan.size, assumed)
+    uniform_BA2 = abstract.uniforms(mesh, plan.rows, prompts.drafts_QA.shape[1])
+    return decode.prefill.lower(shape.model, params, prompts, alive_Q, uniform_BA2, **how, **shapes)
 
 
 def lower_decode(raw, config, mesh, layers, prefill: jax.stages.Lowered, compiled: jax.stages.Compiled) -> jax.stages.Lowered:
@@ -108,29 +108,12 @@ def lower_decode(raw, config, mesh, layers, prefill: jax.stages.Lowered, compile
     s = config.sample
     shape = abstract.make_shape(raw, config.train.remat, layers)
     params = abstract.params(shape, mesh, "decode", config.model.compute_dtype or config.model.dtype)
-    left = jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), prefill.out_info, compiled.output_shardings)
-    state, _ = left
+    state, _ = jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), prefill.out_info, compiled.output_shardings)
     grown = jax.eval_shape(lambda x: decode.grow(x, s.max_new_tokens), state)
     state = jax.tree.map(lambda x, like: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=like.sharding), grown, state)
     how = dict(warp=Warp(s.temperature, s.top_k, s.top_p), end_tokens=END_TOKENS)
     uniform_BT2 = abstract.uniforms(mesh, state.done_B.shape[0], decode.CHUNK)
     return decode.decode_chunk.lower(shape.model, params, state, uniform_BT2, decode.CHUNK, **how)
-
-
-def prompt_width(assumed: Assumed) -> int:
-    """Slots of a padded prompt."""
-    longest = assumed.prompt + assumed.prompt // 4
-    return -(-longest // sampler.PROMPT_MULTIPLE) * sampler.PROMPT_MULTIPLE
-
-
-def draft_slots(assumed: Assumed, most: int) -> int:
-    """Slots for the original answers, which samples are drawn along."""
-    return sampler.draft_slots(assumed.lengths(most, assumed.questions).tolist(), most)
-
-
-def prefix_slots(assumed: Assumed, most: int) -> int:
-    """Slots of a padded prompt and of what is read of its draft."""
-    return prompt_width(assumed) + draft_slots(assumed, most) - 1
 
 
 def compile_programs(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, layers: int | None) -> dict[str, Measured]:

@@ -64,16 +64,16 @@ def largest(shape: Shape, config: ConfigDict, mesh: Any, where: Topology, assume
     rows = int((where.chip.hbm - used["update"]) // per_row) + packing.rows
     c, tensor = shape.model.config, mesh.shape["model"]
     itemsize = abstract.itemsize(config)
-    slots = config.sample.max_new_tokens + programs.prefix_slots(assumed, config.sample.max_new_tokens) / config.sample.num_samples
+    slots = config.sample.max_new_tokens + abstract.prefix_slots(config, assumed) / config.sample.num_samples
     per_answer = (2 * c.num_layers * c.num_kv_heads * c.head_dim * itemsize * slots + 16 * c.vocab_size) / tensor
-    now = abstract.sampling(config, mesh, assumed, programs.prefix_slots(assumed, config.sample.max_new_tokens)).rows // mesh.shape["data"]
+    now = abstract.sampling(config, mesh, assumed).rows // mesh.shape["data"]
     answers = int((where.chip.hbm - used["decode"]) // per_answer) + now
     return {"batch_size": max(0, int(config.train.batch_size * rows / packing.rows)), "max_rows": max(0, answers)}
 
 
 def round_seconds(shape, config, mesh, where: Topology, assumed: Assumed, found: dict[str, Measured]) -> dict[str, float]:
     """Seconds of a round at the compiled programs' bounds: every reading of prompts, every decode step at the size it then has, every update."""
-    plan = abstract.sampling(config, mesh, assumed, programs.prefix_slots(assumed, config.sample.max_new_tokens))
+    plan = abstract.sampling(config, mesh, assumed)
     bounds = {name: roofline(m, where, mesh)["bound"] for name, m in found.items()}
     sizes, counts = np.unique(estimate.decode_steps(config, plan.rows, mesh.shape["data"], assumed), return_counts=True)
     cost = [estimate.decode_time(shape, config, mesh, where, int(n), plan.size, assumed) for n in (*sizes, plan.rows)]
@@ -124,7 +124,7 @@ def plan(config: ConfigDict, where: Topology, assumed: Assumed, compiling: str =
         "mesh": dict(mesh.shape),
         "chosen": not fixed,
         "packing": abstract.plan_packing(config, mesh.shape["data"], assumed)._asdict(),
-        "rows_at_once": abstract.sampling(config, mesh, assumed, programs.prefix_slots(assumed, config.sample.max_new_tokens)).rows,
+        "rows_at_once": abstract.sampling(config, mesh, assumed).rows,
         "held": stays._asdict(),
         "compiled": compiling,
     }
