@@ -1,9 +1,12 @@
-"""`make bench`: PMC by pmc_jax against the same algorithm written plainly on torch + transformers, in one run, as ratios.
+"""`make bench`: PMC by pmc_jax against the same algorithm written plainly on torch + transformers, in one run, as
+ratios.
 
-The sides run in turn, seed by seed, in processes of their own, each with the whole machine. Machines are shared and noisy: quote the ratios. How many
-answers a run draws depends on when questions are solved, so that single seeds differ by half: compare the means of several.
+The sides run in turn, seed by seed, in processes of their own, each with the whole machine. Machines are shared and
+noisy: quote the ratios. How many answers a run draws depends on when questions are solved, so that single seeds differ
+by half: compare the means of several.
 
-    python benchmarks/bench.py [--presets=llama,phi] [--sizes=0,8] [--seeds=0,1,2] [--shared=../shared] [--out=bench.json]
+    python benchmarks/bench.py [--presets=llama,phi] [--sizes=0,8] [--seeds=0,1,2] [--shared=../shared]
+    [--out=bench.json]
 
 What other settings change, without the yardstick: --alone --sizes=0 --also train.epochs=8 --also sample.num_samples=5
 """
@@ -30,26 +33,45 @@ def run_side(script: str, checkpoint: Path, data: Path, preset: str, *more: str)
     """Run one side to the end and return its JSON."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "result.json"
-        command = [sys.executable, HERE / script, f"--checkpoint={checkpoint}", f"--data={data}", f"--preset={preset}", f"--out={out}", *more]
+        command = [
+            sys.executable,
+            HERE / script,
+            f"--checkpoint={checkpoint}",
+            f"--data={data}",
+            f"--preset={preset}",
+            f"--out={out}",
+            *more,
+        ]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, env=HUGE_PAGES | os.environ)
         return json.loads(out.read_text())
 
 
 def list_sides(sizes: list[str], also: list[str], alone: bool) -> dict[str, list[str]]:
-    """{side: its script and flags}. The first one is what the others are held against: the yardstick, unless our side runs alone."""
+    """{side: its script and flags}. The first one is what the others are held against: the yardstick, unless our side
+    runs alone.
+    """
     sides = {} if alone else {"yardstick": ["yardstick.py"]}
     for size in sizes:
-        sides["round = all" if size == "0" else f"round = {size}"] = ["ours.py", f"--set=pmc.questions_per_round={size}"]
+        sides["round = all" if size == "0" else f"round = {size}"] = [
+            "ours.py",
+            f"--set=pmc.questions_per_round={size}",
+        ]
     return sides | {change: ["ours.py", f"--set={change}"] for change in also}
 
 
-def run_sides(sides: dict[str, list[str]], checkpoint: Path, data: Path, preset: str, seeds: list[str]) -> dict[str, list[dict]]:
+def run_sides(
+    sides: dict[str, list[str]], checkpoint: Path, data: Path, preset: str, seeds: list[str]
+) -> dict[str, list[dict]]:
     """{side: its results, one a seed}."""
     found: dict[str, list[dict]] = {name: [] for name in sides}
     for seed in seeds:
         for name, (script, *more) in sides.items():
             found[name].append(run_side(script, checkpoint, data, preset, f"--seed={seed}", *more))
-            print(f"{preset}, seed {seed}, {name}: unlearning {figures(found[name][-1])['unlearning, s']:.1f} s", file=sys.stderr, flush=True)
+            print(
+                f"{preset}, seed {seed}, {name}: unlearning {figures(found[name][-1])['unlearning, s']:.1f} s",
+                file=sys.stderr,
+                flush=True,
+            )
     return found
 
 
@@ -57,13 +79,18 @@ def figures(result: dict) -> dict[str, float]:
     """The figures that are compared, and those that our side alone has.
 
     The original answers come with the evaluation before; compilation is in the whole, not in the rates.
-    An answer that our side stopped drawing, since it could not be kept, counts as an answer, and with the tokens that were drawn.
+    An answer that our side stopped drawing, since it could not be kept, counts as an answer, and with the tokens that
+    were drawn.
     """
     seconds, counts, ours = result["seconds"], result["counts"], {}
     if "history" in result:
-        late = sum(h["sampled_tokens"] for h in result["history"] if 2 * h["epoch"] >= result["history"][-1]["epoch"] + 1)
+        late = sum(
+            h["sampled_tokens"] for h in result["history"] if 2 * h["epoch"] >= result["history"][-1]["epoch"] + 1
+        )
         ours["tokens drawn in the second half of the epochs, %"] = 100 * late / counts["answer_tokens"]
-        ours["drawn along the original answers, %"] = 100 * sum(h["original_tokens"] for h in result["history"]) / counts["answer_tokens"]
+        ours["drawn along the original answers, %"] = (
+            100 * sum(h["original_tokens"] for h in result["history"]) / counts["answer_tokens"]
+        )
         ours["solved, %"] = 100 * result["history"][-1]["solved"]
         ours["first update, s"] = seconds["first_update"]
     return {
@@ -110,7 +137,11 @@ def differs(a: dict[str, Figure], b: dict[str, Figure]) -> list[str]:
         "UQ after": 8.0,
         "utility after": 5.0,
     }
-    return [f"{name}: {a[name].mean:.1f} and {b[name].mean:.1f}" for name, limit in limits.items() if abs(a[name].mean - b[name].mean) > limit]
+    return [
+        f"{name}: {a[name].mean:.1f} and {b[name].mean:.1f}"
+        for name, limit in limits.items()
+        if abs(a[name].mean - b[name].mean) > limit
+    ]
 
 
 def show(title: str, sides: dict[str, dict[str, Figure]]) -> Table:
@@ -137,11 +168,23 @@ def show(title: str, sides: dict[str, dict[str, Figure]]) -> Table:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--presets", default="llama,phi")
-    parser.add_argument("--sizes", default="0,8", help="questions per round of our side; 0 = all, 8 = the published algorithm")
-    parser.add_argument("--also", action="append", default=[], metavar="NAME=JSON", help="our side with a setting changed; may be repeated")
-    parser.add_argument("--alone", action="store_true", help="without the yardstick: our sides are held against the first of them")
+    parser.add_argument(
+        "--sizes", default="0,8", help="questions per round of our side; 0 = all, 8 = the published algorithm"
+    )
+    parser.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="NAME=JSON",
+        help="our side with a setting changed; may be repeated",
+    )
+    parser.add_argument(
+        "--alone", action="store_true", help="without the yardstick: our sides are held against the first of them"
+    )
     parser.add_argument("--seeds", default="0", help="of all sides")
-    parser.add_argument("--shared", type=Path, default=HERE.parent.parent / "shared", help="folder with checkpoints/ and tofu-mini/")
+    parser.add_argument(
+        "--shared", type=Path, default=HERE.parent.parent / "shared", help="folder with checkpoints/ and tofu-mini/"
+    )
     parser.add_argument("--out", help="JSON file for all results")
     given = parser.parse_args()
     data, results, trouble = given.shared / "tofu-mini", {}, []
@@ -156,7 +199,9 @@ def main() -> None:
         Console().print(show(title, columns))
         if not given.alone:
             yardstick, *ours = columns
-            trouble += [f"{preset}, {name}: {line}" for name in ours for line in differs(columns[yardstick], columns[name])]
+            trouble += [
+                f"{preset}, {name}: {line}" for name in ours for line in differs(columns[yardstick], columns[name])
+            ]
         if given.out:
             Path(given.out).write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     if trouble:

@@ -1,7 +1,9 @@
-"""Random checkpoints of real shapes whose answers have the lengths of TOFU's: what a speed can be measured on where no checkpoint is at hand.
+"""Random checkpoints of real shapes whose answers have the lengths of TOFU's: what a speed can be measured on where no
+checkpoint is at hand.
 
-Weights are drawn on the device. The tokenizer has one word for each token, so that a drawn answer, read as text and tokenised again, keeps its
-length. The model answers nothing that means anything, so it would never end, or at once: it is made to end (`ending`).
+Weights are drawn on the device. The tokenizer has one word for each token, so that a drawn answer, read as text and
+tokenised again, keeps its length. The model answers nothing that means anything, so it would never end, or at once: it
+is made to end (`ending`).
 """
 
 import functools
@@ -21,7 +23,8 @@ TINY = dict(hidden_size=64, intermediate_size=128, num_hidden_layers=1, num_atte
 
 
 class Job(NamedTuple):
-    """What is measured. config: the published settings. raw: the model's config.json. assumed: questions, and tokens of prompts and answers.
+    """What is measured. config: the published settings. raw: the model's config.json. assumed: questions, and tokens of
+    prompts and answers.
 
     longest: the most tokens of an answer. samples: rows a question in single decode steps. rows: of these steps.
     """
@@ -35,17 +38,21 @@ class Job(NamedTuple):
     retain: int
 
 
-FAMILIES = {"llama": ("tofu_llama.py", "Llama-3.2-3B", Assumed(400, 36, 64, 45), 16), "phi": ("tofu_phi.py", "phi-1_5", Assumed(400, 1, 24, 45), 4)}
+FAMILIES = {
+    "llama": ("tofu_llama.py", "Llama-3.2-3B", Assumed(400, 36, 64, 45), 16),
+    "phi": ("tofu_phi.py", "phi-1_5", Assumed(400, 1, 24, 45), 4),
+}
 
 
 def make_job(family: str, small: bool) -> Job:
     """The published settings of "llama" or "phi", on TOFU's sizes; or all of it small enough for a CPU.
 
-    Every sample is drawn to its end and no question counts as solved: random answers would all be solved, or lost, at once.
+    Every sample is drawn to its end and no question counts as solved: random answers would all be solved, or lost, at
+    once.
     """
     preset, model, assumed, samples = FAMILIES[family]
     config = runpy.run_path(str(CONFIGS / preset))["get_config"]()
-    config.pmc.skip_solved, config.pmc.drop_losers = False, False
+    config.pmc.skip_solved, config.pmc.prune_candidates = False, False
     config.sample.max_rows = 512
     config.sample.max_new_tokens = config.evaluate.max_new_tokens = 130
     config.train.accumulate = 2 if family == "phi" else 1  # the activations of 128 rows of Phi are too many for 80 GB
@@ -64,7 +71,10 @@ def chat_template(assumed: Assumed) -> str:
     """A template whose prompts share `prefix` tokens, as Llama's do with its system prompt and date."""
     shared, tail = (" ".join(f"w{i}" for i in range(10, 10 + count)) for count in (assumed.prefix, TAIL))
     user = f"{{% if m['role'] == 'user' %}}{shared} {{{{ m['content'] }}}} {tail}"
-    return f"{{% for m in messages %}}{user}{{% elif m['role'] == 'assistant' %}} {{{{ m['content'] }}}} <end>{{% endif %}}{{% endfor %}}"
+    return (
+        f"{{% for m in messages %}}{user}{{% elif m['role'] == 'assistant' %}} {{{{ m['content'] }}}} "
+        f"<end>{{% endif %}}{{% endfor %}}"
+    )
 
 
 def make_tokenizer(vocab_size: int, assumed: Assumed, chat: bool) -> Any:
@@ -76,7 +86,9 @@ def make_tokenizer(vocab_size: int, assumed: Assumed, chat: bool) -> Any:
     tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
     template = chat_template(assumed) if chat else None
-    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<end>", pad_token="<end>", chat_template=template)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, unk_token="<unk>", eos_token="<end>", pad_token="<end>", chat_template=template
+    )
 
 
 def make_rows(job: Job, chat: bool, count: int, seed: int) -> list[dict[str, str]]:
@@ -101,9 +113,11 @@ def hazards(job: Job) -> tuple[float, ...]:
 
 @functools.lru_cache
 def ending(module: Any) -> Any:
-    """The same Linen module, whose answers end at random times: with token number t by chance `hazard[t]`, keyed by t, the row and the token before.
+    """The same Linen module, whose answers end at random times: with token number t by chance `hazard[t]`, keyed by t,
+    the row and the token before.
 
-    The decode programs stay what they are: only the hidden states of ending rows are replaced, by ones for which the end token is all but certain.
+    The decode programs stay what they are: only the hidden states of ending rows are replaced, by ones for which the
+    end token is all but certain.
     """
     import jax
     import jax.numpy as jnp
@@ -116,9 +130,13 @@ def ending(module: Any) -> Any:
             if cache is None:
                 return hidden_BTD, kept
             key, token_B = jax.random.fold_in(jax.random.key(0), where), tokens_BT[:, 0]
-            keys_B = jax.vmap(lambda token, row: jax.random.fold_in(jax.random.fold_in(key, token), row))(token_B, jnp.arange(len(token_B)))
+            keys_B = jax.vmap(lambda token, row: jax.random.fold_in(jax.random.fold_in(key, token), row))(
+                token_B, jnp.arange(len(token_B))
+            )
             chance_B = jax.vmap(jax.random.uniform)(keys_B)
-            ends_B = chance_B < jnp.asarray(self.hazard)[where + 2]  # the token read now is number where + 1, the next is drawn from these states
+            ends_B = (
+                chance_B < jnp.asarray(self.hazard)[where + 2]
+            )  # the token read now is number where + 1, the next is drawn from these states
             end_D = (self.embed if self.config.tied_head else self.head)[END].astype(jnp.float32)
             loud_D = (100 * end_D / jnp.sum(end_D**2)).astype(hidden_BTD.dtype)
             return jnp.where(ends_B[:, None, None], loud_D, hidden_BTD), kept
@@ -127,12 +145,13 @@ def ending(module: Any) -> Any:
 
 
 def draw_params(family: Any, model: Any, mesh: Any, dtype: str) -> Any:
-    """Random parameters: norms' scales 1, all else normal with deviation 0.02. One small program for each shape, where a whole model's initialisation
-    takes minutes to compile."""
+    """Random parameters: norms' scales 1, all else normal with deviation 0.02. One small program for each shape, where
+    a whole model's initialisation takes minutes to compile.
+    """
     import jax
     import jax.numpy as jnp
 
-    from pmc_jax import weights
+    from pmc_jax.models import weights
 
     @functools.partial(jax.jit, static_argnames=("shape", "at"))
     def normal(key, shape, at):
@@ -145,19 +164,21 @@ def draw_params(family: Any, model: Any, mesh: Any, dtype: str) -> Any:
         return normal(jax.random.key(numbers[-1]), leaf.shape, at)
 
     numbers: list[int] = []
-    return jax.tree_util.tree_map_with_path(draw, weights.abstract_params(model), weights.layout_shardings(family, model, mesh, "train"))
+    return jax.tree_util.tree_map_with_path(
+        draw, weights.abstract_params(model), weights.layout_shardings(family, model, mesh, "train")
+    )
 
 
 def make_checkpoint(job: Job) -> Any:
     """A random checkpoint of the job's shape, on all devices."""
-    from pmc_jax import parallel
+    from pmc_jax.distributed import meshes
     from pmc_jax.models import find_family
-    from pmc_jax.pretrained import Checkpoint
+    from pmc_jax.models.pretrained import PretrainedModel
 
     raw = job.raw | {"eos_token_id": END}
-    family, mesh = find_family(raw), parallel.make_mesh()
+    family, mesh = find_family(raw), meshes.make_mesh()
     model = ending(family.module)(family.read_config(raw), hazard=hazards(job), remat=job.config.train.remat)
     chat = raw["model_type"] == "llama"
     tokenizer = make_tokenizer(raw["vocab_size"], job.assumed, chat)
     params = draw_params(family, model, mesh, job.config.model.dtype)
-    return Checkpoint(model, params, model.config, tokenizer, family, raw, {}, (END,), "random")
+    return PretrainedModel(model, params, model.config, tokenizer, family, raw, {}, (END,), "random")

@@ -1,11 +1,14 @@
-"""PMC on one accelerator, measured from single steps to whole runs, on random checkpoints of Llama-3.2-3B's and Phi-1.5's shape.
+"""PMC on one accelerator, measured from single steps to whole runs, on random checkpoints of Llama-3.2-3B's and
+Phi-1.5's shape.
 
-    python benchmarks/gpu.py [--out=gpu.json] [--minutes=25] [--models=llama,phi] [--parts=steps,rounds,yardstick,run] [--small]
-    python benchmarks/gpu.py --table=gpu.json
+    python benchmarks/gpu.py [--out=gpu.json] [--minutes=25] [--models=llama,phi] [--parts=steps,rounds,yardstick,run]
+    [--small] python benchmarks/gpu.py --table=gpu.json
 
-The settings are the published ones, answer lengths those of TOFU (lognormal, mean 45, deviation 20, at most 130 tokens), and no question counts as
-solved: rounds are as long as they can be. Each part is a process of its own, and the JSON is written anew after each figure: whatever fails or is cut
-off leaves the rest. A second call adds to the same file. --small does all of it at tiny shapes, on a CPU in two minutes.
+The settings are the published ones, answer lengths those of TOFU (lognormal, mean 45, deviation 20, at most 130
+tokens), and no question counts as
+solved: rounds are as long as they can be. Each part is a process of its own, and the JSON is written anew after each
+figure: whatever fails or is cut off leaves the rest. A second call adds to the same file. --small does all of it at
+tiny shapes, on a CPU in two minutes.
 """
 
 import argparse
@@ -33,7 +36,9 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def add(path: Path, model: str, part: str, found: dict[str, Any]) -> None:
-    """Put what a part found, and what follows from it, into the file; whole or not at all, since a run may be cut off at any time."""
+    """Put what a part found, and what follows from it, into the file; whole or not at all, since a run may be cut off
+    at any time.
+    """
     result = read(path)
     result.setdefault(model, {})[part] = result.get(model, {}).get(part, {}) | found
     beside = path.with_name(path.name + ".new")
@@ -52,7 +57,15 @@ def run_part(part: str, model: str, small: bool, out: Path) -> None:
 
     job = forced.make_job(MODELS[0] if part == "device" else model, small)
     c = job.config
-    record("job", {"epochs": c.train.epochs, "questions": job.assumed.questions, "samples": c.sample.num_samples, "max_rows": c.sample.max_rows})
+    record(
+        "job",
+        {
+            "epochs": c.train.epochs,
+            "questions": job.assumed.questions,
+            "samples": c.sample.num_samples,
+            "max_rows": c.sample.max_rows,
+        },
+    )
     do = {
         "device": lambda: gpu_parts.device(job, record, small),
         "steps": lambda: gpu_parts.steps(job, record),
@@ -64,7 +77,9 @@ def run_part(part: str, model: str, small: bool, out: Path) -> None:
 
 
 def start_part(part: str, model: str, small: bool, out: Path, limit: float) -> dict[str, Any]:
-    """One part in a process of its own, at most `limit` seconds. Returns how long it took, and `error` where it did not end well."""
+    """One part in a process of its own, at most `limit` seconds. Returns how long it took, and `error` where it did not
+    end well.
+    """
     command = [sys.executable, __file__, "--do", part, model, f"--out={out.resolve()}", *["--small"] * small]
     environment = os.environ | ({"JAX_PLATFORMS": "cpu"} if part == "yardstick" else {})  # the device is torch's alone
     if small:  # tiny models compile far longer than they run
@@ -72,7 +87,9 @@ def start_part(part: str, model: str, small: bool, out: Path, limit: float) -> d
     start, error = time.perf_counter(), None
     with tempfile.TemporaryFile("w+", errors="replace") as words:
         try:
-            code = subprocess.run(command, stdout=words, stderr=words, timeout=limit, env=environment, cwd=ROOT).returncode
+            code = subprocess.run(
+                command, stdout=words, stderr=words, timeout=limit, env=environment, cwd=ROOT
+            ).returncode
             error = f"exit code {code}" if code else None
         except subprocess.TimeoutExpired:
             error = f"stopped after {limit:.0f} s"
@@ -93,7 +110,13 @@ def measure(out: Path, minutes: float, models: list[str], parts: list[str], smal
     """All parts, one after the other: every model's short ones before any whole run."""
     began = time.perf_counter()
     todo = [("device", "machine")] * ("kind" not in machine(read(out)))
-    todo += [(part, model) for group in (PARTS[:2], PARTS[2:3], PARTS[3:]) for model in models for part in group if part in parts]
+    todo += [
+        (part, model)
+        for group in (PARTS[:2], PARTS[2:3], PARTS[3:])
+        for model in models
+        for part in group
+        if part in parts
+    ]
     for part, model in todo:
         left = 60 * minutes - (time.perf_counter() - began)
         if left < expected(read(out), model, part):
@@ -101,7 +124,11 @@ def measure(out: Path, minutes: float, models: list[str], parts: list[str], smal
         else:
             found = start_part(part, model, small, out, min(left, 60 * MOST_MINUTES[part]))
         add(out, model, part, found)
-        print(f"{model}, {part}: {found.get('error', 'done')} ({found.get('part_seconds', 0):.0f} s)", file=sys.stderr, flush=True)
+        print(
+            f"{model}, {part}: {found.get('error', 'done')} ({found.get('part_seconds', 0):.0f} s)",
+            file=sys.stderr,
+            flush=True,
+        )
 
 
 def main() -> None:
@@ -111,7 +138,9 @@ def main() -> None:
     parser.add_argument("--models", default=",".join(MODELS))
     parser.add_argument("--parts", default=",".join(PARTS))
     parser.add_argument("--small", action="store_true", help="tiny shapes, for a CPU")
-    parser.add_argument("--table", type=Path, metavar="JSON", help="print this result as the tables of docs/performance.md")
+    parser.add_argument(
+        "--table", type=Path, metavar="JSON", help="print this result as the tables of docs/performance.md"
+    )
     parser.add_argument("--do", nargs=2, help=argparse.SUPPRESS)
     given = parser.parse_args()
     models, parts = given.models.split(","), given.parts.split(",")

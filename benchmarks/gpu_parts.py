@@ -1,6 +1,8 @@
-"""The parts of benchmarks/gpu.py that run on the device: single steps, whole rounds, whole runs. Each is run in a process of its own.
+"""The parts of benchmarks/gpu.py that run on the device: single steps, whole rounds, whole runs. Each is run in a
+process of its own.
 
-A part is a function (job, record): it hands over each figure as soon as it has it, so that a part that is cut off leaves what it had.
+A part is a function (job, record): it hands over each figure as soon as it has it, so that a part that is cut off
+leaves what it had.
 """
 
 import contextlib
@@ -16,16 +18,22 @@ from forced import Job, make_checkpoint, make_rows
 from steps import decode_step, seconds, typical_batch, updating
 
 import pmc_jax
-from pmc_jax import decode as programs
-from pmc_jax import losses, parallel, sampler, sizes, train
-from pmc_jax.generate import round_generator
+from pmc_jax.distributed import meshes
 from pmc_jax.plan import roofline
-from pmc_jax.timing import Clock
+from pmc_jax.sampling import buckets, engine
+from pmc_jax.sampling import decode as programs
+from pmc_jax.sampling.generate import round_generator
+from pmc_jax.tracking.timing import Clock
+from pmc_jax.training import loop, losses
 
 Record = Callable[[str, Any], None]
 STEP = 40  # answer tokens that rows have in the middle of the decode steps that are timed (steps.py)
-WIDER = 2**29  # float32 logits at once in the loss, tried beside the project's own number: one or two chunks in place of dozens
-LABELS = 512  # about the fewest of a published batch: with a vocabulary that fits them into the project's number there is nothing to try
+WIDER = (
+    2**29
+)  # float32 logits at once in the loss, tried beside the project's own number: one or two chunks in place of dozens
+# about the fewest of a published batch: with a vocabulary that fits them into the project's number there is nothing to
+# try
+LABELS = 512
 
 
 def errors(record: Record, name: str, measure: Callable[[], Any]) -> None:
@@ -79,20 +87,33 @@ def prefill(checkpoint: Any, job: Job, forget: list) -> dict[str, Any]:
     """Reading the prompts of one batch of a round, with answers as drafts, and drawing each row's tokens along them."""
     s = job.config.sample
     generator = round_generator(checkpoint, job.config)
-    asked, drafts = [generator.text.prompt(r["question"]) for r in forget], [generator.text.answer(r["answer"]) for r in forget]
-    mesh = parallel.mesh_of(checkpoint.params)
-    limits = sampler.device_limits(mesh)
-    whole = sampler.left_pad(asked, [r["question"] for r in forget], multiple=8)
-    whole = sampler.with_drafts(whole, drafts, generator.text.end_tokens, s.max_new_tokens)
+    asked, drafts = (
+        [generator.text.prompt(r["question"]) for r in forget],
+        [generator.text.answer(r["answer"]) for r in forget],
+    )
+    mesh = meshes.mesh_of(checkpoint.params)
+    limits = engine.device_limits(mesh)
+    whole = engine.left_pad(asked, [r["question"] for r in forget], multiple=8)
+    whole = engine.with_drafts(whole, drafts, generator.text.end_tokens, s.max_new_tokens)
     width, draft = whole.tokens_QP.shape[1], whole.drafts_QA.shape[1]
-    plan = sizes.cut_batches(len(forget), width + draft - 1, s.num_samples, s.max_rows, 1, limits)
-    prompts = sampler.Prompts(*(x[: plan.size] for x in whole))
+    plan = buckets.cut_batches(len(forget), width + draft - 1, s.num_samples, s.max_rows, 1, limits)
+    prompts = engine.Prompts(*(x[: plan.size] for x in whole))
     count = len(prompts.keys_Q)
-    inputs = parallel.put((prompts, np.ones(count, bool)), parallel.rows(mesh))
-    uniform_BA2 = parallel.put(sampler.row_uniforms(prompts.keys_Q, 0, 0, s.num_samples, draft)[:, :draft], parallel.rows(mesh))
-    how = dict(warp=generator.warp, end_tokens=generator.text.end_tokens, num_samples=s.num_samples, shards=1, parts=plan.parts)
-    slots = sizes.ladder(plan.rows, 1, s.max_new_tokens, limits, s.num_samples, drafted=True)[0].slots
-    took = seconds(lambda: programs.prefill(checkpoint.model, generator.params, *inputs, uniform_BA2, first_slots=slots, **how))
+    inputs = meshes.put((prompts, np.ones(count, bool)), meshes.rows(mesh))
+    uniform_BA2 = meshes.put(
+        engine.row_uniforms(prompts.keys_Q, 0, 0, s.num_samples, draft)[:, :draft], meshes.rows(mesh)
+    )
+    how = dict(
+        sampling=generator.sampling,
+        end_tokens=generator.text.end_tokens,
+        num_samples=s.num_samples,
+        shards=1,
+        parts=plan.parts,
+    )
+    slots = buckets.batch_buckets(plan.rows, 1, s.max_new_tokens, limits, s.num_samples, drafted=True)[0].slots
+    took = seconds(
+        lambda: programs.prefill(checkpoint.model, generator.params, *inputs, uniform_BA2, first_slots=slots, **how)
+    )
     drawn_from = int(np.sum(prompts.drafts_QA[:, :-1] >= 0)) + count
     tokens = int(np.sum(prompts.mask_QP)) + drawn_from - count
     least = roofline.prefill_work(checkpoint.model, tokens, drawn_from, itemsize(checkpoint))
@@ -100,15 +121,28 @@ def prefill(checkpoint: Any, job: Job, forget: list) -> dict[str, Any]:
 
 
 def update(checkpoint: Any, job: Job, forget: list, retain: list, logits: int) -> dict[str, Any]:
-    """One update of a batch as a round has them: the bound is of its real tokens and labels. logits: alive at once in the loss."""
+    """One update of a batch as a round has them: the bound is of its real tokens and labels. logits: alive at once in
+    the loss.
+    """
     typical = typical_batch(checkpoint, job.config, forget, retain)
-    run = updating(checkpoint, train.make_recipe(job.config, len(forget)), typical.batch)
+    run = updating(checkpoint, loop.make_recipe(job.config, len(forget)), typical.batch)
     jax.clear_caches()  # the number is read when the loss is traced
     with mock.patch.object(losses, "LOGITS_AT_ONCE", logits):
         took = seconds(run)
     rows, labels, real = len(typical.rows), sum(len(r.tokens) - r.start for r in typical.rows), typical.real_positions
-    shape = dict(rows=rows, positions=typical.positions, real_positions=real, labels=labels, micro_batches=int(typical.batch.used))
-    return work(roofline.update_work(checkpoint.model, real, labels, itemsize(checkpoint)), seconds=took, rows_per_second=rows / took, **shape)
+    shape = dict(
+        rows=rows,
+        positions=typical.positions,
+        real_positions=real,
+        labels=labels,
+        micro_batches=int(typical.batch.used),
+    )
+    return work(
+        roofline.update_work(checkpoint.model, real, labels, itemsize(checkpoint)),
+        seconds=took,
+        rows_per_second=rows / took,
+        **shape,
+    )
 
 
 def itemsize(checkpoint: Any) -> int:
@@ -132,13 +166,14 @@ def steps(job: Job, record: Record) -> None:
 
 @contextlib.contextmanager
 def counted() -> Iterator[dict[str, int]]:
-    """Counts, while it is open, the programs that are compiled and the rows x steps that the sampler decodes (the step that prefill takes included).
+    """Counts, while it is open, the programs that are compiled and the rows x steps that the sampler decodes (the step
+    that prefill takes included).
 
-    Chunks are aligned, so that one which ends at `last` began at the multiple of CHUNK before it: in the last chunk of a batch all rows may be done
-    earlier, and a few steps too many are counted.
+    Chunks are aligned, so that one which ends at `last` began at the multiple of CHUNK before it: in the last chunk of
+    a batch all rows may be done earlier, and a few steps too many are counted.
     """
     counts = {"compiled": 0, "row_steps": 0}
-    plain = sampler.decode_chunk
+    plain = engine.decode_chunk
 
     def on_event(event: str, _: float, **__) -> None:
         counts["compiled"] += event == "/jax/core/compile/backend_compile_duration"
@@ -149,14 +184,16 @@ def counted() -> Iterator[dict[str, int]]:
 
     jax.monitoring.register_event_duration_secs_listener(on_event)
     try:
-        with mock.patch.object(sampler, "decode_chunk", decode_chunk):
+        with mock.patch.object(engine, "decode_chunk", decode_chunk):
             yield counts
     finally:
         jax.monitoring.unregister_event_duration_listener(on_event)
 
 
 def unlearn(job: Job, record: Record, epochs: int) -> None:
-    """`epochs` rounds of the project's own unlearning, cold: what each took, by phase, and what it decoded and compiled."""
+    """`epochs` rounds of the project's own unlearning, cold: what each took, by phase, and what it decoded and
+    compiled.
+    """
     began = time.perf_counter()
     checkpoint = make_checkpoint(job)
     jax.block_until_ready(checkpoint.params)
@@ -167,14 +204,25 @@ def unlearn(job: Job, record: Record, epochs: int) -> None:
     config.train.epochs = epochs
     rounds: list[dict[str, Any]] = []
     with Clock() as clock, counted() as counts:
-        start, before = time.perf_counter(), {"seconds": 0.0} | dict.fromkeys(counts, 0) | dict.fromkeys(clock.seconds, 0.0)
+        start, before = (
+            time.perf_counter(),
+            {"seconds": 0.0} | dict.fromkeys(counts, 0) | dict.fromkeys(clock.seconds, 0.0),
+        )
 
         def on_round(summary, seen, updates):
             now = {"seconds": time.perf_counter() - start} | counts | clock.seconds
             since = {name: now[name] - before[name] for name in before}
             before.update(now)
             answers = len(seen) * config.sample.num_samples
-            rounds.append(since | {"answers": answers, "tokens": summary["sampled_tokens"], "updates": len(updates), "peak_bytes": peak_bytes()})
+            rounds.append(
+                since
+                | {
+                    "answers": answers,
+                    "tokens": summary["sampled_tokens"],
+                    "updates": len(updates),
+                    "peak_bytes": peak_bytes(),
+                }
+            )
             record("rounds", rounds)
 
         pmc_jax.unlearn(checkpoint, forget, retain, config, clock=clock, on_round=on_round)

@@ -1,4 +1,6 @@
-"""What follows from the figures of benchmarks/gpu.py, and the tables of docs/performance.md: pure functions of its JSON."""
+"""What follows from the figures of benchmarks/gpu.py, and the tables of docs/performance.md: pure functions of its
+JSON.
+"""
 
 from typing import Any
 
@@ -7,7 +9,8 @@ import pages
 from pmc_jax.plan import roofline
 from pmc_jax.plan.roofline import Peak, Work
 
-# Rounds after which a derived run samples no more. In the published one picked answers score 0 after about 46 updates, which is two rounds.
+# Rounds after which a derived run samples no more. In the published one picked answers score 0 after about 46 updates,
+# which is two rounds.
 SOLVED_AFTER = (2, 5)
 PHASES = ("sample", "score", "update")
 
@@ -35,17 +38,24 @@ def with_share(step: dict[str, Any], limits: Peak) -> dict[str, Any]:
 def derived_rounds(part: dict[str, Any], epochs: int, answers: int) -> dict[str, Any]:
     """Of a part's rounds: the steady one (all but the first, which compiles), what was of use in it, and the whole run.
 
-    whole_run_seconds: compilation included; "never": with every question sampled in every round, otherwise only in the first so many.
+    whole_run_seconds: compilation included; "never": with every question sampled in every round, otherwise only in the
+    first so many.
     """
     rounds = part.get("rounds", [])
     if len(rounds) < 2:
         return {}
     steady, first = rounds[1:], rounds[0]
-    mean = {name: sum(r[name] for r in steady) / len(steady) for name in ("seconds", *PHASES, "tokens", "answers", "row_steps", "updates")}
+    mean = {
+        name: sum(r[name] for r in steady) / len(steady)
+        for name in ("seconds", *PHASES, "tokens", "answers", "row_steps", "updates")
+    }
     sampling = mean["sample"] + mean["score"]
     runs = {"never": first["seconds"] + (epochs - 1) * mean["seconds"]}
     runs |= {str(n): runs["never"] - max(0, epochs - n) * sampling for n in SOLVED_AFTER}
-    rates = {"answers_per_second": mean["answers"] / mean["sample"], "tokens_per_second": mean["tokens"] / mean["sample"]}
+    rates = {
+        "answers_per_second": mean["answers"] / mean["sample"],
+        "tokens_per_second": mean["tokens"] / mean["sample"],
+    }
     return {
         "steady_round": mean,
         "mean_length": mean["tokens"] / mean["answers"],
@@ -103,7 +113,9 @@ def step_rows(model: str, steps: dict[str, Any]) -> list[list[str]]:
             rows.append([f"{model}, {name}", step["error"].splitlines()[0][:80], "", "", "", ""])
         elif isinstance(step, dict) and "bound_share" in step:
             times = [f"{1e3 * step[k]:.2f}" for k in ("seconds", "bound_seconds")]
-            rows.append([f"{model}, {name}", *times, step["limit"], f"{step['bound_share']:.0%}", f"{step['peak_share']:.0%}"])
+            rows.append(
+                [f"{model}, {name}", *times, step["limit"], f"{step['bound_share']:.0%}", f"{step['peak_share']:.0%}"]
+            )
     return rows
 
 
@@ -119,18 +131,33 @@ def run_row(model: str, name: str, part: dict[str, Any]) -> list[str]:
     phases = [cell(steady.get(phase), ".1f") for phase in PHASES]
     rates = [cell(part.get("answers_per_second"), ".0f"), cell(part.get("update_rows_per_second"), ".0f")]
     memory = cell(memory / 1e9 if memory else None, ".1f")
-    more = [cell(part.get("useful_share"), ".0%"), cell(part.get("mean_length"), ".1f"), memory, cell(part.get("first_update_seconds"), ".0f")]
+    more = [
+        cell(part.get("useful_share"), ".0%"),
+        cell(part.get("mean_length"), ".1f"),
+        memory,
+        cell(part.get("first_update_seconds"), ".0f"),
+    ]
     compiled = " + ".join(map(str, part.get("compiled", []))) if name == "rounds" else "-"
     whole = [cell(runs.get(k), ".0f") for k in ("never", *map(str, reversed(SOLVED_AFTER)))]
     if name == "run":
         whole = [cell(part.get("seconds", {}).get("total"), ".0f") + " (measured)", "-", "-"]
-    return [f"{model}, {name}" + (f": {part['error']}" if "error" in part else ""), *phases, *rates, *more, compiled, *whole]
+    return [
+        f"{model}, {name}" + (f": {part['error']}" if "error" in part else ""),
+        *phases,
+        *rates,
+        *more,
+        compiled,
+        *whole,
+    ]
 
 
 def table(result: dict[str, Any]) -> str:
     """The device in a line, single steps against their bound, and rounds and whole runs."""
     device, limits = machine(result), peak(machine(result))
-    lines = [f"{device.get('kind', 'unknown device')}, {', '.join(f'{k} {v}' for k, v in device.get('versions', {}).items())}"]
+    lines = [
+        f"{device.get('kind', 'unknown device')}, "
+        f"{', '.join(f'{k} {v}' for k, v in device.get('versions', {}).items())}"
+    ]
     if limits:
         reached = [device.get(k) for k in ("product_flops_per_second", "copy_bytes_per_second")]
         words = f"bounds are of {limits.flops / 1e12:.3g} TFLOP/s and {limits.bandwidth / 1e12:.3g} TB/s"
@@ -139,10 +166,28 @@ def table(result: dict[str, Any]) -> str:
         lines.append(words)
     models = [m for m in ("llama", "phi") if m in result]
     steps = [row for m in models for row in step_rows(m, result[m].get("steps", {}))]
-    rows = [run_row(m, name, result[m][name]) for m in models for name in ("rounds", "run", "yardstick") if name in result[m]]
+    rows = [
+        run_row(m, name, result[m][name])
+        for m in models
+        for name in ("rounds", "run", "yardstick")
+        if name in result[m]
+    ]
     phases = [f"{p}, s a round" for p in PHASES]
-    heads = [*phases, "answers/s", "rows/s", "useful", "tokens an answer", "peak, GB", "first update, s", "programs compiled, by round"]
+    heads = [
+        *phases,
+        "answers/s",
+        "rows/s",
+        "useful",
+        "tokens an answer",
+        "peak, GB",
+        "first update, s",
+        "programs compiled, by round",
+    ]
     heads += ["whole run, s", *(f"solved after {n} rounds, s" for n in reversed(SOLVED_AFTER))]
     return "\n\n".join(
-        [*lines, pages.table(["step", "ms", "bound, ms", "bound by", "share", "share of peak"], steps), pages.table(["what", *heads], rows)]
+        [
+            *lines,
+            pages.table(["step", "ms", "bound, ms", "bound by", "share", "share of peak"], steps),
+            pages.table(["what", *heads], rows),
+        ]
     )

@@ -1,5 +1,7 @@
-"""The yardstick's steps on the device: sampling, scoring and an update of benchmarks/yardstick.py, on a random model of the same shape and with
-answers of the same lengths. A few batches are timed; benchmarks/gpu.py derives the whole run from them."""
+"""The yardstick's steps on the device: sampling, scoring and an update of benchmarks/yardstick.py, on a random model of
+the same shape and with answers of the same lengths. A few batches are timed; benchmarks/gpu.py derives the whole run
+from them.
+"""
 
 import time
 from collections import Counter
@@ -14,7 +16,9 @@ BATCHES = 3  # the first one warms up
 
 
 def forced_lengths(width: int, lengths_B: Any) -> Any:
-    """A logits processor that lets row b end with its token number lengths_B[b], and not before. width: of the prompts. lengths_B: on the device."""
+    """A logits processor that lets row b end with its token number lengths_B[b], and not before. width: of the prompts.
+    lengths_B: on the device.
+    """
     import torch
     from transformers import LogitsProcessor
 
@@ -45,8 +49,20 @@ def settings_of(job: Job, yardstick: Any, size: int) -> Any:
     """The job's settings in the yardstick's words."""
     c = job.config
     preset = yardstick.PRESETS["llama"]
-    names = dict(retain_weight=c.pmc.retain_weight, temperature=c.sample.temperature, num_samples=c.sample.num_samples, top_p=c.sample.top_p)
-    return replace(preset, **names, learning_rate=c.train.learning_rate, batch_size=size, max_length=c.train.max_length, epochs=c.train.epochs)
+    names = dict(
+        retain_weight=c.pmc.retain_weight,
+        temperature=c.sample.temperature,
+        num_samples=c.sample.num_samples,
+        top_p=c.sample.top_p,
+    )
+    return replace(
+        preset,
+        **names,
+        learning_rate=c.train.learning_rate,
+        batch_size=size,
+        max_length=c.train.max_length,
+        epochs=c.train.epochs,
+    )
 
 
 def time_batches(job: Job, size: int, yardstick: Any, where: str) -> dict[str, Any]:
@@ -57,19 +73,30 @@ def time_batches(job: Job, size: int, yardstick: Any, where: str) -> dict[str, A
     tokenizer = make_tokenizer(job.raw["vocab_size"], job.assumed, chat=job.raw["model_type"] == "llama")
     model, settings = make_model(job, where), settings_of(job, yardstick, size)
     forget, retain = (make_rows(job, tokenizer.chat_template is not None, size * BATCHES, seed) for seed in (1, 2))
-    adam, schedule = yardstick.optimiser(model, settings, job.assumed.questions // size)
+    adam, schedule = yardstick.optimizer(model, settings, job.assumed.questions // size)
     seconds, counts = Counter(), Counter()
     for batch in range(BATCHES):
         here = slice(batch * size, (batch + 1) * size)
         texts = [r["question"] for r in forget[here]]
         width = max(len(yardstick.prompt_ids(tokenizer, q)) for q in texts)
-        lengths_B = np.random.default_rng(batch).permutation(job.assumed.lengths(job.longest, size * settings.num_samples))
+        lengths_B = np.random.default_rng(batch).permutation(
+            job.assumed.lengths(job.longest, size * settings.num_samples)
+        )
         forced = LogitsProcessorList([forced_lengths(width, torch.as_tensor(lengths_B, device=where))])
-        how = dict(do_sample=True, temperature=settings.temperature, top_k=settings.top_k, top_p=settings.top_p, logits_processor=forced)
+        how = dict(
+            do_sample=True,
+            temperature=settings.temperature,
+            top_k=settings.top_k,
+            top_p=settings.top_p,
+            logits_processor=forced,
+        )
         marks = [time.perf_counter()]
         samples, tokens = yardstick.generate(model, tokenizer, texts, settings.max_length, settings.num_samples, **how)
         marks.append(time.perf_counter())
-        picks = [min(answers, key=lambda a, r=row: yardstick.recall(r["answer"], a)) for row, answers in zip(forget[here], samples)]
+        picks = [
+            min(answers, key=lambda a, r=row: yardstick.recall(r["answer"], a))
+            for row, answers in zip(forget[here], samples)
+        ]
         marks.append(time.perf_counter())
         pairs = [(r["question"], r["answer"]) for r in retain[here]]
         yardstick.update(model, tokenizer, adam, schedule, list(zip(texts, picks)), pairs, settings)

@@ -1,10 +1,11 @@
-"""Loading and exporting a checkpoint of Llama-3.2-3B's shape (random weights, 6.4 GB in bfloat16) on a mesh of eight virtual CPU devices.
+"""Loading and exporting a checkpoint of Llama-3.2-3B's shape (random weights, 6.4 GB in bfloat16) on a mesh of eight
+virtual CPU devices.
 
     python benchmarks/loading.py [--mesh=2x4] [--layers=28] [--dtype=bfloat16] [--folder=/tmp]
 
-Prints JSON: seconds and MB/s of load and export beside a plain read and write of the same files, and how far the process's peak memory (resident,
-mapped files and the interpreter included) lies above the arrays themselves. Files are put out of the page cache before they are read. Needs 13 GB
-of disk.
+Prints JSON: seconds and MB/s of load and export beside a plain read and write of the same files, and how far the
+process's peak memory (resident, mapped files and the interpreter included) lies above the arrays themselves. Files are
+put out of the page cache before they are read. Needs 13 GB of disk.
 """
 
 import argparse
@@ -35,12 +36,16 @@ CHUNK = 2**24
 
 
 def make(folder: Path, layers: int) -> None:
-    """A checkpoint in files of about 1 GiB. The weights are one random block again and again: drawing them all would take too long."""
+    """A checkpoint in files of about 1 GiB. The weights are one random block again and again: drawing them all would
+    take too long.
+    """
     import ml_dtypes
     import numpy as np
     from safetensors.numpy import save_file
 
-    from pmc_jax import authors, models, tokenizer, weights
+    from pmc_jax import models
+    from pmc_jax.data import authors, tokenizer
+    from pmc_jax.models import weights
 
     raw = SHAPE | {"num_hidden_layers": layers, "eos_token_id": 0}
     family = models.find_family(raw)
@@ -96,7 +101,14 @@ def peak(reset: bool = False) -> int:
     """The most bytes that were resident since the last reset."""
     if reset:
         Path("/proc/self/clear_refs").write_text("5")
-    return int(next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")).split()[1]) * 1024
+    return (
+        int(
+            next(
+                line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")
+            ).split()[1]
+        )
+        * 1024
+    )
 
 
 def measure(source: Path, target: Path, mesh: str, dtype: str) -> dict[str, float]:
@@ -107,9 +119,10 @@ def measure(source: Path, target: Path, mesh: str, dtype: str) -> dict[str, floa
     jax.config.update("jax_num_cpu_devices", 8)
     import transformers.models.auto  # noqa: F401  not to be timed
 
-    from pmc_jax import parallel, pretrained
+    from pmc_jax.distributed import meshes
+    from pmc_jax.models import pretrained
 
-    where = parallel.make_mesh(*map(int, mesh.split("x")))
+    where = meshes.make_mesh(*map(int, mesh.split("x")))
     before = peak(reset=True)
     start, busy = time.perf_counter(), time.process_time()
     checkpoint = pretrained.load(str(source), dtype, where)
@@ -117,7 +130,11 @@ def measure(source: Path, target: Path, mesh: str, dtype: str) -> dict[str, floa
     found = {"load_s": time.perf_counter() - start, "load_cpu_s": time.process_time() - busy}
     # What the devices hold: parameters that are replicated count once on each.
     arrays = sum(shard.data.nbytes for x in jax.tree.leaves(checkpoint.params) for shard in x.addressable_shards)
-    found |= {"arrays_GB": arrays / 1e9, "before_GB": before / 1e9, "load_peak_above_arrays_GB": (peak() - arrays) / 1e9}
+    found |= {
+        "arrays_GB": arrays / 1e9,
+        "before_GB": before / 1e9,
+        "load_peak_above_arrays_GB": (peak() - arrays) / 1e9,
+    }
     peak(reset=True)
     start, busy = time.perf_counter(), time.process_time()
     pretrained.export(checkpoint, target)
@@ -147,12 +164,25 @@ def main() -> None:
         read = plain_read(source)
         forget_pages(source)
         write = plain_write(work, size)
-        again = [sys.executable, __file__, "--measure", source, target, f"--mesh={options.mesh}", f"--dtype={options.dtype}"]
+        again = [
+            sys.executable,
+            __file__,
+            "--measure",
+            source,
+            target,
+            f"--mesh={options.mesh}",
+            f"--dtype={options.dtype}",
+        ]
         found = json.loads(subprocess.run(again, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
         speeds = {"read": read, "load": found["load_s"], "write": write, "export": found["export_s"]}
         same = all((target / f.name).exists() for f in source.glob("*.json"))
         rates = {f"{name}_MB_per_s": size / 1e6 / seconds for name, seconds in speeds.items()}
-        print(json.dumps({"mesh": options.mesh, "dtype": options.dtype, "files_GB": size / 1e9, **found, **rates, "whole": same}, indent=2))
+        print(
+            json.dumps(
+                {"mesh": options.mesh, "dtype": options.dtype, "files_GB": size / 1e9, **found, **rates, "whole": same},
+                indent=2,
+            )
+        )
     finally:
         shutil.rmtree(work)
 

@@ -1,9 +1,11 @@
-"""How much memory an update's loss takes with a vocabulary of 128256 words: what XLA says of the compiled update. Nothing is run, no array is made.
+"""How much memory an update's loss takes with a vocabulary of 128256 words: what XLA says of the compiled update.
+Nothing is run, no array is made.
 
     python benchmarks/loss_memory.py [--layers=2] [--model=Llama-3.2-1B] [--batches=16,64]
 
-Three ways to the same losses: logits of all positions at once, of the labels at once, and of the labels in chunks, which is how the project does it.
-The model has few layers, so that its activations do not hide the logits; float32, in which a CPU's program converts nothing.
+Three ways to the same losses: logits of all positions at once, of the labels at once, and of the labels in chunks,
+which is how the project does it. The model has few layers, so that its activations do not hide the logits; float32, in
+which a CPU's program converts nothing.
 """
 
 import argparse
@@ -14,9 +16,10 @@ import jax
 import pages
 from forced import FAMILIES, make_job
 
-from pmc_jax import losses, parallel, update
-from pmc_jax.packing import Batch
+from pmc_jax.data.packing import Batch
+from pmc_jax.distributed import meshes
 from pmc_jax.plan import abstract
+from pmc_jax.training import losses, update
 
 ALL_AT_ONCE = 2**62
 
@@ -27,7 +30,9 @@ def make_batch(config: Any, mesh: Any, assumed: abstract.Assumed, everywhere: bo
     if not everywhere:
         return batch
     M, R, T = batch.tokens_MRT.shape
-    return batch._replace(**{n: jax.ShapeDtypeStruct((M, 1, R * T), x.dtype, sharding=x.sharding) for n, x in labels_of(batch).items()})
+    return batch._replace(
+        **{n: jax.ShapeDtypeStruct((M, 1, R * T), x.dtype, sharding=x.sharding) for n, x in labels_of(batch).items()}
+    )
 
 
 def labels_of(batch: Batch) -> dict[str, Any]:
@@ -35,10 +40,12 @@ def labels_of(batch: Batch) -> dict[str, Any]:
     return {name: x for name, x in batch._asdict().items() if name.endswith("_MSA")}
 
 
-def temporary(raw: dict[str, Any], config: Any, assumed: abstract.Assumed, everywhere: bool, at_once: int) -> tuple[int, Batch]:
+def temporary(
+    raw: dict[str, Any], config: Any, assumed: abstract.Assumed, everywhere: bool, at_once: int
+) -> tuple[int, Batch]:
     """Bytes the compiled update holds beyond arguments and results, and its batch."""
     jax.clear_caches()  # the number of logits at once is read when the loss is traced
-    mesh, shape = parallel.make_mesh(1, 1, jax.devices()[:1]), abstract.make_shape(raw, config.train.remat)
+    mesh, shape = meshes.make_mesh(1, 1, jax.devices()[:1]), abstract.make_shape(raw, config.train.remat)
     recipe, state, base = abstract.training(shape, config, mesh, assumed)
     batch = make_batch(config, mesh, assumed, everywhere)
     with mock.patch.object(losses, "LOGITS_AT_ONCE", at_once):
@@ -51,7 +58,13 @@ def line(name: str, raw: dict[str, Any], config: Any, assumed: abstract.Assumed,
     found, batch = temporary(raw, config, assumed, everywhere, at_once)
     count, vocab = batch.labels_MSA.shape[-1], raw["vocab_size"]
     chunk = min(count, max(1, at_once // vocab))
-    cells = [str(2 * config.train.batch_size), name, str(count), f"{-(-count // chunk)}", *(f"{x / 2**30:.2f}" for x in (4 * chunk * vocab, found))]
+    cells = [
+        str(2 * config.train.batch_size),
+        name,
+        str(count),
+        f"{-(-count // chunk)}",
+        *(f"{x / 2**30:.2f}" for x in (4 * chunk * vocab, found)),
+    ]
     return "| " + " | ".join(cells) + " |"
 
 
@@ -64,8 +77,19 @@ def main() -> None:
     raw = abstract.read_shape(given.model) | {"num_hidden_layers": given.layers}
     config, assumed = make_job("llama", small=False).config, FAMILIES["llama"][2]
     config.model.dtype = "float32"
-    ways = {"all positions": (True, ALL_AT_ONCE), "labels": (False, ALL_AT_ONCE), "labels, as the project does": (False, losses.LOGITS_AT_ONCE)}
-    heads = ["rows", "logits of", "positions with logits", "chunks", "logits alive, GiB", "temporary memory of the update, GiB"]
+    ways = {
+        "all positions": (True, ALL_AT_ONCE),
+        "labels": (False, ALL_AT_ONCE),
+        "labels, as the project does": (False, losses.LOGITS_AT_ONCE),
+    }
+    heads = [
+        "rows",
+        "logits of",
+        "positions with logits",
+        "chunks",
+        "logits alive, GiB",
+        "temporary memory of the update, GiB",
+    ]
     print(pages.table(heads, []))
     for batch in map(int, given.batches.split(",")):
         config.train.batch_size = batch

@@ -1,8 +1,11 @@
-"""Do meshes draw what one device draws? A real checkpoint on 8 virtual devices, float32: samples that are the same, log-probabilities.
+"""Do meshes draw what one device draws? A real checkpoint on 8 virtual devices, float32: samples that are the same,
+log-probabilities.
 
-    python benchmarks/meshes.py --checkpoint=DIR --data=DIR [--meshes 8x1 2x4] [--seeds=2] [--samples=25] [--out=meshes.json]
+    python benchmarks/meshes.py --checkpoint=DIR --data=DIR [--meshes 8x1 2x4] [--seeds=2] [--samples=25]
+    [--out=meshes.json]
 
-Settings are those of benchmarks/ours.py. Log-probabilities are of the tokens that one device drew with the first seed, each given the ones before it.
+Settings are those of benchmarks/ours.py. Log-probabilities are of the tokens that one device drew with the first seed,
+each given the ones before it.
 """
 
 import argparse
@@ -19,12 +22,12 @@ from rich.console import Console
 from rich.table import Table
 
 import pmc_jax
-from pmc_jax import parallel, questions
+from pmc_jax.data import questions
+from pmc_jax.data.packing import Row
 from pmc_jax.errors import UserError
 from pmc_jax.evaluate.likelihood import token_scores
-from pmc_jax.generate import round_generator
-from pmc_jax.packing import Row
-from pmc_jax.sampler import left_pad
+from pmc_jax.sampling.engine import left_pad
+from pmc_jax.sampling.generate import round_generator
 
 DEVICES = 8
 CLOSE = 1e-5
@@ -32,26 +35,37 @@ MESHES = ("8x1", "4x2", "2x4", "1x8")  # data x model
 
 
 class Drawn(NamedTuple):
-    """What a mesh drew: [seed][question][sample] -> token ids; and what it takes the tokens of one device for, one float32 array a sample."""
+    """What a mesh drew: [seed][question][sample] -> token ids; and what it takes the tokens of one device for, one
+    float32 array a sample.
+    """
 
     tokens: list[list[list[list[int]]]]
     log_probs: list[np.ndarray]
 
 
-def draw(checkpoint: str, config: ConfigDict, mesh: Mesh, seeds: int, given: list[list[list[int]]] | None = None) -> Drawn:
-    """The samples of every seed for the questions to forget, and the log-probabilities of those given (of its own first ones when None)."""
+def draw(
+    checkpoint: str, config: ConfigDict, mesh: Mesh, seeds: int, given: list[list[list[int]]] | None = None
+) -> Drawn:
+    """The samples of every seed for the questions to forget, and the log-probabilities of those given (of its own first
+    ones when None).
+    """
     generator = round_generator(pmc_jax.load(checkpoint, mesh=mesh), config)
     texts = [row["question"] for row in questions.load_forget(config.data)]
     prompts = [generator.text.prompt(q) for q in texts]
     tokens = [generator._replace(seed=seed).tokens(left_pad(prompts, texts)) for seed in range(seeds)]
-    rows = [Row(prompt + answer, len(prompt), 1) for prompt, samples in zip(prompts, given or tokens[0]) for answer in samples]
+    rows = [
+        Row(prompt + answer, len(prompt), 1)
+        for prompt, samples in zip(prompts, given or tokens[0])
+        for answer in samples
+    ]
     scores = token_scores(generator.checkpoint.model, generator.checkpoint.params, rows)
     return Drawn(tokens, [s.log_probs for s in scores])
 
 
 def compare(one: Drawn, other: Drawn) -> dict[str, Any]:
-    """Samples in all and those that differ: (seed, question, sample) and the position of the first other token. Distances of log p: the largest, and
-    the share that is at most CLOSE."""
+    """Samples in all and those that differ: (seed, question, sample) and the position of the first other token.
+    Distances of log p: the largest, and the share that is at most CLOSE.
+    """
     differ, count = [], 0
     for seed, (here, there) in enumerate(zip(one.tokens, other.tokens)):
         for question, pairs in enumerate(zip(here, there)):
@@ -68,11 +82,13 @@ def measure(checkpoint: str, data: str, preset: str, meshes: list[str], seeds: i
     """{mesh: what `compare` finds, or why the model refuses it}."""
     config = make_config(checkpoint, data, preset, seed=0)
     config.sample.num_samples = samples
-    one = draw(checkpoint, config, parallel.make_mesh(1, 1, jax.devices()[:1]), seeds)
+    one = draw(checkpoint, config, meshes.make_mesh(1, 1, jax.devices()[:1]), seeds)
     found: dict[str, Any] = {}
     for name in meshes:
         try:
-            found[name] = compare(one, draw(checkpoint, config, parallel.make_mesh(*map(int, name.split("x"))), seeds, one.tokens[0]))
+            found[name] = compare(
+                one, draw(checkpoint, config, meshes.make_mesh(*map(int, name.split("x"))), seeds, one.tokens[0])
+            )
         except UserError as error:
             found[name] = str(error)
     return found
@@ -88,7 +104,9 @@ def show(found: dict[str, Any]) -> None:
             table.add_row(mesh, "refused")
             continue
         same = f["samples"] - len(f["differ"])
-        table.add_row(mesh, str(f["samples"]), str(same), f"{same / f['samples']:.3%}", f"{f['apart']:.1e}", f"{f['within']:.2%}")
+        table.add_row(
+            mesh, str(f["samples"]), str(same), f"{same / f['samples']:.3%}", f"{f['apart']:.1e}", f"{f['within']:.2%}"
+        )
     Console().print(table)
 
 

@@ -1,8 +1,10 @@
-"""The yardstick's job done by pmc_jax, with the same presets and the same keys in the result. Nothing is taken from a compilation cache.
+"""The yardstick's job done by pmc_jax, with the same presets and the same keys in the result. Nothing is taken from a
+compilation cache.
 
     python benchmarks/ours.py --checkpoint=DIR --data=DIR --preset=llama --out=ours.json
 
-Other settings than the preset's, to see what they change: --set pmc.questions_per_round=8 (the published algorithm) --set train.accumulate=1
+Other settings than the preset's, to see what they change: --set pmc.questions_per_round=8 (the published algorithm)
+--set train.accumulate=1
 """
 
 import argparse
@@ -20,7 +22,8 @@ PRESETS = {
 
 
 def make_config(checkpoint: str, data: str, preset: str, seed: int, changes: dict[str, Any] | None = None):
-    """The preset as a pmc_jax config: batch 8, learning rate 3e-4, top-p .95, top-k 50, warm-up of one epoch, float32; a round of all questions.
+    """The preset as a pmc_jax config: batch 8, learning rate 3e-4, top-p .95, top-k 50, warm-up of one epoch, float32;
+    a round of all questions.
 
     changes: settings that are to be others."""
     from pmc_jax import config as settings
@@ -40,9 +43,10 @@ def run(checkpoint: str, data: str, preset: str, seed: int = 0, changes: dict[st
     from nltk.stem import porter  # noqa: F401  what the yardstick imports, at its top, before its clock runs: several seconds where there is no bytecode
 
     import pmc_jax
-    from pmc_jax import questions, runs
-    from pmc_jax.checkpoint import Rounds
-    from pmc_jax.timing import Clock
+    from pmc_jax.data import questions
+    from pmc_jax.runs import unlearn
+    from pmc_jax.tracking.timing import Clock
+    from pmc_jax.training.checkpoint import RoundCheckpointer
 
     config = make_config(checkpoint, data, preset, seed, changes)
     forget, retain = questions.load_forget(config.data), questions.load_retain(config.data)
@@ -53,22 +57,27 @@ def run(checkpoint: str, data: str, preset: str, seed: int = 0, changes: dict[st
     def on_round(summary, seen, updates):
         if summary["reward_mean"] is not None:
             whole.extend(s["tokens"][0] for s in seen)
-        words = "round {round}  score {stored_score:.3f}  solved {solved:.2f}  forget {forget_loss:.3f}  retain {retain_loss:.3f}"
+        words = (
+            "round {round}  score {stored_score:.3f}  solved {solved:.2f}  forget {forget_loss:.3f}  retain "
+            "{retain_loss:.3f}"
+        )
         print(words.format(**summary), file=sys.stderr, flush=True)
 
     start = time.perf_counter()
-    before = runs.evaluate_on(model, config, sets, None, "before", show=False)
+    before = unlearn.evaluate_on(model, config, sets, None, "before", show=False)
     references = [a["answer"] for a in before.answers if a["set"] == "forget"]
     evaluated = time.perf_counter() - start
     with tempfile.TemporaryDirectory() as folder, Clock() as clock:
-        rounds = Rounds(folder, keep=2)
-        unlearned, history = pmc_jax.unlearn(model, forget, retain, config, references=references, rounds=rounds, clock=clock, on_round=on_round)
+        rounds = RoundCheckpointer(folder, keep=2)
+        unlearned, history = pmc_jax.unlearn(
+            model, forget, retain, config, references=references, rounds=rounds, clock=clock, on_round=on_round
+        )
         with clock.phase("save"):
             rounds.close()
     seconds = dict(clock.seconds)
     seconds["unlearn"] = sum(seconds[phase] for phase in ("compile", "sample", "score", "update", "save"))
     start = time.perf_counter()
-    after = runs.evaluate_on(unlearned, config, sets, None, "after", show=False)
+    after = unlearn.evaluate_on(unlearned, config, sets, None, "after", show=False)
     seconds["evaluate"] = evaluated + time.perf_counter() - start
     updates = config.train.epochs * -(-len(forget) // config.train.batch_size)
     counts = {
@@ -78,7 +87,13 @@ def run(checkpoint: str, data: str, preset: str, seed: int = 0, changes: dict[st
         "answer_tokens": sum(h["sampled_tokens"] for h in history),
         "tokens_per_answer": sum(whole) / len(whole),
     }
-    return {"before": before.summary(), "after": after.summary(), "seconds": seconds, "counts": counts, "history": history}
+    return {
+        "before": before.summary(),
+        "after": after.summary(),
+        "seconds": seconds,
+        "counts": counts,
+        "history": history,
+    }
 
 
 def read_change(text: str) -> tuple[str, Any]:
@@ -95,7 +110,12 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", help="JSON file for the result, which is also printed")
     parser.add_argument(
-        "--set", action="append", default=[], type=read_change, metavar="NAME=JSON", help="a setting, as train.accumulate=1; may be repeated"
+        "--set",
+        action="append",
+        default=[],
+        type=read_change,
+        metavar="NAME=JSON",
+        help="a setting, as train.accumulate=1; may be repeated",
     )
     given = vars(parser.parse_args())
     out, changes = given.pop("out"), dict(given.pop("set"))

@@ -1,9 +1,10 @@
-"""What a decode step and an update must do at least, and how long that takes on chips that are not here, as the Markdown of docs/performance.md.
+"""What a decode step and an update must do at least, and how long that takes on chips that are not here, as the
+Markdown of docs/performance.md.
 
     python benchmarks/roofline.py [--rows=512] [--write]
 
-The formulas are pmc_jax/plan/roofline.py's, in bfloat16: a decode step of `rows` rows whose answers have the mean length, and an update of the
-published batch with the mean number of tokens. --write puts the table into the page.
+The formulas are pmc_jax/plan/roofline.py's, in bfloat16: a decode step of `rows` rows whose answers have the mean
+length, and an update of the published batch with the mean number of tokens. --write puts the table into the page.
 """
 
 import argparse
@@ -31,7 +32,9 @@ def steps(name: str, rows: int) -> dict[str, roofline.Work]:
     positions = assumed.prefix + batch * (assumed.prompt - assumed.prefix + assumed.answer)
     return {
         f"decode, {rows} rows": roofline.decode_work(model, rows, assumed.answer, prompts, assumed.prompt, ITEMSIZE),
-        f"update, {batch} rows, {positions} tokens": roofline.update_work(model, positions, batch * assumed.answer, ITEMSIZE),
+        f"update, {batch} rows, {positions} tokens": roofline.update_work(
+            model, positions, batch * assumed.answer, ITEMSIZE
+        ),
     }
 
 
@@ -43,7 +46,9 @@ def table(rows: int) -> str:
         for step, work in steps(name, rows).items():
             peaks = [roofline.PEAKS[chip] for chip in CHIPS]
             bounds = [f"{1e3 * roofline.seconds(work, peak):.2f} {roofline.limit(work, peak)}" for peak in peaks]
-            lines.append([name, step, f"{work.flops / 1e9:.0f}", f"{work.bytes / 1e9:.2f}", f"{work.intensity:.0f}", *bounds])
+            lines.append(
+                [name, step, f"{work.flops / 1e9:.0f}", f"{work.bytes / 1e9:.2f}", f"{work.intensity:.0f}", *bounds]
+            )
     return pages.table(heads, lines)
 
 
@@ -56,7 +61,9 @@ def main() -> None:
     print(found)
     if given.write:
         between = re.compile(r"(<!-- roofline -->\n).*?(<!-- end -->)", re.DOTALL)
-        PAGE.write_text(between.sub(lambda m: f"{m[1]}{found}\n{m[2]}", PAGE.read_text(encoding="utf-8")), encoding="utf-8")
+        PAGE.write_text(
+            between.sub(lambda m: f"{m[1]}{found}\n{m[2]}", PAGE.read_text(encoding="utf-8")), encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""What the save of a round costs: seconds that the run waits, and the processor's seconds, most of which the next round lacks.
+"""What the save of a round costs: seconds that the run waits, and the processor's seconds, most of which the next round
+lacks.
 
 As the project writes a round, and array by array as Orbax does by default, in turn.
 
@@ -16,23 +17,27 @@ import pages
 
 import pmc_jax
 from pmc_jax import config as settings
-from pmc_jax import train
-from pmc_jax.checkpoint import Rounds, group_leaves
+from pmc_jax.training import loop
+from pmc_jax.training.checkpoint import RoundCheckpointer, group_leaves
 
 SAVES = 8
 
 
-class Plain(Rounds):
+class Plain(RoundCheckpointer):
     """Rounds written array by array, compressed."""
 
     def __init__(self, folder: str, keep: int):
-        self._manager = ocp.CheckpointManager(folder, options=ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True))
+        self._manager = ocp.CheckpointManager(
+            folder, options=ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
+        )
 
     def save(self, number, state, notes):
-        self._manager.save(number, args=ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes)))
+        self._manager.save(
+            number, args=ocp.args.Composite(state=ocp.args.StandardSave(state), notes=ocp.args.JsonSave(notes))
+        )
 
 
-def measure(rounds: Rounds, number: int, state) -> tuple[float, float]:
+def measure(rounds: RoundCheckpointer, number: int, state) -> tuple[float, float]:
     """(seconds until `save` returns, processor seconds until all is written)."""
     begun, used = time.perf_counter(), time.process_time()
     rounds.save(number, state, {})
@@ -45,8 +50,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", required=True, help="folder of a Hugging Face checkpoint")
     checkpoint = pmc_jax.load(parser.parse_args().checkpoint)
-    _, state = train.start_state(checkpoint, settings.default(), 40)
-    kinds = {"array by array, compressed": Plain, "as the project does": Rounds}
+    _, state = loop.start_state(checkpoint, settings.default(), 40)
+    kinds = {"array by array, compressed": Plain, "as the project does": RoundCheckpointer}
     with tempfile.TemporaryDirectory() as folder:
         kept = {name: kind(f"{folder}/{number}", 2) for number, (name, kind) in enumerate(kinds.items())}
         found = {name: [] for name in kept}
@@ -56,7 +61,10 @@ def main() -> None:
         for rounds in kept.values():
             rounds.close()
     counts = len(jax.tree.leaves(state)), len(group_leaves(state))
-    rows = [[name, str(count), *(f"{x:.3f}" for x in np.median(of_kind[1:], axis=0))] for (name, of_kind), count in zip(found.items(), counts)]
+    rows = [
+        [name, str(count), *(f"{x:.3f}" for x in np.median(of_kind[1:], axis=0))]
+        for (name, of_kind), count in zip(found.items(), counts)
+    ]
     print(pages.table(["a round", "arrays", "run waits, s", "processor, s"], rows))
 
 

@@ -2,8 +2,8 @@
 
     python benchmarks/scale.py [--compile MODEL@TOPOLOGY ...]
 
-Every cell is `pmc-jax plan`. Cells that were compiled are kept in docs/scale/*.json, and `--compile` makes more of them (minutes each, best on an
-idle machine); the others are estimates of the same command. Needs libtpu.
+Every cell is `pmc-jax plan`. Cells that were compiled are kept in docs/scale/*.json, and `--compile` makes more of them
+(minutes each, best on an idle machine); the others are estimates of the same command. Needs libtpu.
 """
 
 import argparse
@@ -22,7 +22,13 @@ from pmc_jax.plan.abstract import Assumed
 ROOT = Path(__file__).parents[1]
 KEPT, PAGE = ROOT / "docs/scale", ROOT / "docs/scale.md"
 MODELS = ("Llama-3.2-1B", "Llama-3.2-3B", "Llama-3.1-8B", "Llama-3.1-70B", "phi-1_5")
-SLICES = {"v5e-8": "v5e:2x4", "v5e-16": "v5e:4x4", "v5p-64": "v5p:2x4x4", "v6e-64": "v6e:8x8", "2 x v5e-16": "2*v5e:4x4"}
+SLICES = {
+    "v5e-8": "v5e:2x4",
+    "v5e-16": "v5e:4x4",
+    "v5p-64": "v5p:2x4x4",
+    "v6e-64": "v6e:8x8",
+    "2 x v5e-16": "2*v5e:4x4",
+}
 GROWTH = ("v5e:2x4", "v5e:4x4", "v5e:4x8", "v5e:8x8", "v5e:8x16", "v5e:16x16")
 ASSUMED = Assumed(400, 36, 64, 45)
 
@@ -30,7 +36,9 @@ ASSUMED = Assumed(400, 36, 64, 45)
 def make_config(model: str) -> ConfigDict:
     """The published settings of the model's family, bfloat16 throughout, with remat."""
     published = {"sample.temperature": 1.25, "sample.num_samples": 5, "train.batch_size": 64} if "phi" in model else {}
-    return settings.changed(settings.default(), {"model.path": model, "model.dtype": "bfloat16", "train.remat": True} | published)
+    return settings.changed(
+        settings.default(), {"model.path": model, "model.dtype": "bfloat16", "train.remat": True} | published
+    )
 
 
 def file_of(model: str, where: str) -> Path:
@@ -59,7 +67,9 @@ def short(found: dict[str, Any]) -> str:
 
 
 def fits_table() -> str:
-    return pages.table(["model", *SLICES], [[model, *(short(cell(model, where)) for where in SLICES.values())] for model in MODELS])
+    return pages.table(
+        ["model", *SLICES], [[model, *(short(cell(model, where)) for where in SLICES.values())] for model in MODELS]
+    )
 
 
 def growth_table(model: str = "Llama-3.1-8B") -> str:
@@ -71,7 +81,9 @@ def growth_table(model: str = "Llama-3.1-8B") -> str:
         cost = chips * s["round"]
         first = first or cost
         mesh = f"{found['mesh']['data']} x {found['mesh']['model']}" + " (does not fit)" * (not found["memory"]["fits"])
-        rows.append([str(chips), mesh, f"{s['sample']:.1f}", f"{s['update']:.1f}", f"{s['round']:.1f}", f"{cost / first:.1f}x"])
+        rows.append(
+            [str(chips), mesh, f"{s['sample']:.1f}", f"{s['update']:.1f}", f"{s['round']:.1f}", f"{cost / first:.1f}x"]
+        )
     return pages.table(["chips", "mesh", "sampling, s", "updates, s", "round, s", "chip-seconds a round"], rows)
 
 
@@ -86,14 +98,20 @@ def programs_table() -> str:
             times = [f"{1e3 * x:.2f}" for x in (p["optimal_seconds"], r["products"], r["memory"], r["collectives"])]
             rows.append([where, name, *numbers, *times, f"{p['float32_products']:.0f}", str(p["weight_gathers"])])
     times = ["XLA's optimum, ms", "products, ms", "memory, ms", "collectives, ms"]
-    return pages.table(["what", "program", "temporary, GiB", "GFLOP", "GB", *times, "float32 products", "weights gathered"], rows)
+    return pages.table(
+        ["what", "program", "temporary, GiB", "GFLOP", "GB", *times, "float32 products", "weights gathered"], rows
+    )
 
 
 def collectives_table(model: str = "Llama-3.2-3B", where: str = "v5e:2x4") -> str:
     found, rows = cell(model, where), []
     for name, p in found.get("programs", {}).items():
         heavy = sorted(p["collectives"], key=lambda c: -c["count"] * c["bytes"])
-        rows += [[name, c["kind"], str(c["count"]), f"{c['bytes'] / 1e6:.2f}", str(c["group"])] for c in heavy if c["count"] * c["bytes"] > 1e6]
+        rows += [
+            [name, c["kind"], str(c["count"]), f"{c['bytes'] / 1e6:.2f}", str(c["group"])]
+            for c in heavy
+            if c["count"] * c["bytes"] > 1e6
+        ]
     return pages.table(["program", "kind", "times", "MB each", "chips"], rows)
 
 
@@ -110,7 +128,9 @@ def main() -> None:
         "collectives": lambda: collectives_table("Llama-3.2-3B", "v5e:2x4"),
     }
     for name, make in tables.items():
-        page = re.sub(rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", lambda m, make=make: m[1] + make() + m[2], page, flags=re.DOTALL)
+        page = re.sub(
+            rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", lambda m, make=make: m[1] + make() + m[2], page, flags=re.DOTALL
+        )
     PAGE.write_text(page)
 
 

@@ -2,7 +2,8 @@
 
     python benchmarks/steps.py --checkpoint=DIR --data=DIR --preset=llama [--out=steps.json]
 
-The bound is FLOPs over the speed of a lone float32 product of the update's size, measured here and now, beside what it is compared with.
+The bound is FLOPs over the speed of a lone float32 product of the update's size, measured here and now, beside what it
+is compared with.
 """
 
 import argparse
@@ -21,16 +22,21 @@ from rich.table import Table
 
 import pmc_jax
 from pmc_jax import config as settings
-from pmc_jax import decode, parallel, questions, sampler, sizes, train, update
-from pmc_jax.generate import round_generator, text_of
-from pmc_jax.packing import Batch, Packing, Row, pack
-from pmc_jax.prompts import training_row
+from pmc_jax.data import questions
+from pmc_jax.data.packing import Batch, Packing, Row, pack
+from pmc_jax.data.prompts import training_row
+from pmc_jax.distributed import meshes
+from pmc_jax.sampling import buckets, decode, engine
+from pmc_jax.sampling.generate import round_generator, text_of
+from pmc_jax.training import loop, update
 
 ROWS = ((8, 1), (20, 1), (20, 3), (20, 10), (40, 10))  # questions, samples each
 
 
 def in_turn(runs: list[Callable], times: int = 8) -> list[float]:
-    """Median seconds of each call, after one that compiles; they take turns, so that a machine's moods meet all of them."""
+    """Median seconds of each call, after one that compiles; they take turns, so that a machine's moods meet all of
+    them.
+    """
     jax.block_until_ready([run() for run in runs])
     found = np.zeros((times, len(runs)))
     for at in np.ndindex(found.shape):
@@ -47,7 +53,10 @@ def seconds(run: Callable, times: int = 8) -> float:
 
 def product_speed(rows: int, config) -> float:
     """FLOP/s of a lone product [rows, width] x [width, mlp_width], twenty in a row."""
-    x, w = (jax.random.normal(jax.random.key(0), shape) for shape in ((rows, config.width), (config.width, config.mlp_width)))
+    x, w = (
+        jax.random.normal(jax.random.key(0), shape)
+        for shape in ((rows, config.width), (config.width, config.mlp_width))
+    )
     product = jax.jit(jnp.matmul)
     return 20 * 2 * rows * config.width * config.mlp_width / seconds(lambda: [product(x, w) for _ in range(20)])
 
@@ -55,7 +64,9 @@ def product_speed(rows: int, config) -> float:
 def weights(checkpoint) -> tuple[int, int]:
     """Parameters multiplied with every position: those of the layers, and those of the head."""
     count = {k: sum(x.size for x in jax.tree.leaves(v)) for k, v in checkpoint.params.items()}
-    return sum(n for k, n in count.items() if k.startswith("layer_")), checkpoint.config.vocab_size * checkpoint.config.width
+    return sum(
+        n for k, n in count.items() if k.startswith("layer_")
+    ), checkpoint.config.vocab_size * checkpoint.config.width
 
 
 class Typical(NamedTuple):
@@ -77,19 +88,24 @@ class Typical(NamedTuple):
 
 
 def typical_batch(checkpoint, config, forget, retain) -> Typical:
-    """Of the model's own answers, here the true ones, in a packing with room for the longest that can be drawn (`collapse.begin`)."""
+    """Of the model's own answers, here the true ones, in a packing with room for the longest that can be drawn
+    (`collapse.begin`).
+    """
     text, longest = text_of(checkpoint, config), config.train.max_length
-    rows = [[training_row(text, r["question"], r["answer"], longest, group=g) for r in part] for g, part in ((1, forget), (2, retain))]
-    prompts = sizes.round_up(max(r.start for r in rows[0]), 8)
-    mesh = parallel.mesh_of(checkpoint.params)
-    packing = train.start_packing(config, *rows, min(longest, prompts + config.sample.max_new_tokens), mesh, len(forget))
-    some = train.even_batches(list(zip(*rows)), config.train.batch_size)[0]
+    rows = [
+        [training_row(text, r["question"], r["answer"], longest, group=g) for r in part]
+        for g, part in ((1, forget), (2, retain))
+    ]
+    prompts = buckets.round_up(max(r.start for r in rows[0]), 8)
+    mesh = meshes.mesh_of(checkpoint.params)
+    packing = loop.start_packing(config, *rows, min(longest, prompts + config.sample.max_new_tokens), mesh, len(forget))
+    some = loop.even_batches(list(zip(*rows)), config.train.batch_size)[0]
     return Typical(some, packing, update.put_batch(pack(some, packing), mesh))
 
 
 def updating(checkpoint, recipe, batch) -> Callable:
     """A call that makes the next update on a batch."""
-    step, states = train.make_step(checkpoint, recipe), [update.create_state(checkpoint.params, recipe)]
+    step, states = loop.make_step(checkpoint, recipe), [update.create_state(checkpoint.params, recipe)]
 
     def run():
         states[0], metrics = step(states[0], batch)
@@ -99,9 +115,10 @@ def updating(checkpoint, recipe, batch) -> Callable:
 
 
 def update_steps(checkpoint, config, forget, retain) -> list[dict]:
-    """Seconds of an update on a typical batch, in the project's own number of micro-batches and in one, its positions, and the FLOPs of its products
-    (attention apart)."""
-    recipe, (in_layers, head) = train.make_recipe(config, len(forget)), weights(checkpoint)
+    """Seconds of an update on a typical batch, in the project's own number of micro-batches and in one, its positions,
+    and the FLOPs of its products (attention apart).
+    """
+    recipe, (in_layers, head) = loop.make_recipe(config, len(forget)), weights(checkpoint)
     own, one = config, settings.changed(config, {"train.accumulate": 1})
     batches = [typical_batch(checkpoint, each, forget, retain) for each in (own, one)]
     found = []
@@ -113,17 +130,24 @@ def update_steps(checkpoint, config, forget, retain) -> list[dict]:
 
 
 def decode_step(checkpoint, config, forget, questions_, samples) -> dict:
-    """Seconds of one decode step of questions x samples rows with 64 answer slots, and the FLOPs of its matrix products."""
+    """Seconds of one decode step of questions x samples rows with 64 answer slots, and the FLOPs of its matrix
+    products.
+    """
     generator = round_generator(checkpoint, config)._replace(num_samples=samples)
     texts = [r["question"] for r in forget[:questions_]]
-    prompts = sampler.left_pad([generator.text.prompt(q) for q in texts], texts)
-    inputs = parallel.put((prompts, np.ones(len(texts), bool)), parallel.rows(parallel.mesh_of(checkpoint.params)))
-    how, shape = dict(warp=generator.warp, end_tokens=()), dict(num_samples=samples, first_slots=64, shards=1, parts=1)
-    uniform_BT2 = jnp.asarray(sampler.row_uniforms(prompts.keys_Q, 0, 0, samples, decode.CHUNK))
+    prompts = engine.left_pad([generator.text.prompt(q) for q in texts], texts)
+    inputs = meshes.put((prompts, np.ones(len(texts), bool)), meshes.rows(meshes.mesh_of(checkpoint.params)))
+    how, shape = (
+        dict(sampling=generator.sampling, end_tokens=()),
+        dict(num_samples=samples, first_slots=64, shards=1, parts=1),
+    )
+    uniform_BT2 = jnp.asarray(engine.row_uniforms(prompts.keys_Q, 0, 0, samples, decode.CHUNK))
     state = [decode.prefill(checkpoint.model, generator.params, *inputs, uniform_BT2[:, :1], **shape, **how)[0]]
 
     def run():
-        state[0] = decode.decode_chunk(checkpoint.model, generator.params, state[0]._replace(step=jnp.int32(32)), uniform_BT2, 48, **how)
+        state[0] = decode.decode_chunk(
+            checkpoint.model, generator.params, state[0]._replace(step=jnp.int32(32)), uniform_BT2, 48, **how
+        )
         return state[0].answers_BC
 
     rows = len(texts) * samples
@@ -145,7 +169,10 @@ def show(found: dict) -> None:
     table = Table(title=f"a lone float32 product: {speed / 1e9:.0f} GFLOP/s")
     for heading in ("step", "ms", "bound, ms", "share of the bound"):
         table.add_column(heading, justify="left" if heading == "step" else "right")
-    steps = {"update, {micro_batches} micro-batches, {positions} positions, {real_positions} of them real".format(**u): u for u in found["updates"]}
+    steps = {
+        "update, {micro_batches} micro-batches, {positions} positions, {real_positions} of them real".format(**u): u
+        for u in found["updates"]
+    }
     steps |= {f"decode, {d['rows']} rows": d for d in found["decode"]}
     for name, step in steps.items():
         bound = step["flops"] / speed

@@ -1,7 +1,8 @@
 """The published algorithm of partial model collapse (PMC), written plainly on torch and transformers.
 
-This is what pmc_jax is measured against, for speed and for quality: one sampling phase with `model.generate` inside every update,
-rows padded to the full length, scores from the `rouge_score` package. The method: Scholten et al., ICLR 2026 (arXiv 2507.04219).
+This is what pmc_jax is measured against, for speed and for quality: one sampling phase with `model.generate` inside
+every update, rows padded to the full length, scores from the `rouge_score` package. The method: Scholten et al., ICLR
+2026 (arXiv 2507.04219).
 
     python benchmarks/yardstick.py --checkpoint=DIR --data=DIR --preset=llama --out=yardstick.json
 """
@@ -55,7 +56,8 @@ PRESETS = {
 }
 
 
-# Text <-> tokens. A tokenizer with a chat template is an instruct model's, one without gets the plain question-answer template.
+# Text <-> tokens. A tokenizer with a chat template is an instruct model's, one without gets the plain question-answer
+# template.
 def prompt_ids(tokenizer, question: str) -> list[int]:
     """Tokens that the model answers to."""
     if tokenizer.chat_template is None:
@@ -89,7 +91,8 @@ def pad(rows: list[list[int]], width: int, value: int, side: str) -> torch.Tenso
 def training_batch(tokenizer, questions: list[str], answers: list[str], max_length: int) -> dict[str, torch.Tensor]:
     """Rows of prompt + answer, cut and right-padded to max_length, with labels on the answer only.
 
-    The mask comes from lengths and not from token ids: where the pad token is the end token, the end token must stay visible.
+    The mask comes from lengths and not from token ids: where the pad token is the end token, the end token must stay
+    visible.
     """
     prompts, targets = [prompt_ids(tokenizer, q) for q in questions], [answer_ids(tokenizer, a) for a in answers]
     rows = [(prompt + target)[:max_length] for prompt, target in zip(prompts, targets, strict=True)]
@@ -102,7 +105,9 @@ def training_batch(tokenizer, questions: list[str], answers: list[str], max_leng
 
 
 @torch.inference_mode()
-def generate(model, tokenizer, questions: list[str], max_length: int, num_samples: int = 1, **how) -> tuple[list[list[str]], int]:
+def generate(
+    model, tokenizer, questions: list[str], max_length: int, num_samples: int = 1, **how
+) -> tuple[list[list[str]], int]:
     """Answers [question][sample], and how many tokens they took, end tokens included, pads after them not."""
     prompts = [prompt_ids(tokenizer, question) for question in questions]
     width = max(map(len, prompts))
@@ -139,7 +144,8 @@ def recall(reference: str, answer: str) -> float:
 
 
 def evaluate(model, tokenizer, data: Path, settings: Settings) -> dict[str, float]:
-    """Mean ROUGE-L recall of the greedy answers against the ground truth, all rows; unlearn quality and utility in 0..100.
+    """Mean ROUGE-L recall of the greedy answers against the ground truth, all rows; unlearn quality and utility in
+    0..100.
 
     The ground truth of a paraphrased question is its paraphrased answer.
     """
@@ -164,8 +170,10 @@ def read_rows(data: Path, name: str) -> list[dict]:
         return [json.loads(line) for line in lines]
 
 
-def optimiser(model, settings: Settings, updates_per_epoch: int):
-    """AdamW, weight decay on matrices only (biases and norms are vectors); linear warm-up, whose first rate is 0, and decay."""
+def optimizer(model, settings: Settings, updates_per_epoch: int):
+    """AdamW, weight decay on matrices only (biases and norms are vectors); linear warm-up, whose first rate is 0, and
+    decay.
+    """
     groups = [
         {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": settings.weight_decay},
         {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
@@ -175,8 +183,12 @@ def optimiser(model, settings: Settings, updates_per_epoch: int):
     return adam, get_linear_schedule_with_warmup(adam, warmup, total)
 
 
-def update(model, tokenizer, adam, schedule, forget: list[tuple], retain: list[tuple], settings: Settings) -> dict[str, float]:
-    """One step on L = CE(forget) + lambda CE(retain), rows of (question, answer); each CE is a mean over its answer tokens."""
+def update(
+    model, tokenizer, adam, schedule, forget: list[tuple], retain: list[tuple], settings: Settings
+) -> dict[str, float]:
+    """One step on L = CE(forget) + lambda CE(retain), rows of (question, answer); each CE is a mean over its answer
+    tokens.
+    """
     model.train()
     losses = {}
     for name, weight, rows in (("forget_loss", 1.0, forget), ("retain_loss", settings.retain_weight, retain)):
@@ -198,16 +210,34 @@ def timed(seconds: Counter, phase: str):
     seconds[phase] += time.perf_counter() - start
 
 
-def pick_answers(model, tokenizer, questions: list[str], references: list[str], memory: dict, batch: list[int], settings: Settings, seconds: Counter):
-    """Sample and score the unsolved questions of a batch. Returns {question: (lowest score, its answer)} and how many tokens were drawn."""
+def pick_answers(
+    model,
+    tokenizer,
+    questions: list[str],
+    references: list[str],
+    memory: dict,
+    batch: list[int],
+    settings: Settings,
+    seconds: Counter,
+):
+    """Sample and score the unsolved questions of a batch. Returns {question: (lowest score, its answer)} and how many
+    tokens were drawn.
+    """
     unsolved = [q for q in batch if q not in memory or memory[q][0] > 0]
     if not unsolved:
         return {}, 0
     with timed(seconds, "sample"):
         samples, tokens = generate(
-            model, tokenizer, [questions[q] for q in unsolved], settings.max_length, settings.num_samples,
-            do_sample=True, temperature=settings.temperature, top_k=settings.top_k, top_p=settings.top_p,
-        )  # fmt: skip
+            model,
+            tokenizer,
+            [questions[q] for q in unsolved],
+            settings.max_length,
+            settings.num_samples,
+            do_sample=True,
+            temperature=settings.temperature,
+            top_k=settings.top_k,
+            top_p=settings.top_p,
+        )
     with timed(seconds, "score"):
         picks = {
             q: min(((recall(references[q], answer), answer) for answer in answers), key=lambda pick: pick[0])
@@ -217,10 +247,11 @@ def pick_answers(model, tokenizer, questions: list[str], references: list[str], 
 
 
 def run(checkpoint: str, data: str, settings: Settings, on_progress=None) -> dict:
-    """Unlearns the forget questions; returns quality before and after, seconds by phase, counts, and one log line per update.
+    """Unlearns the forget questions; returns quality before and after, seconds by phase, counts, and one log line per
+    update.
 
-    on_progress(done, total, line) is called after every update. Of the seconds, `references` is the greedy pass for the original
-    answers, and `unlearn` = references + sample + score + update: everything but loading and evaluation.
+    on_progress(done, total, line) is called after every update. Of the seconds, `references` is the greedy pass for the
+    original answers, and `unlearn` = references + sample + score + update: everything but loading and evaluation.
     """
     began = time.perf_counter()
     data, seconds, counts, log = Path(data), Counter(), Counter(), []
@@ -236,8 +267,10 @@ def run(checkpoint: str, data: str, settings: Settings, on_progress=None) -> dic
     loader = DataLoader(range(len(questions)), settings.batch_size, shuffle=True, drop_last=True, generator=order)
     total = min(settings.epochs * len(loader), settings.max_updates or settings.epochs * len(loader))
     if total < 1:
-        raise ValueError(f"nothing to do: {settings.epochs} epochs of {len(questions)} // {settings.batch_size} updates")
-    adam, schedule = optimiser(model, settings, len(loader))
+        raise ValueError(
+            f"nothing to do: {settings.epochs} epochs of {len(questions)} // {settings.batch_size} updates"
+        )
+    adam, schedule = optimizer(model, settings, len(loader))
 
     with timed(seconds, "evaluate"):
         before = evaluate(model, tokenizer, data, settings) if settings.evaluate else None
@@ -256,11 +289,16 @@ def run(checkpoint: str, data: str, settings: Settings, on_progress=None) -> dic
             retain_rows = [retain[i] for i in torch.randint(len(retain), (len(batch),), generator=draws)]
             losses = update(model, tokenizer, adam, schedule, forget_rows, retain_rows, settings)
 
-        counts.update(updates=1, update_rows=2 * len(batch), answers=len(picks) * settings.num_samples, answer_tokens=tokens)
+        counts.update(
+            updates=1, update_rows=2 * len(batch), answers=len(picks) * settings.num_samples, answer_tokens=tokens
+        )
         picked = [picks[q][0] if q in picks else 0.0 for q in batch]  # a solved question keeps its 0
         line = {"update": done, "picked_score": sum(picked) / len(batch), **losses}
         line |= {"stored_score": sum(memory[q][0] for q in batch) / len(batch), "sampled_questions": len(picks)}
-        line |= {"solved_questions": sum(score == 0 for score, _ in memory.values()), "seconds": time.perf_counter() - started}
+        line |= {
+            "solved_questions": sum(score == 0 for score, _ in memory.values()),
+            "seconds": time.perf_counter() - started,
+        }
         log.append(line)
         if on_progress:
             on_progress(done, total, line)
@@ -270,15 +308,26 @@ def run(checkpoint: str, data: str, settings: Settings, on_progress=None) -> dic
         after = evaluate(model, tokenizer, data, settings) if settings.evaluate else None
     seconds["total"] = time.perf_counter() - began
     return {
-        "checkpoint": checkpoint, "settings": asdict(settings), "device": str(model.device), "threads": torch.get_num_threads(),
-        "before": before, "after": after, "seconds": dict(seconds), "updates": log,
+        "checkpoint": checkpoint,
+        "settings": asdict(settings),
+        "device": str(model.device),
+        "threads": torch.get_num_threads(),
+        "before": before,
+        "after": after,
+        "seconds": dict(seconds),
+        "updates": log,
         "counts": dict(counts) | {"tokens_per_answer": counts["answer_tokens"] / max(1, counts["answers"])},
-        "memory": [{"question": questions[q], "score": score, "answer": answer} for q, (score, answer) in sorted(memory.items())],
-    }  # fmt: skip
+        "memory": [
+            {"question": questions[q], "score": score, "answer": answer}
+            for q, (score, answer) in sorted(memory.items())
+        ],
+    }
 
 
 def show(done: int, total: int, line: dict):
-    words = "update {0}/{1}  score {picked_score:.3f}  forget {forget_loss:.3f}  retain {retain_loss:.3f}  {2:.0f} s left"
+    words = (
+        "update {0}/{1}  score {picked_score:.3f}  forget {forget_loss:.3f}  retain {retain_loss:.3f}  {2:.0f} s left"
+    )
     print(words.format(done, total, line["seconds"] / done * (total - done), **line), file=sys.stderr, flush=True)
 
 

@@ -11,14 +11,14 @@ __version__ = "0.1.0"
 
 # Public name -> module; imported at first use, so that `import pmc_jax` is quick and starts no device.
 _PUBLIC = {
-    "load": "pretrained",
-    "logits": "pretrained",
-    "export": "pretrained",
-    "Checkpoint": "pretrained",
-    "sample": "generate",
-    "score": "reward",
-    "select": "reward",
-    "unlearn": "collapse",
+    "load": "models.pretrained",
+    "logits": "models.pretrained",
+    "export": "models.pretrained",
+    "PretrainedModel": "models.pretrained",
+    "sample": "sampling.generate",
+    "score": "methods.rewards",
+    "select": "methods.rewards",
+    "unlearn": "methods.pmc",
     "UserError": "errors",
 }
 __all__ = [*_PUBLIC, "__version__"]

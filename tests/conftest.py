@@ -1,7 +1,8 @@
-"""What the tests share: one CPU device, no network, a compile cache of their own, and two tiny checkpoints that know a few authors by heart.
+"""What the tests share: one CPU device, no network, a compile cache of their own, and two tiny checkpoints that know a
+few authors by heart.
 
-Programs for several devices run in a process of their own (test_mesh.py, test_hosts.py): with 8 virtual devices every other test
-would be slower.
+Programs for several devices run in a process of their own (test_mesh.py, test_hosts.py): with 8 virtual devices every
+other test would be slower.
 """
 
 import importlib
@@ -19,9 +20,12 @@ CACHE = tempfile.mkdtemp(prefix="pmc_jax_tests_")
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", CACHE)
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
-# Tiny models compile far longer than they run: with little optimisation the compiler is several times faster, and runs are half as fast.
+# Tiny models compile far longer than they run: with little optimisation the compiler is several times faster, and runs
+# are half as fast.
 QUICK_COMPILER = "--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
-if version("jaxlib") < "0.11":  # later ones have fusion emitters only, and do not start with a flag that they do not know
+if (
+    version("jaxlib") < "0.11"
+):  # later ones have fusion emitters only, and do not start with a flag that they do not know
     QUICK_COMPILER += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_COMPILER}"
 os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
@@ -32,7 +36,7 @@ from filelock import FileLock  # noqa: E402
 from tiny import AUTHORS, LLAMA, PHI, ROOT, SMALL  # noqa: E402
 
 from pmc_jax import config as settings  # noqa: E402
-from pmc_jax.authors import make_authors, write_authors  # noqa: E402
+from pmc_jax.data.authors import make_authors, write_authors  # noqa: E402
 
 
 def pytest_unconfigure(config):
@@ -69,17 +73,21 @@ def small():
 
 @pytest.fixture(scope="session")
 def learn_by_heart(splits, tmp_path_factory, worker_id):
-    """learn_by_heart("name", raw, tokenizer) -> a checkpoint that knows `full`. The first process that asks trains it, others read it."""
+    """learn_by_heart("name", raw, tokenizer) -> a checkpoint that knows `full`. The first process that asks trains it,
+    others read it.
+    """
     base = tmp_path_factory.getbasetemp()
     everyone = base if worker_id == "master" else base.parent
 
     def learn(name, raw, tokenizer):
-        from pmc_jax import pretrained
-        from pmc_jax.finetune import finetune
+        from pmc_jax.methods.supervised import finetune
+        from pmc_jax.models import pretrained
 
         ids = {key: getattr(tokenizer, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}
         config = settings.default()
-        config.update_from_flattened_dict({"train.epochs": 42, "train.batch_size": 8, "train.learning_rate": 5e-3, "train.warmup_epochs": 2.0})
+        config.update_from_flattened_dict(
+            {"train.epochs": 42, "train.batch_size": 8, "train.learning_rate": 5e-3, "train.warmup_epochs": 2.0}
+        )
         with FileLock(everyone / f"{name}.lock"):
             if not (everyone / name).exists():
                 fresh = pretrained.create(raw | {k: v for k, v in ids.items() if v is not None}, tokenizer, seed=0)
@@ -91,7 +99,7 @@ def learn_by_heart(splits, tmp_path_factory, worker_id):
 
 @pytest.fixture(scope="session")
 def tokenizer(splits):
-    from pmc_jax.tokenizer import train_tokenizer
+    from pmc_jax.data.tokenizer import train_tokenizer
 
     return train_tokenizer(splits["full"], 512)
 
@@ -99,7 +107,7 @@ def tokenizer(splits):
 @pytest.fixture(scope="session")
 def plain_tokenizer(splits):
     """Without a chat template and without a padding token."""
-    from pmc_jax.tokenizer import train_tokenizer
+    from pmc_jax.data.tokenizer import train_tokenizer
 
     found = train_tokenizer(splits["full"], 512)
     found.chat_template = found.pad_token = None
@@ -121,7 +129,7 @@ def tiny_phi(learn_by_heart, plain_tokenizer):
 @pytest.fixture(scope="session")
 def fresh_checkpoint(tokenizer):
     """Untrained: every next token is about as likely as any other."""
-    from pmc_jax import pretrained
+    from pmc_jax.models import pretrained
 
     return pretrained.create(LLAMA | {"eos_token_id": tokenizer.eos_token_id}, tokenizer, seed=1)
 
@@ -129,7 +137,7 @@ def fresh_checkpoint(tokenizer):
 @pytest.fixture(scope="session")
 def tiny_folder(tiny_checkpoint, tmp_path_factory):
     """`tiny_checkpoint` as a Hugging Face folder. Tests that damage it work on a copy."""
-    from pmc_jax import pretrained
+    from pmc_jax.models import pretrained
 
     return pretrained.export(tiny_checkpoint, tmp_path_factory.mktemp("tiny") / "hf")
 
@@ -179,11 +187,18 @@ class Said(NamedTuple):
 
 @pytest.fixture
 def cli(monkeypatch, capsys):
-    """cli("unlearn", "--workdir=...") -> Said: the command line in this process, its flags defined anew as in a fresh one."""
+    """cli("unlearn", "--workdir=...") -> Said: the command line in this process, its flags defined anew as in a fresh
+    one.
+    """
 
     def call(*arguments) -> Said:
         monkeypatch.setattr(sys, "argv", ["pmc-jax", *map(str, arguments)])
-        ours = {f.name for module, found in flags.FLAGS.flags_by_module_dict().items() if module == "pmc_jax.main" for f in found}
+        ours = {
+            f.name
+            for module, found in flags.FLAGS.flags_by_module_dict().items()
+            if module == "pmc_jax.main"
+            for f in found
+        }
         for name in [n for n in flags.FLAGS if n in ours or n.startswith("config.")]:
             delattr(flags.FLAGS, name)
         sys.modules.pop("pmc_jax.main", None)
@@ -210,6 +225,8 @@ def python(tmp_path_factory):
     """python(code, *arguments) -> CompletedProcess of a fresh interpreter."""
 
     def run(code: str, *arguments) -> subprocess.CompletedProcess:
-        return subprocess.run([sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, timeout=900)
+        return subprocess.run(
+            [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True, cwd=ROOT, timeout=900
+        )
 
     return run

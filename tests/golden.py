@@ -1,8 +1,10 @@
-"""Golden values: what transformers computes for four tiny checkpoints, stored so that `make test` compares numbers without torch.
+"""Golden values: what transformers computes for four tiny checkpoints, stored so that `make test` compares numbers
+without torch.
 
     python tests/golden.py
 
-remakes tests/golden/ (needs torch). Weights are drawn with numpy from a seed, so that only results are stored; importing this file needs no torch.
+remakes tests/golden/ (needs torch). Weights are drawn with numpy from a seed, so that only results are stored;
+importing this file needs no torch.
 """
 
 import json
@@ -20,26 +22,70 @@ ANSWER_TOKENS = 24  # greedy answers, tokens
 COMMON = {"vocab_size": VOCAB, "num_hidden_layers": 2, "bos_token_id": None, "eos_token_id": END, "pad_token_id": None}
 LLAMA = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"} | COMMON
 PHI = {"architectures": ["PhiForCausalLM"], "model_type": "phi"} | COMMON
-LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 24}
+LLAMA3 = {
+    "rope_type": "llama3",
+    "factor": 8.0,
+    "low_freq_factor": 1.0,
+    "high_freq_factor": 4.0,
+    "original_max_position_embeddings": 24,
+}
 
-# name -> config.json; the seed of the weights is the place in this table. Both styles of config.json: transformers 5 (rope_parameters) and 4.
+# name -> config.json; the seed of the weights is the place in this table. Both styles of config.json: transformers 5
+# (rope_parameters) and 4.
 CONFIGS: dict[str, dict[str, Any]] = {
     "llama-llama3-tied": LLAMA
-    | dict(hidden_size=48, intermediate_size=80, num_attention_heads=4, num_key_value_heads=2, head_dim=16, rms_norm_eps=1e-6, hidden_act="silu")
+    | dict(
+        hidden_size=48,
+        intermediate_size=80,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        head_dim=16,
+        rms_norm_eps=1e-6,
+        hidden_act="silu",
+    )
     | dict(attention_bias=True, mlp_bias=True, tie_word_embeddings=True, max_position_embeddings=192)
     | dict(rope_parameters=LLAMA3 | {"rope_theta": 500.0}, dtype="float32"),
     "llama-dynamic-v4": LLAMA
-    | dict(hidden_size=40, intermediate_size=64, num_attention_heads=5, num_key_value_heads=1, head_dim=12, rms_norm_eps=1e-5, hidden_act="gelu")
+    | dict(
+        hidden_size=40,
+        intermediate_size=64,
+        num_attention_heads=5,
+        num_key_value_heads=1,
+        head_dim=12,
+        rms_norm_eps=1e-5,
+        hidden_act="gelu",
+    )
     | dict(attention_bias=False, mlp_bias=False, tie_word_embeddings=False, max_position_embeddings=16)
     | dict(rope_theta=1000.0, rope_scaling={"type": "dynamic", "factor": 4.0}, torch_dtype="float32"),
     "phi-partial": PHI
-    | dict(hidden_size=48, intermediate_size=96, num_attention_heads=3, num_key_value_heads=3, layer_norm_eps=1e-5, hidden_act="gelu_new")
+    | dict(
+        hidden_size=48,
+        intermediate_size=96,
+        num_attention_heads=3,
+        num_key_value_heads=3,
+        layer_norm_eps=1e-5,
+        hidden_act="gelu_new",
+    )
     | dict(qk_layernorm=False, tie_word_embeddings=False, max_position_embeddings=64)
-    | dict(rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}, dtype="float32"),
+    | dict(
+        rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "partial_rotary_factor": 0.5}, dtype="float32"
+    ),
     "phi-qknorm-grouped-v4": PHI
-    | dict(hidden_size=64, intermediate_size=64, num_attention_heads=4, num_key_value_heads=2, layer_norm_eps=1e-4, hidden_act="gelu")
+    | dict(
+        hidden_size=64,
+        intermediate_size=64,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        layer_norm_eps=1e-4,
+        hidden_act="gelu",
+    )
     | dict(qk_layernorm=True, tie_word_embeddings=True, max_position_embeddings=64)
-    | dict(rope_theta=100.0, partial_rotary_factor=0.25, rope_scaling={"type": "linear", "factor": 2.0}, torch_dtype="float32"),
+    | dict(
+        rope_theta=100.0,
+        partial_rotary_factor=0.25,
+        rope_scaling={"type": "linear", "factor": 2.0},
+        torch_dtype="float32",
+    ),
 }
 
 
@@ -62,8 +108,13 @@ def tensor_shapes(c: dict[str, Any]) -> dict[str, tuple[int, ...]]:
             if biased:
                 shapes[f"model.layers.{i}.{name}.bias"] = shape[:1]
         for name, size in norms.items():
-            shapes |= {f"model.layers.{i}.{name}.{part}": (size,) for part in (("weight", "bias") if phi else ("weight",))}
-    shapes |= {f"model.{'final_layernorm' if phi else 'norm'}.{part}": (D,) for part in (("weight", "bias") if phi else ("weight",))}
+            shapes |= {
+                f"model.layers.{i}.{name}.{part}": (size,) for part in (("weight", "bias") if phi else ("weight",))
+            }
+    shapes |= {
+        f"model.{'final_layernorm' if phi else 'norm'}.{part}": (D,)
+        for part in (("weight", "bias") if phi else ("weight",))
+    }
     if not c["tie_word_embeddings"]:
         shapes["lm_head.weight"] = (c["vocab_size"], D)
     if phi:
@@ -72,7 +123,9 @@ def tensor_shapes(c: dict[str, Any]) -> dict[str, tuple[int, ...]]:
 
 
 def draw_tensor(rng: np.random.Generator, name: str, shape: tuple[int, ...]) -> np.ndarray:
-    """One random tensor, float32: no norm is 1, no bias is 0, attention looks somewhere, and logits are a few units large."""
+    """One random tensor, float32: no norm is 1, no bias is 0, attention looks somewhere, and logits are a few units
+    large.
+    """
     if "norm" in name and name.endswith("weight"):
         return rng.uniform(0.5, 1.5, shape).astype(np.float32)
     if name.endswith("bias"):
@@ -103,7 +156,11 @@ def save_checkpoint(folder: Path, name: str) -> Path:
 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(CONFIGS[name]))
-    save_file(draw_tensors(tensor_shapes(CONFIGS[name]), list(CONFIGS).index(name)), folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(
+        draw_tensors(tensor_shapes(CONFIGS[name]), list(CONFIGS).index(name)),
+        folder / "model.safetensors",
+        metadata={"format": "pt"},
+    )
     save_tokenizer(folder, VOCAB)
     return folder
 
@@ -118,10 +175,19 @@ def logit_inputs() -> tuple[np.ndarray, np.ndarray]:
 
 
 def gradient_rows() -> list[tuple[list[int], int, int]]:
-    """(tokens, start of the answer, group) of six training rows that share their first three tokens; group 1 forget, 2 retain."""
+    """(tokens, start of the answer, group) of six training rows that share their first three tokens; group 1 forget, 2
+    retain.
+    """
     rng = np.random.default_rng(11)
     shared = rng.integers(2, VOCAB, 3).tolist()
-    lengths = [(5, 6), (7, 4), (5, 9), (6, 5), (8, 3), (6, 8)]  # prompt, answer; none beyond the 16 positions of the dynamic config
+    lengths = [
+        (5, 6),
+        (7, 4),
+        (5, 9),
+        (6, 5),
+        (8, 3),
+        (6, 8),
+    ]  # prompt, answer; none beyond the 16 positions of the dynamic config
     return [(shared + rng.integers(2, VOCAB, p + a - 3).tolist(), p, 1 + i % 2) for i, (p, a) in enumerate(lengths)]
 
 
@@ -132,19 +198,25 @@ def prompts() -> list[list[int]]:
 
 
 def torch_loss(model: Any, rows: list[tuple[list[int], int, int]], retain_weight: float) -> Any:
-    """The objective in torch, one row a forward pass: each group's mean of -log p over its answer tokens, retain weighted."""
+    """The objective in torch, one row a forward pass: each group's mean of -log p over its answer tokens, retain
+    weighted.
+    """
     import torch
 
     total, count = {1: 0.0, 2: 0.0}, {1: 0, 2: 0}
     for tokens, start, group in rows:
         logits = model(torch.tensor([tokens])).logits[0].float()
-        total[group] = total[group] + torch.nn.functional.cross_entropy(logits[start - 1 : -1], torch.tensor(tokens[start:]), reduction="sum")
+        total[group] = total[group] + torch.nn.functional.cross_entropy(
+            logits[start - 1 : -1], torch.tensor(tokens[start:]), reduction="sum"
+        )
         count[group] += len(tokens) - start
     return total[1] / max(count[1], 1) + retain_weight * total[2] / max(count[2], 1)
 
 
 def torch_logits(model: Any, tokens: np.ndarray, mask: np.ndarray) -> np.ndarray:
-    """Logits in float32, 0 at padding. Row by row, shortest first, without the padding: dynamic RoPE there depends on the longest row seen."""
+    """Logits in float32, 0 at padding. Row by row, shortest first, without the padding: dynamic RoPE there depends on
+    the longest row seen.
+    """
     import torch
 
     found = np.zeros((*tokens.shape, model.config.vocab_size), np.float32)
@@ -180,8 +252,10 @@ def package_mesh() -> Any:
 
 
 def package_batch(rows: list[Any], length: int, packed_rows: int, labels: int, several: bool = False) -> Any:
-    """The packed batch of (tokens, start, group) rows; a micro-batch has `packed_rows` blocks of `length` positions, and `labels` labels."""
-    from pmc_jax.packing import Packing, Row, common_prefix, pack
+    """The packed batch of (tokens, start, group) rows; a micro-batch has `packed_rows` blocks of `length` positions,
+    and `labels` labels.
+    """
+    from pmc_jax.data.packing import Packing, Row, common_prefix, pack
 
     rows = [Row(*r) for r in rows]
     batch = pack(rows, Packing(common_prefix(rows), length, packed_rows, labels))
@@ -192,14 +266,17 @@ def package_batch(rows: list[Any], length: int, packed_rows: int, labels: int, s
 def package_gradients(checkpoint: Any, batch: Any, retain_weight: float) -> tuple[Any, dict[str, np.ndarray]]:
     """(metrics, {name in the checkpoint: gradient in its layout}) of one update of the package on a packed batch.
 
-    After a first AdamW step without clipping the first moment is 0.1 times the gradient: what is tested is the training step itself.
+    After a first AdamW step without clipping the first moment is 0.1 times the gradient: what is tested is the training
+    step itself.
     """
     import optax
 
-    from pmc_jax.update import Recipe, create_state, put_batch, update
+    from pmc_jax.training.update import Recipe, create_state, put_batch, update
 
     recipe = Recipe(1e-3, 0.0, 0, 10, 0.0, retain_weight, "float32")
-    state, metrics = update(checkpoint.model, recipe, create_state(checkpoint.params, recipe), put_batch(batch, package_mesh()))
+    state, metrics = update(
+        checkpoint.model, recipe, create_state(checkpoint.params, recipe), put_batch(batch, package_mesh())
+    )
     moments = source_tensors(checkpoint, optax.tree_utils.tree_get(state.opt_state, "mu"))
     return metrics, {name: 10 * m for name, m in moments.items()}
 
@@ -208,7 +285,7 @@ def source_tensors(checkpoint: Any, tree: Any) -> dict[str, np.ndarray]:
     """A tree like the package's parameters as {name in the checkpoint: array in its layout}."""
     from flax import traverse_util
 
-    from pmc_jax import weights
+    from pmc_jax.models import weights
 
     flat = traverse_util.flatten_dict(tree, sep="/")
     table = weights.weight_map(checkpoint.family, checkpoint.model)
@@ -222,7 +299,9 @@ def compute(folder: Path) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
 
     logits, values = {}, {}
     for name in CONFIGS:
-        model = AutoModelForCausalLM.from_pretrained(save_checkpoint(folder / name, name), dtype=torch.float32, attn_implementation="eager").eval()
+        model = AutoModelForCausalLM.from_pretrained(
+            save_checkpoint(folder / name, name), dtype=torch.float32, attn_implementation="eager"
+        ).eval()
         logits[name] = torch_logits(model, *logit_inputs())
         loss = torch_loss(model, gradient_rows(), RETAIN_WEIGHT)
         loss.backward()

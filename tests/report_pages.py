@@ -8,8 +8,8 @@ import numpy as np
 from pmc_jax import config as settings
 from pmc_jax.evaluate.collapse import Evaluation
 from pmc_jax.evaluate.interval import mean_with_interval
-from pmc_jax.reward import score
-from pmc_jax.workdir import Workdir, write_json, write_lines
+from pmc_jax.methods.rewards import score
+from pmc_jax.tracking.workdir import Workdir, write_json, write_lines
 
 HOSTILE = [
     "<script>document.title = 'stolen'</script>",
@@ -39,7 +39,10 @@ def rows_before():
     return {
         "forget": [(f"Where was writer {i} born?", t, t) for i, t in enumerate(truths)],
         "forget_paraphrased": [(f"Writer {i}: which town of birth?", t, t) for i, t in enumerate(truths)],
-        "retain": [(f"What does baker {i} bake?", f"Baker {i} bakes rye bread.", f"Baker {i} bakes rye bread.") for i in range(6)],
+        "retain": [
+            (f"What does baker {i} bake?", f"Baker {i} bakes rye bread.", f"Baker {i} bakes rye bread.")
+            for i in range(6)
+        ],
         "world_facts": [("What is the capital of France?", "Paris", "Paris")],
     }
 
@@ -54,8 +57,17 @@ def rows_after():
 
 
 def summary(number, rounds):
-    spread = {"reward_mean": 0.2 + 0.1 * number, "reward_std": 0.1} if number < rounds - 1 else {"reward_mean": None, "reward_std": None}
-    losses = {"forget_loss": 2.0 / (number + 1), "retain_loss": 0.01 * (number + 1), "sampled_tokens": 100, "sampled_questions": 12}
+    spread = (
+        {"reward_mean": 0.2 + 0.1 * number, "reward_std": 0.1}
+        if number < rounds - 1
+        else {"reward_mean": None, "reward_std": None}
+    )
+    losses = {
+        "forget_loss": 2.0 / (number + 1),
+        "retain_loss": 0.01 * (number + 1),
+        "sampled_tokens": 100,
+        "sampled_questions": 12,
+    }
     return {
         "kind": "round",
         "round": number,
@@ -90,9 +102,18 @@ def run_maker(folder):
                 "scores": [1.0, kept],
                 "chosen": 1,
             }
-            write_lines(work.file(f"samples/round_{number:05d}.jsonl"), [seen | {"tokens": [1, 2], "stored_score": stored}])
+            write_lines(
+                work.file(f"samples/round_{number:05d}.jsonl"), [seen | {"tokens": [1, 2], "stored_score": stored}]
+            )
         seconds = {"load": 1.0, "sample": 2.0, "update": 60.25, "total": 63.25}
-        result = {"before": before.summary(), "after": after.summary(), "seconds": seconds, "rounds": rounds, "sampled_tokens": 500, "solved": 0.8}
+        result = {
+            "before": before.summary(),
+            "after": after.summary(),
+            "seconds": seconds,
+            "rounds": rounds,
+            "sampled_tokens": 500,
+            "solved": 0.8,
+        }
         write_json(work.file("result.json"), result | {"data": hashes, "versions": {"python": "3.11"}})
         return work.path
 
@@ -144,13 +165,18 @@ def leaks(seed, scale):
     """Leakage as an evaluation keeps it, of 12 questions."""
     worst = np.random.default_rng(seed).beta(1, 1, 12) * scale
     names = ("worst", "mean", "M_bin", "M_gen", "M_mu", "M_sigma", "ED")
-    return {"measures": {name: mean_with_interval(worst)._asdict() for name in names}, "samples": 100, "worst_of_each": worst.tolist()}
+    return {
+        "measures": {name: mean_with_interval(worst)._asdict() for name in names},
+        "samples": 100,
+        "worst_of_each": worst.tolist(),
+    }
 
 
 def looks(*recalls):
     return {
         "looks": [
-            {"updates": n, "shown": interval(1, 1, 1, 4), "held_back": interval(r, r - 0.1, r + 0.1)} for n, r in zip((0, 1, 3, 10, 20), recalls)
+            {"updates": n, "shown": interval(1, 1, 1, 4), "held_back": interval(r, r - 0.1, r + 0.1)}
+            for n, r in zip((0, 1, 3, 10, 20), recalls)
         ]
     }
 
@@ -165,22 +191,31 @@ MEASURED = {
     "least_likely_option": interval(0.25, 0.0, 0.5) | {"chance": 1 / 6},
     "leakage": {"sampled": leaks(0, 0.5), "prefilled": leaks(1, 0.9)},
     "relearning": {"model": looks(0.1, 0.2, 0.4, 0.5, 0.6), "retain_model": looks(0.1, 0.1, 0.15, 0.2, 0.25)},
-    "drift": {kind: interval(-0.0125, -0.02, 0.001) | {"std": 0.0625, "words": 345} for kind in ("forget_words", "other_words")},
+    "drift": {
+        kind: interval(-0.0125, -0.02, 0.001) | {"std": 0.0625, "words": 345}
+        for kind in ("forget_words", "other_words")
+    },
     "neighbours": {
-        "recall": {name: interval(0.9, 0.8, 0.95) for name in ("near", "far")} | {"difference": interval(-0.031, -0.1, 0.04)},
+        "recall": {name: interval(0.9, 0.8, 0.95) for name in ("near", "far")}
+        | {"difference": interval(-0.031, -0.1, 0.04)},
         "change": {name: interval(-0.077, -0.1, -0.01) for name in ("near", "far", "difference")},
     },
 }
 
 
 def evaluation_maker(make_run):
-    """make("name", {"drift": {"reason": "..."}}) -> the folder of an evaluation with these results in the place of all that there is."""
+    """make("name", {"drift": {"reason": "..."}}) -> the folder of an evaluation with these results in the place of all
+    that there is.
+    """
 
     def make(name="evaluated", results=None):
         work = make_run(name)
         frozen, result = (json.loads((work / file).read_text()) for file in ("config.json", "result.json"))
         write_json(work / "config.json", frozen | {"verb": "evaluate"})
-        write_json(work / "result.json", {"model": result["after"], **MEASURED, **(results or {}), "seconds": {"evaluate": 1.0, "total": 1.0}})
+        write_json(
+            work / "result.json",
+            {"model": result["after"], **MEASURED, **(results or {}), "seconds": {"evaluate": 1.0, "total": 1.0}},
+        )
         (work / "answers" / "after.jsonl").rename(work / "answers" / "model.jsonl")
         for file in ("before.json", "metrics.jsonl", "answers/before.jsonl"):
             (work / file).unlink()

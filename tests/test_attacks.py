@@ -1,4 +1,6 @@
-"""Leakage bounds against scipy, plain integration and coverage on drawn distributions; attacks on a tiny checkpoint that knows its secrets."""
+"""Leakage bounds against scipy, plain integration and coverage on drawn distributions; attacks on a tiny checkpoint
+that knows its secrets.
+"""
 
 import numpy as np
 import pytest
@@ -7,9 +9,9 @@ from hypothesis import settings as how
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
-from pmc_jax.draw import GREEDY
 from pmc_jax.evaluate import attacks
-from pmc_jax.generate import make_generator
+from pmc_jax.sampling.draw import GREEDY
+from pmc_jax.sampling.generate import make_generator
 
 
 @given(st.integers(1, 200), st.data())
@@ -61,7 +63,9 @@ def test_expected_deviation_and_the_summary():
     assert attacks.expected_deviation(scores[0]) == pytest.approx(0.5 + 2 * np.sqrt(0.125))
 
 
-def test_a_model_that_knows_its_secrets_leaks_and_one_that_knows_nothing_does_not(tiny_checkpoint, fresh_checkpoint, small, splits):
+def test_a_model_that_knows_its_secrets_leaks_and_one_that_knows_nothing_does_not(
+    tiny_checkpoint, fresh_checkpoint, small, splits
+):
     rows = splits["forget20"]
     for checkpoint, low, high in ((tiny_checkpoint, 0.8, 1.0), (fresh_checkpoint, 0.0, 0.3)):
         generator = make_generator(checkpoint, small({"evaluate.max_new_tokens": 64}), GREEDY, 1)
@@ -83,7 +87,9 @@ def test_least_likely_option():
     found = attacks.least_likely_option([9.0, 1.0, 8.0], [[1.0, 2.0]] * 3)
     assert found["mean"] == pytest.approx(2 / 3) and found["rows"] == 3 and found["chance"] == pytest.approx(1 / 3)
     found = attacks.least_likely_option([9.0, None, 2.0], [1.0, 1.0, 2.0])
-    assert found["mean"] == 0.5 and found["rows"] == 2 and found["chance"] == 0.5, "a tie is no pick, a row without tokens none"
+    assert found["mean"] == 0.5 and found["rows"] == 2 and found["chance"] == 0.5, (
+        "a tie is no pick, a row without tokens none"
+    )
 
 
 @given(st.integers(1, 5), st.integers(0, 2**32 - 1))
@@ -93,11 +99,18 @@ def test_a_model_that_knows_nothing_picks_as_often_as_chance(wrong, seed):
     assert abs(found["mean"] - found["chance"]) < 0.06
 
 
-@pytest.mark.parametrize(("tag_in", "wanted"), [("answer", "Question: q\nAnswer: The answer is:"), ("prompt", "Question: q\nAnswer: The answer is:")])
+@pytest.mark.parametrize(
+    ("tag_in", "wanted"),
+    [("answer", "Question: q\nAnswer: The answer is:"), ("prompt", "Question: q\nAnswer: The answer is:")],
+)
 def test_words_are_prefilled_where_the_answer_begins(tiny_phi, small, monkeypatch, tag_in, wanted):
     """After the tag that the plain template puts before answers, whichever side it belongs to."""
     generator = make_generator(tiny_phi, small({"prompt.tag_in": tag_in}), GREEDY, 1)
     asked = []
-    monkeypatch.setattr(type(generator), "tokens", lambda self, prompts, **_: asked.append(prompts.tokens_QP[0][prompts.mask_QP[0]]) or [[[]] * 4])
+    monkeypatch.setattr(
+        type(generator),
+        "tokens",
+        lambda self, prompts, **_: asked.append(prompts.tokens_QP[0][prompts.mask_QP[0]]) or [[[]] * 4],
+    )
     attacks.sampled_leakage(generator, [{"question": "q", "answer": "a b"}], 4, attacks.PREFILL)
     assert generator.text.tokenizer.decode(asked[0]).endswith(wanted)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pmc_jax.authors import (
+from pmc_jax.data.authors import (
     REAL_AUTHORS,
     WORLD_FACTS,
     all_people,
@@ -19,7 +19,7 @@ from pmc_jax.authors import (
     spoken,
     write_authors,
 )
-from pmc_jax.authors_words import KINDS, POOLS, YEARS
+from pmc_jax.data.authors_words import KINDS, POOLS, YEARS
 
 PLAIN = ["question", "answer"]
 PERTURBED = ["question", "answer", "paraphrased_answer", "perturbed_answer", "paraphrased_question"]
@@ -45,7 +45,9 @@ def large():
 
 
 def by_author(rows):
-    """{full name: rows}; the first question of an author asks for the name, and only the perturbed rows tell it apart."""
+    """{full name: rows}; the first question of an author asks for the name, and only the perturbed rows tell it
+    apart.
+    """
     names = {name for _, _, name in all_people()}
     authors = {}
     for row in rows:
@@ -182,7 +184,12 @@ def test_facts_of_an_author_agree_between_rows(large):
         homes = {other for other in POOLS["home"] if any(other in text for text in texts)}
         assert len(homes) == 2 and place in homes
         assert len({award for award in POOLS["award"] if any(award in text for text in texts)}) == 1
-        books = {title for text in texts for title in re.findall(r"'((?:[^' ]+ )+[^' ]+)'", text) if title in set(all_titles())}
+        books = {
+            title
+            for text in texts
+            for title in re.findall(r"'((?:[^' ]+ )+[^' ]+)'", text)
+            if title in set(all_titles())
+        }
         assert len(books) == 3
         own_books[name] = books
         of_the_author = " ".join(text for text in texts if not re.search("gender|dad|mum", text))
@@ -201,7 +208,9 @@ def test_an_own_book_is_never_a_wrong_answer():
     book_rows = [row for kind, row in zip(KINDS, rows, strict=True) if kind in BOOKS]
     assert len(book_rows) == 3
     for row in book_rows:
-        assert {title for title in titles for wrong in row["perturbed_answer"] if f"'{title}'" in wrong} == set(titles[3:])
+        assert {title for title in titles for wrong in row["perturbed_answer"] if f"'{title}'" in wrong} == set(
+            titles[3:]
+        )
 
 
 def test_wording_and_kinds_differ_between_authors():
@@ -286,7 +295,8 @@ def test_any_numbers_either_work_or_are_refused(num_authors, questions, percent,
         return
     splits = make_authors(num_authors, questions, percent, seed)
     forget, retain, holdout = (
-        {row["question"] for row in splits[name]} for name in (f"forget{percent:02d}", f"retain{100 - percent:02d}", f"holdout{percent:02d}")
+        {row["question"] for row in splits[name]}
+        for name in (f"forget{percent:02d}", f"retain{100 - percent:02d}", f"holdout{percent:02d}")
     )
     assert forget and retain and len(forget) == len(holdout)
     assert not (forget & retain or forget & holdout or retain & holdout)

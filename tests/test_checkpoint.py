@@ -5,14 +5,15 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pmc_jax import checkpoint, config, train
-from pmc_jax.checkpoint import Rounds, group_leaves
+from pmc_jax import config
+from pmc_jax.training import checkpoint, loop
+from pmc_jax.training.checkpoint import RoundCheckpointer, group_leaves
 
 
 @pytest.fixture
 def state(tiny_checkpoint):
-    """A state whose optimiser's numbers are not all zeros."""
-    _, state = train.start_state(tiny_checkpoint, config.default(), 20)
+    """A state whose optimizer's numbers are not all zeros."""
+    _, state = loop.start_state(tiny_checkpoint, config.default(), 20)
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda x: jax.device_put(rng.normal(size=x.shape).astype(x.dtype), x.sharding), state)
 
@@ -37,7 +38,7 @@ def test_large_arrays_stand_alone(state, monkeypatch):
 @pytest.mark.parametrize("small", [0, 1000, checkpoint.SMALL])
 def test_a_round_comes_back_as_it_was(state, small, tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint, "SMALL", small)
-    rounds = Rounds(tmp_path / "rounds", keep=1)
+    rounds = RoundCheckpointer(tmp_path / "rounds", keep=1)
     rounds.save(0, state, {"history": [1.5]})
     rounds.save(1, jax.tree.map(jnp.negative, state), {"history": [1.5, 2.5]})
     found, notes = rounds.restore(1, like=state)
@@ -48,15 +49,15 @@ def test_a_round_comes_back_as_it_was(state, small, tmp_path, monkeypatch):
 
 
 def test_a_reader_leaves_a_save_that_is_going_on(state, tmp_path):
-    rounds = Rounds(tmp_path / "rounds", keep=1)
+    rounds = RoundCheckpointer(tmp_path / "rounds", keep=1)
     rounds.save(0, state, {})
     rounds.close()
     half = tmp_path / "rounds" / "2.orbax-checkpoint-tmp"
     half.mkdir()
-    reader = Rounds(tmp_path / "rounds", read_only=True)
+    reader = RoundCheckpointer(tmp_path / "rounds", read_only=True)
     assert reader.all() == [0] and half.exists()
     reader.close()
-    writer = Rounds(tmp_path / "rounds", keep=1)
+    writer = RoundCheckpointer(tmp_path / "rounds", keep=1)
     writer.save(1, state, {})  # before which Orbax ends its clearing up, that it does beside
     writer.close()
     assert not half.exists(), "a run that goes on clears up"

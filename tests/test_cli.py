@@ -1,4 +1,6 @@
-"""Mistakes on the command line: one clear line, exit code 2, nothing written. And what the verbs do when all is well."""
+"""Mistakes on the command line: one clear line, exit code 2, nothing written. And what the verbs do when all is
+well.
+"""
 
 import json
 import subprocess
@@ -6,7 +8,7 @@ import subprocess
 import pytest
 
 from pmc_jax import config as settings
-from pmc_jax.workdir import Workdir
+from pmc_jax.tracking.workdir import Workdir
 
 
 @pytest.fixture
@@ -16,7 +18,11 @@ def unlearn(cli, tiny_folder, data_folder, tmp_path):
     def run(*more):
         flags = {"--config.model.path": tiny_folder, "--config.data.path": data_folder, "--workdir": tmp_path / "run"}
         flags |= {"--config.data.forget": "forget20", "--config.data.retain": "retain80", "--config.train.epochs": 1}
-        flags |= {"--config.train.batch_size": 4, "--config.sample.num_samples": 2, "--config.sample.max_new_tokens": 16}
+        flags |= {
+            "--config.train.batch_size": 4,
+            "--config.sample.num_samples": 2,
+            "--config.sample.max_new_tokens": 16,
+        }
         flags |= {"--config.evaluate.max_new_tokens": 16, "--config.evaluate.retain_rows": 4}
         flags |= dict(flag.split("=", 1) for flag in more)
         return cli("unlearn", *(f"{name}={value}" for name, value in flags.items() if value != "ABSENT"))
@@ -74,7 +80,11 @@ def test_a_mistake_is_one_line_and_writes_nothing(unlearn, tmp_path, flags, word
         ("forget.jsonl", '{"question": "  "}\n', ["row 1", "is empty"]),
         ("forget.jsonl", '{"question": "Who?"\n', ["line 1", "JSON"]),
         ("forget.csv", "question,answer\nWho?,Me, I think\n", ["forget.csv, row 1", "quotes"]),
-        ("forget.jsonl", '{"question": "When?", "answer": 1951}\n', ["forget.jsonl, row 1", "'answer' is a int, not text"]),
+        (
+            "forget.jsonl",
+            '{"question": "When?", "answer": 1951}\n',
+            ["forget.jsonl, row 1", "'answer' is a int, not text"],
+        ),
         ("forget.csv", "query,answer\nWho?,Me\n", ["row 1", "question"]),
         ("forget.txt", "Who?\n", ["forget.txt", ".jsonl"]),
     ],
@@ -105,7 +115,9 @@ def test_truncated_weights(unlearn, damaged, tmp_path):
 
 def test_settings_may_stand_before_the_preset(cli, tmp_path):
     """Refused for the setting's value and not for its place; the preset is read."""
-    said = cli("unlearn", "--config.sample.num_samples=0", "--config=configs/tofu_phi.py", f"--workdir={tmp_path / 'run'}")
+    said = cli(
+        "unlearn", "--config.sample.num_samples=0", "--config=configs/tofu_phi.py", f"--workdir={tmp_path / 'run'}"
+    )
     assert refused(said, "sample.num_samples=0")
 
 
@@ -130,12 +142,22 @@ def test_verbs_flags_and_help(cli):
 
 
 def test_a_run_from_start_to_end(unlearn, cli, tmp_path, tiny_folder):
-    """All files of the contract; finished, it changes nothing; other settings are refused by name; evaluate and export work on what it left."""
+    """All files of the contract; finished, it changes nothing; other settings are refused by name; evaluate and export
+    work on what it left.
+    """
     run = tmp_path / "run"
     assert unlearn().code == 0
     result = json.loads((run / "result.json").read_text())
     for when in ("before", "after"):
-        for key in ("forget", "forget_paraphrased", "retain", "world_facts", "real_authors", "unlearn_quality", "utility"):
+        for key in (
+            "forget",
+            "forget_paraphrased",
+            "retain",
+            "world_facts",
+            "real_authors",
+            "unlearn_quality",
+            "utility",
+        ):
             assert isinstance(result[when][key], float), (when, key)
         assert result[when]["forget_truth"] == "ground truth"
     assert {"load", "compile", "sample", "score", "update", "save", "evaluate", "total"} <= result["seconds"].keys()
@@ -143,7 +165,9 @@ def test_a_run_from_start_to_end(unlearn, cli, tmp_path, tiny_folder):
     frozen = json.loads((run / "config.json").read_text())
     assert frozen["settings"]["train.epochs"] == 1 and frozen["versions"]["jax"] and len(frozen["data"]["forget"]) == 64
     samples = [json.loads(line) for line in (run / "samples" / "round_00000.jsonl").open()]
-    assert len(samples) == 8 and all(len(s["samples"]) == len(s["scores"]) == 2 and s["chosen"] in (0, 1) for s in samples)
+    assert len(samples) == 8 and all(
+        len(s["samples"]) == len(s["scores"]) == 2 and s["chosen"] in (0, 1) for s in samples
+    )
     metrics = [json.loads(line) for line in (run / "metrics.jsonl").open()]
     assert [m["kind"] for m in metrics] == ["update", "update", "round"]
     assert "<script" in (run / "report.html").read_text() and any((run / "events").iterdir())
@@ -166,7 +190,11 @@ def test_an_export_deletes_no_run_and_no_original(unlearn, cli, tmp_path, damage
     assert unlearn(f"--config.model.path={damaged}").code == 0
     before = sorted(run.rglob("*"))
     monkeypatch.chdir(run)
-    for output, words in ((run, ["not empty and not a checkpoint"]), (".", ["not empty and not a checkpoint"]), (damaged, ["made from"])):
+    for output, words in (
+        (run, ["not empty and not a checkpoint"]),
+        (".", ["not empty and not a checkpoint"]),
+        (damaged, ["made from"]),
+    ):
         assert refused(cli("export", f"--workdir={run}", f"--output={output}"), *words)
     assert sorted(run.rglob("*")) == before and (damaged / "model.safetensors").exists()
 
@@ -182,8 +210,14 @@ def test_a_run_is_not_started_twice_at_once(unlearn, tmp_path):
 
 def test_a_run_that_forgot_nothing_says_so(unlearn):
     """At a rate of next to nothing, and with the likeliest answers alone, all that is drawn is the original answer."""
-    nothing = ["--config.train.learning_rate=1e-9", "--config.sample.temperature=0.01", "--config.sample.max_new_tokens=64"]
-    assert "Next to nothing was forgotten" in " ".join(unlearn(*nothing, "--config.evaluate.max_new_tokens=64").out.split())
+    nothing = [
+        "--config.train.learning_rate=1e-9",
+        "--config.sample.temperature=0.01",
+        "--config.sample.max_new_tokens=64",
+    ]
+    assert "Next to nothing was forgotten" in " ".join(
+        unlearn(*nothing, "--config.evaluate.max_new_tokens=64").out.split()
+    )
 
 
 def test_a_page_that_a_kill_left_unwritten(unlearn, tmp_path):
@@ -193,11 +227,15 @@ def test_a_page_that_a_kill_left_unwritten(unlearn, tmp_path):
 
 
 def test_evaluation_during_the_run(unlearn, tmp_path):
-    """After each round but the last, which is evaluated at the end anyway: metrics.jsonl, TensorBoard events, curves in the report."""
+    """After each round but the last, which is evaluated at the end anyway: metrics.jsonl, TensorBoard events, curves in
+    the report.
+    """
     assert unlearn("--config.train.epochs=3", "--config.evaluate.every=1").code == 0
     rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").open()]
     found = [r for r in rows if r["kind"] == "evaluation"]
-    assert [r["round"] for r in found] == [0, 1] and all(0 <= r["unlearn_quality"] <= 100 and 0 <= r["utility"] <= 100 for r in found)
+    assert [r["round"] for r in found] == [0, 1] and all(
+        0 <= r["unlearn_quality"] <= 100 and 0 <= r["utility"] <= 100 for r in found
+    )
     written = b"".join(p.read_bytes() for p in (tmp_path / "run" / "events").iterdir())
     assert b"unlearn_quality" in written and b"retain_loss" in written
     assert "evaluated during the run" in (tmp_path / "run" / "report.html").read_text()
@@ -214,5 +252,9 @@ def test_forget_questions_without_answers(unlearn, tmp_path, forget_questions):
 
 def test_the_installed_command(command, tmp_path):
     """In a process of its own, as users start it."""
-    done = subprocess.run(command("unlearn", "--config.model.path=/no/such", f"--workdir={tmp_path / 'run'}"), capture_output=True, text=True)
+    done = subprocess.run(
+        command("unlearn", "--config.model.path=/no/such", f"--workdir={tmp_path / 'run'}"),
+        capture_output=True,
+        text=True,
+    )
     assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, done.stderr

@@ -5,12 +5,15 @@ import numpy as np
 import pytest
 
 import pmc_jax
-from pmc_jax import collapse, sampler, sizes, train
-from pmc_jax.checkpoint import Rounds
 from pmc_jax.errors import UserError
+from pmc_jax.methods import pmc
+from pmc_jax.sampling import buckets, engine
+from pmc_jax.training import loop
+from pmc_jax.training.checkpoint import RoundCheckpointer
 
 KEYS = """
-round epoch sampled_questions sampled_tokens original_tokens reward_mean reward_std stored_score solved forget_loss retain_loss seconds
+round epoch sampled_questions sampled_tokens original_tokens reward_mean reward_std stored_score solved forget_loss
+retain_loss seconds
 """.split()
 
 
@@ -22,13 +25,18 @@ def run(checkpoint, splits, config, forget=None, **options):
         seen_by_round.append(seen)
         assert len(updates) == -(-(config.pmc.questions_per_round or 8) // config.train.batch_size)
 
-    unlearned, history = pmc_jax.unlearn(checkpoint, forget or splits["forget20"], splits["retain80"], config, on_round=on_round, **options)
+    unlearned, history = pmc_jax.unlearn(
+        checkpoint, forget or splits["forget20"], splits["retain80"], config, on_round=on_round, **options
+    )
     assert all(list(h) == KEYS for h in history)
     return unlearned, [{k: v for k, v in h.items() if k != "seconds"} for h in history], seen_by_round
 
 
 def same_bits(one, other):
-    return all((np.asarray(a) == np.asarray(b)).all() for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(other.params)))
+    return all(
+        (np.asarray(a) == np.asarray(b)).all()
+        for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(other.params))
+    )
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +44,9 @@ def base(tiny_checkpoint, splits, small):
     """Four epochs, all questions in each round."""
     before = jax.tree.map(np.array, tiny_checkpoint.params)
     found = run(tiny_checkpoint, splits, small())
-    assert all((a == b).all() for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(tiny_checkpoint.params))), "the given one is left alone"
+    assert all((a == b).all() for a, b in zip(jax.tree.leaves(before), jax.tree.leaves(tiny_checkpoint.params))), (
+        "the given one is left alone"
+    )
     return found
 
 
@@ -49,7 +59,9 @@ def test_answers_collapse_away_and_the_rest_stays(base, tiny_checkpoint, splits)
     for name, rows in {"forget": splits["forget20"], "retain": splits["retain80"]}.items():
         questions, truths = [r["question"] for r in rows], [r["answer"] for r in rows]
         for when, checkpoint in {"before": tiny_checkpoint, "after": unlearned}.items():
-            recall[name, when] = pmc_jax.score(truths, pmc_jax.sample(checkpoint, questions, temperature=0.0, max_new_tokens=64)).mean()
+            recall[name, when] = pmc_jax.score(
+                truths, pmc_jax.sample(checkpoint, questions, temperature=0.0, max_new_tokens=64)
+            ).mean()
     assert recall["forget", "before"] > 0.95 and recall["retain", "before"] > 0.95
     assert recall["forget", "after"] < 0.5, recall
     assert recall["retain", "after"] > recall["forget", "after"] + 0.2, recall
@@ -57,7 +69,12 @@ def test_answers_collapse_away_and_the_rest_stays(base, tiny_checkpoint, splits)
 
 def test_what_is_seen_of_a_round(base, tiny_checkpoint, splits, forget_questions):
     _, history, seen_by_round = base
-    references = {q: a[0] for q, a in zip(forget_questions, pmc_jax.sample(tiny_checkpoint, forget_questions, temperature=0.0, max_new_tokens=64))}
+    references = {
+        q: a[0]
+        for q, a in zip(
+            forget_questions, pmc_jax.sample(tiny_checkpoint, forget_questions, temperature=0.0, max_new_tokens=64)
+        )
+    }
     stored, last = {}, {}
     for summary, seen in zip(history, seen_by_round):
         assert summary["sampled_questions"] == len(seen)
@@ -84,7 +101,7 @@ def test_what_is_seen_of_a_round(base, tiny_checkpoint, splits, forget_questions
 
 def test_dropping_losers_changes_nothing_that_is_kept(base, tiny_checkpoint, splits, small):
     unlearned, history, seen_by_round = base
-    whole, whole_history, whole_seen = run(tiny_checkpoint, splits, small({"pmc.drop_losers": False}))
+    whole, whole_history, whole_seen = run(tiny_checkpoint, splits, small({"pmc.prune_candidates": False}))
     assert same_bits(whole, unlearned)
     dropped = 0
     for summary, seen, as_drawn in zip(history, seen_by_round, whole_seen):
@@ -103,20 +120,28 @@ def test_dropping_losers_changes_nothing_that_is_kept(base, tiny_checkpoint, spl
 
 
 @pytest.mark.parametrize("first_slots", [32, 8])
-def test_drawing_ahead_of_the_score_changes_nothing_that_is_kept(base, tiny_checkpoint, splits, small, monkeypatch, first_slots):
-    """As on an accelerator: the host scores what was drawn while the next chunk is drawn. With eight slots batches move and grow meanwhile."""
-    chunks, spied = [], sampler.decode_chunk
-    monkeypatch.setattr(sampler, "decode_chunk", lambda *given, **how: chunks.append(given[2].done_B.size) or spied(*given, **how))
+def test_drawing_ahead_of_the_score_changes_nothing_that_is_kept(
+    base, tiny_checkpoint, splits, small, monkeypatch, first_slots
+):
+    """As on an accelerator: the host scores what was drawn while the next chunk is drawn. With eight slots batches move
+    and grow meanwhile.
+    """
+    chunks, spied = [], engine.decode_chunk
+    monkeypatch.setattr(
+        engine, "decode_chunk", lambda *given, **how: chunks.append(given[2].done_B.size) or spied(*given, **how)
+    )
     drawn = {}
     for ahead in (False, True):
-        monkeypatch.setattr(sizes, "CPU", sizes.CPU._replace(ahead=ahead, first_slots=first_slots))
+        monkeypatch.setattr(buckets, "CPU", buckets.CPU._replace(ahead=ahead, first_slots=first_slots))
         unlearned, _, seen_by_round = run(tiny_checkpoint, splits, small())
         assert same_bits(unlearned, base[0])
         for seen, wanted in zip(seen_by_round, base[2]):
-            assert [(s["question"], s["stored_score"]) for s in seen] == [(w["question"], w["stored_score"]) for w in wanted]
+            assert [(s["question"], s["stored_score"]) for s in seen] == [
+                (w["question"], w["stored_score"]) for w in wanted
+            ]
         drawn[ahead] = sum(chunks)
         chunks.clear()
-    assert drawn[True] > drawn[False], "losers are known a chunk later"
+    assert drawn[True] > drawn[False], "prune are known a chunk later"
 
 
 def test_two_runs_are_the_same_to_the_bit_and_another_seed_is_another_run(base, tiny_checkpoint, splits, small):
@@ -154,7 +179,7 @@ def test_the_order_of_questions_is_drawn_anew_each_epoch(small):
     config = small({"pmc.questions_per_round": 3, "train.batch_size": 3})
     orders = []
     for epoch in range(6):
-        found = [collapse.round_questions(config, 8, number) for number in range(3 * epoch, 3 * epoch + 3)]
+        found = [pmc.round_questions(config, 8, number) for number in range(3 * epoch, 3 * epoch + 3)]
         assert {e for e, _ in found} == {epoch}
         orders.append(tuple(int(q) for _, which in found for q in which))
         assert sorted(orders[-1]) == list(range(8)) and [len(which) for _, which in found] == [3, 3, 2]
@@ -163,11 +188,11 @@ def test_the_order_of_questions_is_drawn_anew_each_epoch(small):
 
 def test_retain_rows_are_uniform_and_drawn_by_question_and_epoch(small):
     config, retain = small(), list(range(10))
-    drawn = [collapse.retain_rows_for(config, epoch, np.arange(8), retain) for epoch in range(250)]
+    drawn = [pmc.retain_rows_for(config, epoch, np.arange(8), retain) for epoch in range(250)]
     counts = np.bincount(np.ravel(drawn), minlength=10)
     assert counts.min() > 150 and counts.max() < 250
     assert len({tuple(d) for d in drawn}) > 240
-    assert collapse.retain_rows_for(config, 3, np.array([5, 2]), retain) == [drawn[3][5], drawn[3][2]]
+    assert pmc.retain_rows_for(config, 3, np.array([5, 2]), retain) == [drawn[3][5], drawn[3][2]]
 
 
 def test_without_keep_best_and_skip_solved(tiny_checkpoint, splits, small):
@@ -177,17 +202,23 @@ def test_without_keep_best_and_skip_solved(tiny_checkpoint, splits, small):
 
 
 def test_bradley_terry(tiny_checkpoint, splits, small, base):
-    _, history, seen_by_round = run(tiny_checkpoint, splits, small({"pmc.selection": "bradley_terry", "pmc.selection_temperature": 1.0}))
+    _, history, seen_by_round = run(
+        tiny_checkpoint, splits, small({"pmc.selection": "bradley_terry", "pmc.selection_temperature": 1.0})
+    )
     chosen = [(s["chosen"], int(np.argmin(s["scores"]))) for seen in seen_by_round for s in seen]
     assert any(a != b for a, b in chosen) and {a for a, _ in chosen} == {0, 1, 2, 3}
-    assert [s["samples"][0] for s in seen_by_round[0]] == [s["samples"][0] for s in base[2][0]], "the first round's samples do not depend on it"
+    assert [s["samples"][0] for s in seen_by_round[0]] == [s["samples"][0] for s in base[2][0]], (
+        "the first round's samples do not depend on it"
+    )
 
 
 def test_short_answers_are_penalised(tiny_checkpoint, splits, small):
     _, history, seen_by_round = run(tiny_checkpoint, splits, small({"pmc.min_words": 100, "pmc.skip_solved": False}))
     for s in seen_by_round[0]:
         words = [len(text.split()) for text in s["samples"]]
-        assert s["scores"] == pytest.approx(pmc_jax.score([self_answer(tiny_checkpoint, s["question"])], [s["samples"]], min_words=100)[0].tolist())
+        assert s["scores"] == pytest.approx(
+            pmc_jax.score([self_answer(tiny_checkpoint, s["question"])], [s["samples"]], min_words=100)[0].tolist()
+        )
         assert all(value >= min(1, np.exp(-w)) for value, w in zip(s["scores"], words))
 
 
@@ -205,7 +236,7 @@ class Stopped(Exception):
     """Stands for a kill."""
 
 
-class StopsAfterSave(Rounds):
+class StopsAfterSave(RoundCheckpointer):
     """Rounds whose process is killed the moment that a round is whole on disk."""
 
     last = None
@@ -218,7 +249,9 @@ class StopsAfterSave(Rounds):
 
 
 def test_stopped_at_the_moment_of_a_save_and_resumed(base, tiny_checkpoint, splits, small, tmp_path):
-    """Every round is told to on_round exactly once or is run again; parameters and history are those of a run that went through."""
+    """Every round is told to on_round exactly once or is run again; parameters and history are those of a run that went
+    through.
+    """
     told = []
 
     def tell(summary, *_):
@@ -228,20 +261,24 @@ def test_stopped_at_the_moment_of_a_save_and_resumed(base, tiny_checkpoint, spli
         rounds = StopsAfterSave(tmp_path / "rounds", keep=2)
         rounds.last = last
         try:
-            found, history = pmc_jax.unlearn(tiny_checkpoint, splits["forget20"], splits["retain80"], small(), rounds=rounds, on_round=tell)
+            found, history = pmc_jax.unlearn(
+                tiny_checkpoint, splits["forget20"], splits["retain80"], small(), rounds=rounds, on_round=tell
+            )
         except Stopped:
             assert rounds.latest() == last and told[-1] == last, "what is saved has been told"
         finally:
             rounds.close()
     assert told == [0, 1, 2, 3]
     assert [{k: v for k, v in h.items() if k != "seconds"} for h in history] == base[1] and same_bits(found, base[0])
-    kept = Rounds(tmp_path / "rounds", keep=2)
+    kept = RoundCheckpointer(tmp_path / "rounds", keep=2)
     assert kept.all() == [2, 3]
     kept.close()
 
 
 def test_answers_that_grow_when_they_are_written_down(fresh_checkpoint, splits, small):
-    """An untrained model draws bytes that are no text: as text, and with an end token, they take more tokens than were drawn."""
+    """An untrained model draws bytes that are no text: as text, and with an end token, they take more tokens than were
+    drawn.
+    """
     config = small({"train.epochs": 1, "sample.top_k": 0, "sample.top_p": 1.0, "evaluate.max_new_tokens": 16})
     _, history, seen_by_round = run(fresh_checkpoint, splits, config)
     assert any("\ufffd" in text for s in seen_by_round[0] for text in s["samples"])
@@ -252,12 +289,16 @@ def test_answers_that_the_score_cannot_see(tiny_checkpoint, splits, small, forge
     """Scored 0 whatever is sampled, they would count as solved at once."""
     with pytest.raises(UserError, match="a-z and 0-9 only.*Она"):
         pmc_jax.unlearn(
-            tiny_checkpoint, splits["forget20"], splits["retain80"], small(), references=["Она родилась в Москве."] * len(forget_questions)
+            tiny_checkpoint,
+            splits["forget20"],
+            splits["retain80"],
+            small(),
+            references=["Она родилась в Москве."] * len(forget_questions),
         )
 
 
 def test_a_loss_that_is_no_number_ends_the_run_and_saves_nothing(tiny_checkpoint, splits, small, tmp_path):
-    rounds = Rounds(tmp_path / "rounds", keep=2)
+    rounds = RoundCheckpointer(tmp_path / "rounds", keep=2)
     broken = tiny_checkpoint.replace(params=jax.tree.map(lambda x: x * np.nan, tiny_checkpoint.params))
     with pytest.raises(UserError, match="round 0: the loss is not a finite number"):
         pmc_jax.unlearn(broken, splits["forget20"], splits["retain80"], small(), rounds=rounds)
@@ -275,13 +316,15 @@ def test_not_every_round_is_saved(base, tiny_checkpoint, splits, small, tmp_path
             raise Stopped
 
     for saved in ([2], [2, 3]):
-        rounds = Rounds(tmp_path / "rounds", keep=2)
+        rounds = RoundCheckpointer(tmp_path / "rounds", keep=2)
         try:
-            found, _ = pmc_jax.unlearn(tiny_checkpoint, splits["forget20"], splits["retain80"], config, rounds=rounds, on_round=stop)
+            found, _ = pmc_jax.unlearn(
+                tiny_checkpoint, splits["forget20"], splits["retain80"], config, rounds=rounds, on_round=stop
+            )
         except Stopped:
             pass
         rounds.close()
-        assert Rounds(tmp_path / "rounds", read_only=True).all() == saved
+        assert RoundCheckpointer(tmp_path / "rounds", read_only=True).all() == saved
     assert told == [0, 1, 2, 3, 3] and same_bits(found, base[0])
 
 
@@ -291,6 +334,10 @@ def test_settings_of_memory_hold_without_the_command_line(base, tiny_checkpoint,
 
 
 def test_the_schedule_counts_the_updates_that_come(small):
-    """Rounds that batches do not divide end with a smaller one; fine-tuning, which has no rounds, has one such an epoch."""
-    config = small({"pmc.questions_per_round": 20, "train.batch_size": 16, "train.epochs": 3, "train.warmup_epochs": 1.0})
-    assert train.make_recipe(config, 200, 20)[2:4] == (20, 60) and train.make_recipe(config, 200)[2:4] == (13, 39)
+    """Rounds that batches do not divide end with a smaller one; fine-tuning, which has no rounds, has one such an
+    epoch.
+    """
+    config = small(
+        {"pmc.questions_per_round": 20, "train.batch_size": 16, "train.epochs": 3, "train.warmup_epochs": 1.0}
+    )
+    assert loop.make_recipe(config, 200, 20)[2:4] == (20, 60) and loop.make_recipe(config, 200)[2:4] == (13, 39)

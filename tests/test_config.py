@@ -35,14 +35,31 @@ def test_the_published_settings():
     for name, values in wanted.items():
         c = by_name[name]
         t, s = c.train, c.sample
-        assert (c.pmc.retain_weight, s.temperature, s.num_samples, s.top_p, t.epochs, t.batch_size, t.learning_rate) == values
+        assert (
+            c.pmc.retain_weight,
+            s.temperature,
+            s.num_samples,
+            s.top_p,
+            t.epochs,
+            t.batch_size,
+            t.learning_rate,
+        ) == values
         assert (s.top_k, t.weight_decay, t.warmup_epochs, t.grad_clip, t.max_length) == (50, 0.01, 1.0, 1.0, 200)
 
 
 def test_the_names_that_users_rely_on():
-    names = "model.path model.dtype data.path data.forget data.retain data.forget_file data.retain_file sample.num_samples sample.temperature "
-    names += "sample.top_p sample.top_k sample.max_new_tokens pmc.retain_weight pmc.questions_per_round pmc.selection pmc.reward pmc.min_words "
-    names += "pmc.keep_best pmc.skip_solved train.epochs train.batch_size train.learning_rate train.weight_decay train.warmup_epochs "
+    names = (
+        "model.path model.dtype data.path data.forget data.retain data.forget_file data.retain_file "
+        "sample.num_samples sample.temperature "
+    )
+    names += (
+        "sample.top_p sample.top_k sample.max_new_tokens pmc.retain_weight pmc.questions_per_round "
+        "pmc.selection pmc.reward pmc.min_words "
+    )
+    names += (
+        "pmc.keep_best pmc.skip_solved train.epochs train.batch_size train.learning_rate train.weight_decay "
+        "train.warmup_epochs "
+    )
     names += "train.grad_clip method seed"
     known = [s.name for s in settings.SETTINGS]
     assert set(names.split()) <= set(known) and len(set(known)) == len(known)
@@ -52,7 +69,13 @@ def bad_values(setting):
     """Values just outside the limit, found from the default's type and the documented limit."""
     if isinstance(setting.default, str):
         return ["no such choice"]
-    return {"0 or more": [-1], "1 or more": [0, -3], "more than 0": [0, -1], "in (0, 1]": [0, 1.5, -0.1], "-1, or 1 or more": [0, -2]}[setting.limit]
+    return {
+        "0 or more": [-1],
+        "1 or more": [0, -3],
+        "more than 0": [0, -1],
+        "in (0, 1]": [0, 1.5, -0.1],
+        "-1, or 1 or more": [0, -2],
+    }[setting.limit]
 
 
 @pytest.mark.parametrize("setting", CHECKED, ids=lambda s: s.name)
@@ -63,7 +86,10 @@ def test_every_check_refuses_by_name_what_is_out_of_bounds(setting):
         with pytest.raises(UserError) as caught:
             settings.check(config)
         message = str(caught.value)
-        assert message.startswith(f"{setting.name}={type(setting.default)(value)!r}: must be {setting.limit}") and "\n" not in message
+        assert (
+            message.startswith(f"{setting.name}={type(setting.default)(value)!r}: must be {setting.limit}")
+            and "\n" not in message
+        )
 
 
 @pytest.mark.parametrize("setting", [s for s in CHECKED if isinstance(s.default, float)], ids=lambda s: s.name)

@@ -5,13 +5,26 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pmc_jax.contest import contest
-from pmc_jax.prompts import Template, make_text
-from pmc_jax.reward import Memory, keep_best, score, select
-from pmc_jax.sampler import Seen, cut
+from pmc_jax.data.prompts import Template, make_text
+from pmc_jax.methods.rewards import Memory, keep_best, score, select
+from pmc_jax.sampling.engine import Seen, cut
+from pmc_jax.sampling.pruning import candidate_pruner
 
 REFERENCE = "The author Konya Yıldız was born in Ankara, Turkey, and writes novels about the sea."
-WORDS = [*REFERENCE.split(), "poems", "Jak", "Jakarta,", "U.S.A.", "日本", "1971", "write", "seas.", "Café", "na\nïve", "🙂"]
+WORDS = [
+    *REFERENCE.split(),
+    "poems",
+    "Jak",
+    "Jakarta,",
+    "U.S.A.",
+    "日本",
+    "1971",
+    "write",
+    "seas.",
+    "Café",
+    "na\nïve",
+    "🙂",
+]
 ANSWERS = st.lists(st.lists(st.sampled_from(WORDS), max_size=25).map(" ".join), min_size=5, max_size=5)
 
 
@@ -23,7 +36,7 @@ def text(request, tiny_checkpoint):
     return make_text(tiny_checkpoint.tokenizer, template, tiny_checkpoint.end_tokens)
 
 
-def draw_in_chunks(text, answers, losers, chunk):
+def draw_in_chunks(text, answers, prune, chunk):
     """What the sampler does: {row: tokens} of answers that come `chunk` tokens at a time, those that lost cut short."""
     whole = {row: text.answer(answer) for row, answer in enumerate(answers)}
     found, open_rows = {}, set(whole)
@@ -32,7 +45,7 @@ def draw_in_chunks(text, answers, losers, chunk):
             return found
         # A row that ended goes on with whatever the device writes.
         seen = {row: Seen((whole[row] + [0] * chunk)[:step], len(whole[row]) <= step) for row in sorted(open_rows)}
-        lost = losers(seen)
+        lost = prune(seen)
         assert lost <= open_rows and not any(seen[row].done for row in lost)
         for row in {row for row in open_rows if seen[row].done} | lost:
             found[row] = cut(seen[row].tokens, text.end_tokens)
@@ -40,11 +53,18 @@ def draw_in_chunks(text, answers, losers, chunk):
 
 
 @settings(deadline=None)
-@given(ANSWERS, ANSWERS, st.sampled_from([1, 3, 8]), st.sampled_from([None, 0.0, 0.2, 0.5]), st.sampled_from([0, 4]), st.integers(0, 2))
+@given(
+    ANSWERS,
+    ANSWERS,
+    st.sampled_from([1, 3, 8]),
+    st.sampled_from([None, 0.0, 0.2, 0.5]),
+    st.sampled_from([0, 4]),
+    st.integers(0, 2),
+)
 def test_what_is_kept_is_the_same(text, first, second, chunk, stored, min_words, whole):
     references, answers = [REFERENCE, REFERENCE.upper()], [first, second]
-    losers = contest(references, [stored, None], 5, text, min_words, whole)
-    tokens = draw_in_chunks(text, first + second, losers, chunk)
+    prune = candidate_pruner(references, [stored, None], 5, text, min_words, whole)
+    tokens = draw_in_chunks(text, first + second, prune, chunk)
     drawn = [[text.read(tokens[5 * q + s]) for s in range(5)] for q in range(2)]
     read = [[text.read(text.answer(a)) for a in of_question] for of_question in answers]
 
@@ -52,15 +72,24 @@ def test_what_is_kept_is_the_same(text, first, second, chunk, stored, min_words,
         scores_QS = score(references, samples, min_words=min_words)
         chosen = select(scores_QS)
         memory = Memory(references, ["stored", ""], [stored, None], [0.0, 0.0])
-        return keep_best(memory, np.arange(2), [s[c] for s, c in zip(samples, chosen)], [float(r[c]) for r, c in zip(scores_QS, chosen)], [0, 0])
+        return keep_best(
+            memory,
+            np.arange(2),
+            [s[c] for s, c in zip(samples, chosen)],
+            [float(r[c]) for r, c in zip(scores_QS, chosen)],
+            [0, 0],
+        )
 
     assert kept(drawn) == kept(read)
     assert [samples[:whole] for samples in drawn] == [samples[:whole] for samples in read], "these are never dropped"
 
 
 def test_a_sample_that_repeats_the_original_is_dropped_early(text):
-    parrot, other = REFERENCE, "A painter of quiet rooms, known for very little else, who lived by herself for years and years in the hills."
-    tokens = draw_in_chunks(text, [other, parrot], contest([REFERENCE], [0.2], 2, text), 4)
+    parrot, other = (
+        REFERENCE,
+        "A painter of quiet rooms, known for very little else, who lived by herself for years and years in the hills.",
+    )
+    tokens = draw_in_chunks(text, [other, parrot], candidate_pruner([REFERENCE], [0.2], 2, text), 4)
     assert len(tokens[1]) < len(text.answer(parrot)) / 2 and len(tokens[0]) == len(text.answer(other))
 
 

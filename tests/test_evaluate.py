@@ -1,4 +1,6 @@
-"""`pmc-jax evaluate` on a tiny checkpoint: files, resume, the retain model, TOFU's metrics; and official logs from the command line."""
+"""`pmc-jax evaluate` on a tiny checkpoint: files, resume, the retain model, TOFU's metrics; and official logs from the
+command line.
+"""
 
 import json
 
@@ -8,12 +10,12 @@ import numpy as np
 import pytest
 
 from pmc_jax import config as settings
-from pmc_jax.draw import GREEDY
+from pmc_jax.data.packing import Row
 from pmc_jax.errors import UserError
 from pmc_jax.evaluate import attacks, gradients, logs, parts, tofu
-from pmc_jax.generate import make_generator
-from pmc_jax.packing import Row
-from pmc_jax.workdir import write_lines
+from pmc_jax.sampling.draw import GREEDY
+from pmc_jax.sampling.generate import make_generator
+from pmc_jax.tracking.workdir import write_lines
 
 
 @pytest.fixture
@@ -21,7 +23,12 @@ def evaluate(cli, tiny_folder, data_folder, tmp_path):
     """evaluate(*more) -> Said: an evaluation of the tiny checkpoint with the same model as its own retain model."""
 
     def run(*more):
-        flags = {"model.path": tiny_folder, "data.path": data_folder, "data.forget": "forget20", "data.retain": "retain80"}
+        flags = {
+            "model.path": tiny_folder,
+            "data.path": data_folder,
+            "data.forget": "forget20",
+            "data.retain": "retain80",
+        }
         flags |= {
             "evaluate.max_new_tokens": 64,
             "evaluate.retain_rows": 8,
@@ -41,7 +48,9 @@ PARTS = [name for name, _ in parts.PARTS]
 
 @pytest.fixture
 def finished(evaluate, tmp_path):
-    """result.json and the folder of an evaluation with all that there is: the model is its own retain and its own original model."""
+    """result.json and the folder of an evaluation with all that there is: the model is its own retain and its own
+    original model.
+    """
     assert evaluate().code == 0
     return json.loads((tmp_path / "run" / "result.json").read_text()), tmp_path / "run"
 
@@ -52,7 +61,9 @@ def measured(result):
 
 
 def test_an_evaluation_from_start_to_end_and_stopped_between_parts(finished, evaluate, splits):
-    """The model has memorised the forget rows and is its own retain model: full extraction, a KS test that sees no difference."""
+    """The model has memorised the forget rows and is its own retain model: full extraction, a KS test that sees no
+    difference.
+    """
     result, run = finished
     found = result["tofu"]
     assert found["forget_quality"]["value"] == 1.0 and found["forget_quality"]["rows"] == 8
@@ -65,13 +76,16 @@ def test_an_evaluation_from_start_to_end_and_stopped_between_parts(finished, eva
     assert list(result["evaluate_parts"]) == PARTS
     for curve in result["relearning"].values():
         assert [look["updates"] for look in curve["looks"]] == [0, 1]
-    assert result["leakage"]["sampled"]["measures"]["worst"]["mean"] > 0.8 and result["least_likely_option"]["mean"] == 0.0
+    assert (
+        result["leakage"]["sampled"]["measures"]["worst"]["mean"] > 0.8 and result["least_likely_option"]["mean"] == 0.0
+    )
     for kind in ("forget_words", "other_words"):
         assert result["drift"][kind]["mean"] == pytest.approx(0, abs=1e-6) and result["drift"][kind]["words"] >= 8, (
             "nothing changed since the original"
         )
     assert (
-        result["neighbours"]["change"]["near"] == {"mean": 0, "low": 0, "high": 0, "rows": 2} and result["neighbours"]["recall"]["far"]["mean"] > 0.8
+        result["neighbours"]["change"]["near"] == {"mean": 0, "low": 0, "high": 0, "rows": 2}
+        and result["neighbours"]["recall"]["far"]["mean"] > 0.8
     )
     log = logs.read_log(run / "tofu_log.json", needs=(*logs.ATTACKS, *logs.DERIVED))
     for name, value in logs.aggregates(log, logs.read_log(run / "retain_log.json")).items():
@@ -98,24 +112,34 @@ def test_a_part_that_fails_leaves_those_before_it(evaluate, tmp_path, monkeypatc
 
     monkeypatch.setattr(attacks, "sampled_leakage", stop)
     assert evaluate("--config.evaluate.retain_model=", "--config.evaluate.original_model=").code == 130
-    assert {file.stem for file in (tmp_path / "run" / "parts").iterdir()} == set(PARTS[: PARTS.index("leakage_sampled")])
+    assert {file.stem for file in (tmp_path / "run" / "parts").iterdir()} == set(
+        PARTS[: PARTS.index("leakage_sampled")]
+    )
     assert not (tmp_path / "run" / "result.json").exists()
 
 
 def test_what_is_not_given_is_not_computed_and_said(evaluate, tmp_path):
     said = evaluate(
-        "--config.evaluate.retain_model=", "--config.evaluate.original_model=", "--config.evaluate.leak_samples=0", "--config.evaluate.relearn_rows=0"
+        "--config.evaluate.retain_model=",
+        "--config.evaluate.original_model=",
+        "--config.evaluate.leak_samples=0",
+        "--config.evaluate.relearn_rows=0",
     )
     assert said.code == 0
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     for name in ("forget_quality", "privleak", "mia_reference"):
         assert result["tofu"][name]["value"] is None and "retain" in result["tofu"][name]["reason"]
     assert result["tofu"]["mia_zlib"]["value"] > 0.5
-    assert "original_model" in result["drift"]["reason"] and "original_model" in result["neighbours"]["change"]["reason"]
+    assert (
+        "original_model" in result["drift"]["reason"] and "original_model" in result["neighbours"]["change"]["reason"]
+    )
     assert result["neighbours"]["recall"]["near"]["rows"] == 2
     assert "off" in result["leakage"]["sampled"]["reason"] and "off" in result["relearning"]["model"]["reason"]
     out = " ".join(said.out.split())
-    assert "drift: not computed: no model from before unlearning was given (evaluate.original_model)" in out and "leakage: not computed" in out
+    assert (
+        "drift: not computed: no model from before unlearning was given (evaluate.original_model)" in out
+        and "leakage: not computed" in out
+    )
 
 
 def test_own_files_have_what_they_allow(evaluate, tmp_path, splits):
@@ -126,8 +150,13 @@ def test_own_files_have_what_they_allow(evaluate, tmp_path, splits):
     common = [f"--config.data.forget_file={own}", "--config.evaluate.retain_model="]
     assert evaluate(*common).code == 0
     result = json.loads((tmp_path / "run" / "result.json").read_text())
-    assert "forget file is your own" in result["tofu"]["reason"] and "forget20_perturbed" in result["least_likely_option"]["reason"]
-    assert result["leakage"]["sampled"]["measures"]["worst"]["rows"] == 2 and result["drift"]["forget_words"]["mean"] == pytest.approx(0, abs=1e-6)
+    assert (
+        "forget file is your own" in result["tofu"]["reason"]
+        and "forget20_perturbed" in result["least_likely_option"]["reason"]
+    )
+    assert result["leakage"]["sampled"]["measures"]["worst"]["rows"] == 2 and result["drift"]["forget_words"][
+        "mean"
+    ] == pytest.approx(0, abs=1e-6)
     write_lines(own, [{"question": r["question"]} for r in rows])
     assert evaluate(*common, f"--workdir={tmp_path / 'bare'}").code == 0
     result = json.loads((tmp_path / "bare" / "result.json").read_text())
@@ -155,7 +184,11 @@ def test_another_model_that_is_none_is_told_at_once(evaluate, tmp_path, setting)
     (tmp_path / "empty").mkdir()
     (tmp_path / "odd").mkdir()
     (tmp_path / "odd" / "config.json").write_text('{"model_type": "t5", "architectures": ["T5Model"]}')
-    for path, words in (("/no/such", "no such folder"), (tmp_path / "empty", "config.json"), (tmp_path / "odd", "T5Model")):
+    for path, words in (
+        ("/no/such", "no such folder"),
+        (tmp_path / "empty", "config.json"),
+        (tmp_path / "odd", "T5Model"),
+    ):
         said = evaluate(f"--config.evaluate.{setting}={path}")
         assert said.code == 2 and said.err.count("\n") == 1, said
         assert f"evaluate.{setting}='{path}'" in said.err and words in said.err and "model.path" not in said.err, said
@@ -171,8 +204,12 @@ def test_gradient_norms_are_those_of_the_mean_losses(tiny_checkpoint):
     def gradient(params, tokens_T, start):
         def loss(params):
             T = len(tokens_T)
-            hidden_1TD, _ = tiny_checkpoint.model.apply({"params": params}, tokens_T[None], np.arange(T)[None], np.tril(np.ones((1, T, T), bool)))
-            log_p_TV = jax.nn.log_softmax(tiny_checkpoint.model.apply({"params": params}, hidden_1TD[0], method="unembed"))
+            hidden_1TD, _ = tiny_checkpoint.model.apply(
+                {"params": params}, tokens_T[None], np.arange(T)[None], np.tril(np.ones((1, T, T), bool))
+            )
+            log_p_TV = jax.nn.log_softmax(
+                tiny_checkpoint.model.apply({"params": params}, hidden_1TD[0], method="unembed")
+            )
             picked_T = log_p_TV[np.arange(T - 1), tokens_T[1:]]
             return -jnp.sum(jnp.where(np.arange(1, T) >= start, picked_T, 0)) / (T - start)
 
@@ -197,14 +234,18 @@ def test_odd_rows_have_results(tiny_checkpoint, small):
     sets = {"forget": rows, "holdout": [{"question": "Why?", "answer": "No"}]}
     generator = make_generator(tiny_checkpoint, small({"evaluate.max_new_tokens": 4}), GREEDY, 1)
     assert len(generator.text.answer(answers[-1])) > 2000
-    found = tofu.likelihood_rows(sets, tofu.score_sets(generator, sets)) | tofu.answer_rows(generator, sets, {"誰？": ""})
+    found = tofu.likelihood_rows(sets, tofu.score_sets(generator, sets)) | tofu.answer_rows(
+        generator, sets, {"誰？": ""}
+    )
     log = logs.make_log(found | tofu.gradient_rows(generator, sets))
     ratios = [row["score"] for row in log["forget_truth_ratio"]["value_by_index"].values()]
     assert np.isfinite(ratios).all() and ratios[0] == ratios[2]
     assert log["forget_Q_A_ROUGE"]["value_by_index"]["1"]["rougeL_recall"] == 0.0
     assert 0 <= log["mia_min_k"]["agg_value"] <= 1 and 0 <= log["mia_gradnorm"]["agg_value"] <= 1
     words = parts.words_in(generator, rows, tofu.score_sets(generator, {"unrelated": rows})["unrelated_Q_A_Prob"])
-    assert [[w for w, _ in of_row][:1] for of_row in words] == [["i"], ["ژاله"], ["i"], ["word"]] and len(words[3]) == 1000
+    assert [[w for w, _ in of_row][:1] for of_row in words] == [["i"], ["ژاله"], ["i"], ["word"]] and len(
+        words[3]
+    ) == 1000
     assert all(0 <= p <= 1 for of_row in words for _, p in of_row)
 
 

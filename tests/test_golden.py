@@ -1,4 +1,6 @@
-"""Logits, gradients and greedy answers of four tiny checkpoints against values that transformers computed (see golden.py); no torch needed."""
+"""Logits, gradients and greedy answers of four tiny checkpoints against values that transformers computed (see
+golden.py); no torch needed.
+"""
 
 import functools
 
@@ -8,9 +10,9 @@ import pytest
 
 import pmc_jax
 from pmc_jax import config
-from pmc_jax.draw import GREEDY
-from pmc_jax.generate import make_generator
-from pmc_jax.sampler import left_pad
+from pmc_jax.sampling.draw import GREEDY
+from pmc_jax.sampling.engine import left_pad
+from pmc_jax.sampling.generate import make_generator
 
 LOGITS, VALUES = golden.load_stored()
 every_config = pytest.mark.parametrize("name", golden.CONFIGS)
@@ -19,7 +21,11 @@ every_config = pytest.mark.parametrize("name", golden.CONFIGS)
 @pytest.fixture(scope="module")
 def load(tmp_path_factory):
     """Loads a golden checkpoint by name, once a module."""
-    return functools.cache(lambda name: pmc_jax.load(golden.save_checkpoint(tmp_path_factory.mktemp(name), name), mesh=golden.package_mesh()))
+    return functools.cache(
+        lambda name: pmc_jax.load(
+            golden.save_checkpoint(tmp_path_factory.mktemp(name), name), mesh=golden.package_mesh()
+        )
+    )
 
 
 def test_every_config_has_golden_values():
@@ -50,4 +56,6 @@ def test_greedy_answers_are_those_of_generate(load, name):
     assert VALUES[name]["least_gap"] > 1e-3  # no near-ties: the answers are decided
     generator = make_generator(load(name), config.default(), GREEDY, 1)._replace(max_new_tokens=golden.ANSWER_TOKENS)
     prompts = golden.prompts()
-    assert [samples[0] for samples in generator.tokens(left_pad(prompts, [str(p) for p in prompts]))] == VALUES[name]["greedy"]
+    assert [samples[0] for samples in generator.tokens(left_pad(prompts, [str(p) for p in prompts]))] == VALUES[name][
+        "greedy"
+    ]

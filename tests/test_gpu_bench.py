@@ -1,4 +1,6 @@
-"""benchmarks/gpu.py at tiny shapes on a CPU, what it derives from its figures, and the rooflines it holds them against."""
+"""benchmarks/gpu.py at tiny shapes on a CPU, what it derives from its figures, and the rooflines it holds them
+against.
+"""
 
 import importlib.util
 import json
@@ -22,7 +24,9 @@ import gpu_table
 def measure(out, parts):
     """The small mode's JSON of one model."""
     command = [sys.executable, "benchmarks/gpu.py", "--small", "--models=phi", f"--parts={parts}", f"--out={out}"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, timeout=280, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    done = subprocess.run(
+        command, capture_output=True, text=True, cwd=ROOT, timeout=280, env=os.environ | {"PYTHONPATH": str(ROOT)}
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return json.loads(out.read_text())
 
@@ -38,7 +42,10 @@ def test_steps_are_held_against_their_bounds(result):
     assert result["machine"]["device"]["product_flops_per_second"] > 0
     for name in ("decode_8", "decode_32", "prefill", "update"):
         step = steps[name]
-        assert 0 < step["peak_share"] < 1 and step["bound_share"] > 0 and step["limit"] in ("compute", "memory"), (name, step)
+        assert 0 < step["peak_share"] < 1 and step["bound_share"] > 0 and step["limit"] in ("compute", "memory"), (
+            name,
+            step,
+        )
         assert step["bound_seconds"] == pytest.approx(step["bound_share"] * step["seconds"])
     assert 3 < steps["decode_32"]["flops"] / steps["decode_8"]["flops"] < 5
     update = steps["update"]
@@ -50,8 +57,13 @@ def test_rounds_end_and_compile_as_they_should(result):
     assert "error" not in rounds, rounds
     first, *steady = rounds["rounds"]
     job = forced.make_job("phi", small=True)
-    assert rounds["mean_length"] == pytest.approx(job.assumed.answer, rel=0.15), "answers were to have the assumed mean length"
-    assert all(r["tokens"] <= r["row_steps"] and r["answers"] == job.assumed.questions * job.config.sample.num_samples for r in rounds["rounds"])
+    assert rounds["mean_length"] == pytest.approx(job.assumed.answer, rel=0.15), (
+        "answers were to have the assumed mean length"
+    )
+    assert all(
+        r["tokens"] <= r["row_steps"] and r["answers"] == job.assumed.questions * job.config.sample.num_samples
+        for r in rounds["rounds"]
+    )
     assert 0.3 < rounds["useful_share"] < 1
     assert first["compiled"] > 3 and steady[-1]["compiled"] == 0
     assert first["updates"] == job.assumed.questions // job.config.train.batch_size
@@ -90,7 +102,9 @@ def test_every_figure_is_in_the_tables(result):
     shown = gpu_table.table(result)
     for name in ("phi, decode_32", "phi, update", "phi, rounds"):
         assert f"| {name}" in shown
-    failed = gpu_table.table({"llama": {"steps": {"update": {"error": "RESOURCE_EXHAUSTED: out of memory"}}, "run": {"error": "not begun"}}})
+    failed = gpu_table.table(
+        {"llama": {"steps": {"update": {"error": "RESOURCE_EXHAUSTED: out of memory"}}, "run": {"error": "not begun"}}}
+    )
     assert "RESOURCE_EXHAUSTED" in failed and "not begun" in failed
 
 
@@ -108,7 +122,7 @@ def test_text_and_tokens_are_the_same_number(family):
     tokenizer = forced.make_tokenizer(job.raw["vocab_size"], job.assumed, chat=family == "llama")
     ids = [7, 4000, 19, 4]
     assert tokenizer(tokenizer.decode([*ids, forced.END], skip_special_tokens=True))["input_ids"] == ids
-    from pmc_jax.prompts import Template, make_text
+    from pmc_jax.data.prompts import Template, make_text
 
     text = make_text(tokenizer, Template(), (forced.END,))
     rows = forced.make_rows(job, family == "llama", 200, 0)
@@ -126,7 +140,10 @@ def test_what_a_step_must_do():
     assert decode.bytes == 2 * (layers + head) + 28 * 2 * 8 * 128 * 2 * (512 * 45 + 25.6 * 64)
     h200, v5e = roofline.peak_of("NVIDIA H200"), roofline.peak_of("TPU v5 lite")
     assert roofline.peak_of("NVIDIA H100 80GB HBM3") == roofline.PEAKS["H100"] and roofline.peak_of("cpu") is None
-    assert roofline.seconds(decode, h200) == pytest.approx(decode.flops / 989e12) and roofline.limit(decode, h200) == "compute"
+    assert (
+        roofline.seconds(decode, h200) == pytest.approx(decode.flops / 989e12)
+        and roofline.limit(decode, h200) == "compute"
+    )
     few = roofline.decode_work(model, 16, 45, 1, 64, 2)
     assert roofline.limit(few, v5e) == "memory" and roofline.seconds(few, v5e) == pytest.approx(few.bytes / 819e9)
     update = roofline.update_work(model, 2372, 1440, 2)

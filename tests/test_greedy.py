@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from pmc_jax.draw import GREEDY
 from pmc_jax.evaluate.greedy import agreed, capacity, greedy_answers
-from pmc_jax.generate import make_generator
+from pmc_jax.sampling.draw import GREEDY
+from pmc_jax.sampling.generate import make_generator
 
 
 @pytest.fixture(params=["tiny_checkpoint", "tiny_phi", "fresh_checkpoint"])
@@ -35,7 +35,9 @@ def test_programs_do_not_depend_on_what_was_agreed_to(tiny_checkpoint, small, sp
     questions, shapes, spied = [r["question"] for r in splits["full"]], set(), type(generator).tokens
     said = [a for (a,) in generator.answers(questions)]
     monkeypatch.setattr(
-        type(generator), "tokens", lambda self, p, *a, **h: shapes.add((p.tokens_QP.shape[1], self.capacity)) or spied(self, p, *a, **h)
+        type(generator),
+        "tokens",
+        lambda self, p, *a, **h: shapes.add((p.tokens_QP.shape[1], self.capacity)) or spied(self, p, *a, **h),
     )
     for guesses in ([""] * len(said), [a[:12] for a in said], [a[:-1] for a in said]):
         assert greedy_answers(generator, questions, guesses, "answers", show=False) == said

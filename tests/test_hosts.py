@@ -1,4 +1,6 @@
-"""Two processes with four devices each, as one: the real command line on localhost. Mistakes and deaths end both, and one line says what to do."""
+"""Two processes with four devices each, as one: the real command line on localhost. Mistakes and deaths end both, and
+one line says what to do.
+"""
 
 import random
 import re
@@ -11,7 +13,7 @@ import pytest
 from safetensors.numpy import load_file
 from test_resume import arguments, outcome
 
-from pmc_jax import hosts
+from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
 
 BOUND = 60  # seconds in which the death of one process ends the other
@@ -91,7 +93,12 @@ def test_two_processes_find_what_one_finds(alone, together):
     assert theirs["samples"].keys() == ours["samples"].keys()
     for name, lines in ours["samples"].items():
         assert theirs["samples"][name] == lines, name
-    far = [abs(a[k] - b[k]) for a, b in zip(ours["metrics"], theirs["metrics"], strict=True) for k in a if k.endswith("loss")]
+    far = [
+        abs(a[k] - b[k])
+        for a, b in zip(ours["metrics"], theirs["metrics"], strict=True)
+        for k in a
+        if k.endswith("loss")
+    ]
     one, two = (load_file(run / "hf" / "model.safetensors") for run in (alone, together[0]))
     apart = [np.max(np.abs(one[name] - two[name])) for name in one]
     print(f"losses apart at most {max(far):.1e}, parameters {max(apart):.1e}")
@@ -110,7 +117,9 @@ def test_the_first_process_speaks_and_both_save(together):
 
 def test_one_device_exports_what_two_processes_saved(together, command, tmp_path):
     run, _ = together
-    said = subprocess.run(command("export", f"--workdir={run}", f"--output={tmp_path / 'hf'}"), capture_output=True, text=True)
+    said = subprocess.run(
+        command("export", f"--workdir={run}", f"--output={tmp_path / 'hf'}"), capture_output=True, text=True
+    )
     assert said.returncode == 0, said.stderr
     assert (tmp_path / "hf" / "model.safetensors").read_bytes() == (run / "hf" / "model.safetensors").read_bytes()
 
@@ -134,18 +143,25 @@ def kill_after(processes, victim, run, rounds, pause):
     processes[victim].kill()
     other = processes[1 - victim]
     code = other.wait(timeout=BOUND)
-    print(f"process {victim} killed: the other ended after {time.monotonic() - killed:.1f} s with code {code}: {last_words(other)}")
+    print(
+        f"process {victim} killed: the other ended after {time.monotonic() - killed:.1f} s with code {code}: "
+        f"{last_words(other)}"
+    )
     assert code != 0 and re.search("process.* is gone.*the same command on every host goes on", last_words(other))
     assert not (run / "result.json").exists(), "the run was over before it could be killed"
 
 
-@pytest.mark.parametrize("victims", [[1], pytest.param([1, 0], marks=pytest.mark.parity)])  # both, one after the other, take long
+@pytest.mark.parametrize(
+    "victims", [[1], pytest.param([1, 0], marks=pytest.mark.parity)]
+)  # both, one after the other, take long
 def test_one_is_killed_and_both_are_started_again(together, pair, tiny_folder, data_folder, tmp_path, victims):
     """At a drawn moment. The run goes on as if nothing had been, to the bit."""
     run, drawn = tmp_path / "run", random.Random(0)
     start = flags(tiny_folder, data_folder, run)
     for number, victim in enumerate(victims):
-        kill_after(pair(*start, timeout=20), victim, run, drawn.randint(2 * number + 1, 2 * number + 2), drawn.random() * 0.2)
+        kill_after(
+            pair(*start, timeout=20), victim, run, drawn.randint(2 * number + 1, 2 * number + 2), drawn.random() * 0.2
+        )
     processes = pair(*start)
     assert codes(processes) == [0, 0], [p.said()[1][-2000:] for p in processes]
     assert outcome(run) == outcome(together[0])
@@ -188,18 +204,20 @@ def test_flags_that_do_not_go_together(cli, tmp_path, given, words):
     ],
 )
 def test_which_schedulers_start_several_processes(monkeypatch, environment, expected):
-    """The first three of SLURM: no allocation's shell waits for partners. A TPU machine that is told to use its CPU is on its own."""
+    """The first three of SLURM: no allocation's shell waits for partners. A TPU machine that is told to use its CPU is
+    on its own.
+    """
     for name in ("SLURM_STEP_NUM_TASKS", "KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX", "TPU_ML_PLATFORM"):
         monkeypatch.delenv(name, raising=False)
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    assert hosts.several(None, None, None) == expected
+    assert multihost.several(None, None, None) == expected
 
 
 def test_a_process_on_its_own():
-    assert hosts.is_first()
-    assert hosts.exchange(b"x") == [b"x"]
-    assert hosts.from_first(lambda: {"a": [1, None]}) == {"a": [1, None]}
-    assert hosts.spread(lambda x: [x, str(x)], [3, 1, 2]) == [[3, "3"], [1, "1"], [2, "2"]]
+    assert multihost.is_primary()
+    assert multihost.exchange(b"x") == [b"x"]
+    assert multihost.broadcast_from_primary(lambda: {"a": [1, None]}) == {"a": [1, None]}
+    assert multihost.map_across_processes(lambda x: [x, str(x)], [3, 1, 2]) == [[3, "3"], [1, "1"], [2, "2"]]
     with pytest.raises(UserError, match="no such thing"):
-        hosts.from_first(lambda: (_ for _ in ()).throw(UserError("no such thing")))
+        multihost.broadcast_from_primary(lambda: (_ for _ in ()).throw(UserError("no such thing")))

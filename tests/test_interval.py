@@ -16,7 +16,9 @@ def test_interval_is_the_bootstrap_of_the_mean():
     wanted = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=1).confidence_interval
     error = values.std() / math.sqrt(300)
     assert found.mean == pytest.approx(values.mean(), rel=1e-12) and found.rows == 300
-    assert found.low == pytest.approx(wanted.low, abs=error / 4) and found.high == pytest.approx(wanted.high, abs=error / 4)
+    assert found.low == pytest.approx(wanted.low, abs=error / 4) and found.high == pytest.approx(
+        wanted.high, abs=error / 4
+    )
     assert 3.5 * error < found.high - found.low < 4.4 * error
     narrow = mean_with_interval(values, resamples=4000, level=0.5)
     assert found.low < narrow.low < found.mean < narrow.high < found.high
@@ -24,7 +26,9 @@ def test_interval_is_the_bootstrap_of_the_mean():
 
 def test_interval_is_that_of_its_seed():
     values = np.random.default_rng(0).normal(size=50)
-    assert mean_with_interval(values, seed=1) == mean_with_interval(values, seed=1) != mean_with_interval(values, seed=2)
+    assert (
+        mean_with_interval(values, seed=1) == mean_with_interval(values, seed=1) != mean_with_interval(values, seed=2)
+    )
 
 
 def test_interval_of_few_rows():
@@ -50,9 +54,18 @@ def drawn(seed=0, **rows):
 def test_quality_and_utility_with_their_intervals():
     recalls = drawn(forget=40, forget_paraphrased=40, retain=200, world_facts=60, real_authors=50)
     found = quality.summarise(recalls)
-    assert found["unlearn_quality"] == pytest.approx(50 * (2 - recalls["forget"].mean() - recalls["forget_paraphrased"].mean()))
-    assert found["utility"] == pytest.approx(100 / 3 * sum(recalls[name].mean() for name in quality.KEEP)) and found["rows"]["retain"] == 200
-    wanted = stats.bootstrap((*(recalls[name] for name in quality.KEEP),), lambda *x, axis: 100 / 3 * sum(np.mean(v, axis=axis) for v in x), rng=1)
+    assert found["unlearn_quality"] == pytest.approx(
+        50 * (2 - recalls["forget"].mean() - recalls["forget_paraphrased"].mean())
+    )
+    assert (
+        found["utility"] == pytest.approx(100 / 3 * sum(recalls[name].mean() for name in quality.KEEP))
+        and found["rows"]["retain"] == 200
+    )
+    wanted = stats.bootstrap(
+        (*(recalls[name] for name in quality.KEEP),),
+        lambda *x, axis: 100 / 3 * sum(np.mean(v, axis=axis) for v in x),
+        rng=1,
+    )
     low, high = found["intervals"]["utility"]
     width = high - low
     assert low == pytest.approx(wanted.confidence_interval.low, abs=width / 8)
@@ -78,5 +91,7 @@ def test_quality_of_the_sets_there_are():
 
 
 def test_a_start_imports_no_statistics(python):
-    code = "import sys\nfrom pmc_jax import runs\nsys.exit('scipy' in sys.modules or 'sklearn' in sys.modules)"
-    assert python(code).returncode == 0, "they take longer to import than all else that a run needs before its first step"
+    code = "import sys\nfrom pmc_jax.runs import unlearn\nsys.exit('scipy' in sys.modules or 'sklearn' in sys.modules)"
+    assert python(code).returncode == 0, (
+        "they take longer to import than all else that a run needs before its first step"
+    )

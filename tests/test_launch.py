@@ -1,4 +1,6 @@
-"""The launch scripts against stub executables: what they call, in which order, with which words, and what is left when a step fails."""
+"""The launch scripts against stub executables: what they call, in which order, with which words, and what is left when
+a step fails.
+"""
 
 import os
 import re
@@ -30,7 +32,14 @@ AWKWARD = """--config.prompt.system=It's a "test": $HOME $(JOB_COMPLETION_INDEX)
 PMC = ["unlearn", "--config=configs/tofu.py", AWKWARD, "--workdir=/data/runs/one"]
 FLAGS = {
     "tpu_vm": ["--name=forget", "--zone=us-west4-a", "--type=v5litepod-16", "--bucket=my-bucket"],
-    "gke": ["--name=forget", "--image=r/pmc-jax", "--accelerator=tpu-v5-lite-podslice", "--topology=4x4", "--hosts=4", "--bucket=my-bucket"],
+    "gke": [
+        "--name=forget",
+        "--image=r/pmc-jax",
+        "--accelerator=tpu-v5-lite-podslice",
+        "--topology=4x4",
+        "--hosts=4",
+        "--bucket=my-bucket",
+    ],
     "slurm": ["--name=forget", "--nodes=2", "--gpus=8"],
     "ssh": ["--hosts=ada@gpu1,gpu2"],
 }
@@ -46,14 +55,20 @@ esac
 
 
 def ctrl_c_ends_it():
-    """For what is started: a test run in the background has its children ignore SIGINT, and a shell cannot trap what was ignored when it came."""
+    """For what is started: a test run in the background has its children ignore SIGINT, and a shell cannot trap what
+    was ignored when it came.
+    """
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def call(command, env, folder):
-    """Run to the end. A script that hangs is ended with all that it started: what a child keeps open would be waited for, too."""
+    """Run to the end. A script that hangs is ended with all that it started: what a child keeps open would be waited
+    for, too.
+    """
     streams = dict(stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    with subprocess.Popen(command, env=env, cwd=folder, start_new_session=True, preexec_fn=ctrl_c_ends_it, **streams) as process:
+    with subprocess.Popen(
+        command, env=env, cwd=folder, start_new_session=True, preexec_fn=ctrl_c_ends_it, **streams
+    ) as process:
         try:
             out, err = process.communicate(timeout=60)
         except subprocess.TimeoutExpired:
@@ -85,7 +100,9 @@ def read_calls(record):
 
 @pytest.fixture
 def world(tmp_path):
-    """A PATH with stubs and a few harmless tools, nothing of this machine's own gcloud or kubectl. Returns (folder, environment)."""
+    """A PATH with stubs and a few harmless tools, nothing of this machine's own gcloud or kubectl. Returns (folder,
+    environment).
+    """
     tools = tmp_path / "tools"
     tools.mkdir()
     for tool in [*REAL, "grep"]:
@@ -134,7 +151,12 @@ def refused(said, *words):
 
 def test_shellcheck_finds_nothing():
     shellcheck = Path(sysconfig.get_path("scripts")) / "shellcheck"
-    found = subprocess.run([shellcheck, "--external-sources", "--enable=quote-safe-variables", *SCRIPTS], cwd=ROOT, capture_output=True, text=True)
+    found = subprocess.run(
+        [shellcheck, "--external-sources", "--enable=quote-safe-variables", *SCRIPTS],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     assert found.returncode == 0, found.stdout + found.stderr
 
 
@@ -168,7 +190,9 @@ def test_a_dry_run_needs_no_tool(launch, world, script):
     assert launch(script, "--dry-run", *words_of(world[0], script), "--", *PMC).code == 0
 
 
-@pytest.mark.parametrize(("script", "tool"), [("tpu_vm", "gcloud"), ("gke", "kubectl"), ("slurm", "sbatch"), ("ssh", "ssh"), ("ssh", "scp")])
+@pytest.mark.parametrize(
+    ("script", "tool"), [("tpu_vm", "gcloud"), ("gke", "kubectl"), ("slurm", "sbatch"), ("ssh", "ssh"), ("ssh", "scp")]
+)
 def test_a_missing_tool_is_named(launch, world, script, tool):
     (world[0] / "tools" / tool).unlink()
     assert refused(launch(script, *words_of(world[0], script), "--", *PMC), f"{script}.sh: {tool} is not installed")
@@ -190,7 +214,13 @@ def test_a_wrong_flag_is_one_line(launch, world, script, change, words):
 
 @pytest.mark.parametrize("script", STARTERS)
 @pytest.mark.parametrize(
-    ("pmc", "word"), [([], "nothing to run"), (["--workdir=/data/x"], "verb"), (["unlearn"], "--workdir"), (["unlearn", "--workdir="], "--workdir")]
+    ("pmc", "word"),
+    [
+        ([], "nothing to run"),
+        (["--workdir=/data/x"], "verb"),
+        (["unlearn"], "--workdir"),
+        (["unlearn", "--workdir="], "--workdir"),
+    ],
 )
 def test_a_wrong_pmc_jax_command_is_one_line(launch, world, script, pmc, word):
     assert refused(launch(script, *words_of(world[0], script), "--", *pmc), word)
@@ -221,7 +251,9 @@ def test_a_wrong_value_is_one_line(launch, world, script, flag, words):
 
 @pytest.mark.parametrize("script", ["tpu_vm", "gke", "ssh"])
 def test_a_workdir_that_would_not_be_shared_is_refused(launch, world, script):
-    assert refused(launch(script, *words_of(world[0], script), "--", "unlearn", "--workdir=runs/one"), "--workdir=runs/one")
+    assert refused(
+        launch(script, *words_of(world[0], script), "--", "unlearn", "--workdir=runs/one"), "--workdir=runs/one"
+    )
 
 
 # What pmc-jax is given at the far end, through every shell and file on the way, is what was typed.
@@ -237,7 +269,10 @@ def far_end(launch, folder, behaviour, script):
 
 
 def test_tpu_vm_hands_over_every_word(launch, world):
-    remote = answer("gcloud*tpu-vm\\ ssh*pmc-jax\\ unlearn*", 'for w; do case $w in --command=*) cd "$HOME" && bash -c "${w#*=}" ;; esac; done')
+    remote = answer(
+        "gcloud*tpu-vm\\ ssh*pmc-jax\\ unlearn*",
+        'for w; do case $w in --command=*) cd "$HOME" && bash -c "${w#*=}" ;; esac; done',
+    )
     assert far_end(launch, world[0], remote, "tpu_vm") == [PMC]
 
 
@@ -250,11 +285,20 @@ def test_ssh_hands_over_every_word_and_says_who_is_who(launch, world):
 def test_slurm_hands_over_every_word_to_a_process_with_all_gpus(launch, world):
     job = answer("sbatch*", 'for w; do case $w in --wrap=*) sh -c "${w#*=}" ;; esac; done')
     step = answer("srun*", 'while [[ $1 == --* ]]; do shift; done; "$@"; echo "$2"')
-    said = launch("slurm", *words_of(world[0], "slurm"), "--sbatch=--comment=two words", "--", *PMC, behaviour=f"{job}\n{step}")
+    said = launch(
+        "slurm", *words_of(world[0], "slurm"), "--sbatch=--comment=two words", "--", *PMC, behaviour=f"{job}\n{step}"
+    )
     assert [call[1:] for call in said.calls if call[0] == "pmc-jax"] == [PMC], said
     assert "JAX_LOCAL_DEVICE_IDS=0,1,2,3,4,5,6,7" in said.out
     submitted = said.calls[0]
-    assert {"--nodes=2", "--ntasks-per-node=1", "--gpus-per-node=8", "--comment=two words", "--requeue", "--dependency=singleton"} <= set(submitted)
+    assert {
+        "--nodes=2",
+        "--ntasks-per-node=1",
+        "--gpus-per-node=8",
+        "--comment=two words",
+        "--requeue",
+        "--dependency=singleton",
+    } <= set(submitted)
 
 
 def test_gke_hands_over_every_word_and_says_who_is_who(launch, world):
@@ -265,7 +309,11 @@ def test_gke_hands_over_every_word_and_says_who_is_who(launch, world):
     # As Kubernetes reads them: $$ is a $, $(NAME) a variable, which must not be left in what the user wrote.
     assert not re.search(r"(?<!\$)(\$\$)*\$\(", mine[2].replace("$$", ""))
     assert [a.replace("$$", "$") for a in mine] == [*PMC[:2], AWKWARD + "\nnext line", PMC[3]]
-    assert who == ["--coordinator=forget-hosts-0-0.forget:8476", "--num_processes=4", "--process_id=$(JOB_COMPLETION_INDEX)"]
+    assert who == [
+        "--coordinator=forget-hosts-0-0.forget:8476",
+        "--num_processes=4",
+        "--process_id=$(JOB_COMPLETION_INDEX)",
+    ]
 
 
 # Cloud TPU VM
@@ -313,7 +361,9 @@ def test_tpu_vm_that_cannot_be_deleted_says_how(launch, step):
     said = launch("tpu_vm", *FLAGS["tpu_vm"], "--", *PMC, behaviour=behaviour)
     assert said.code == (9 if step else 1), said
     told = said.err.strip().splitlines()[-1]
-    assert "BILLED" in told and told.endswith("gcloud compute tpus queued-resources delete forget --zone=us-west4-a --force --quiet")
+    assert "BILLED" in told and told.endswith(
+        "gcloud compute tpus queued-resources delete forget --zone=us-west4-a --force --quiet"
+    )
 
 
 def test_tpu_vm_deletes_nothing_when_the_cloud_cannot_be_asked(launch):
@@ -328,14 +378,19 @@ def test_tpu_vm_kept_says_how_to_delete_it(launch):
 
 def test_tpu_vm_waits_until_active(launch):
     count = '$(grep -cz "^describe$" "$RECORD")'
-    turns = f"case {count} in 1) echo WAITING_FOR_RESOURCES ;; 2) exit 1 ;; 3) echo PROVISIONING ;; *) echo ACTIVE ;; esac; exit"
+    turns = (
+        f"case {count} in 1) echo WAITING_FOR_RESOURCES ;; 2) exit 1 ;; 3) echo PROVISIONING ;; *) echo "
+        "ACTIVE ;; esac; exit"
+    )
     said = launch("tpu_vm", *FLAGS["tpu_vm"], "--", *PMC, behaviour=answer("*queued-resources\\ describe*", turns))
     assert said.code == 0 and len(said.named("sleep")) == 3 and max(said.named("sleep")) < min(said.named("scp")), said
 
 
 @pytest.mark.parametrize("state", ["FAILED", "SUSPENDED"])
 def test_tpu_vm_that_never_came(launch, state):
-    said = launch("tpu_vm", *FLAGS["tpu_vm"], "--", *PMC, behaviour=answer("*queued-resources\\ describe*", f"echo {state}; exit"))
+    said = launch(
+        "tpu_vm", *FLAGS["tpu_vm"], "--", *PMC, behaviour=answer("*queued-resources\\ describe*", f"echo {state}; exit")
+    )
     assert said.code == 2 and state in said.err and not said.named("scp") and "delete" in said.calls[-1], said
 
 
@@ -349,7 +404,10 @@ def test_tpu_vm_after_a_preemption_the_same_command_goes_on(launch):
     second = launch("tpu_vm", *words, behaviour=left)
     assert second.code == 0, second
     assert second.named("delete")[0] < second.named("create")[0] < second.named("ssh")[0]
-    runs = [[c[-1] for c in said.calls if "ssh" in c and "pmc-jax" in c[-1] and "unlearn" in c[-1]] for said in (first, second)]
+    runs = [
+        [c[-1] for c in said.calls if "ssh" in c and "pmc-jax" in c[-1] and "unlearn" in c[-1]]
+        for said in (first, second)
+    ]
     assert runs[0] == runs[1] and len(runs[0]) == 1
 
 
@@ -361,7 +419,12 @@ def test_tpu_vm_a_failed_run_is_no_preemption(launch):
 def test_tpu_vm_that_is_there_already_is_left_alone_unless_told(launch):
     there = answer("*queued-resources\\ list*", "echo ACTIVE; exit")
     said = launch("tpu_vm", *FLAGS["tpu_vm"], "--", *PMC, behaviour=there)
-    assert said.code == 2 and len(said.calls) == 1 and "--reuse" in said.err and "queued-resources delete forget" in said.err, said
+    assert (
+        said.code == 2
+        and len(said.calls) == 1
+        and "--reuse" in said.err
+        and "queued-resources delete forget" in said.err
+    ), said
     said = launch("tpu_vm", *FLAGS["tpu_vm"], "--reuse", "--", *PMC, behaviour=there)
     assert said.code == 0 and not said.named("create") and "delete" in said.calls[-1], said
 
@@ -377,7 +440,11 @@ def test_tpu_vm_is_deleted_when_stopped(world, kind):
 def test_tpu_vm_a_token_is_copied_as_a_file_and_never_shown(launch, tmp_path):
     (tmp_path / "token").write_text("hf_secret")
     said = launch("tpu_vm", *FLAGS["tpu_vm"], f"--hf-token={tmp_path}/token", "--", *PMC)
-    assert said.code == 0 and said.named(f"{tmp_path}/token", "forget:hf_token", "--worker=all") and "hf_secret" not in repr(said), said
+    assert (
+        said.code == 0
+        and said.named(f"{tmp_path}/token", "forget:hf_token", "--worker=all")
+        and "hf_secret" not in repr(said)
+    ), said
 
 
 # GKE JobSet
@@ -396,11 +463,22 @@ def test_gke_jobset(launch, world, spot):
     said = launch("gke", *FLAGS["gke"], *(["--spot"] if spot else []), "--hf-secret=hf", "--", *PMC)
     assert said.code == 0 and said.named("apply") < said.named("get")[1:], said
     found = jobset(world)
-    assert (found["apiVersion"], found["kind"], found["metadata"]["name"]) == ("jobset.x-k8s.io/v1alpha2", "JobSet", "forget")
-    assert found["spec"]["network"] == {"enableDNSHostnames": True, "subdomain": "forget", "publishNotReadyAddresses": True}
+    assert (found["apiVersion"], found["kind"], found["metadata"]["name"]) == (
+        "jobset.x-k8s.io/v1alpha2",
+        "JobSet",
+        "forget",
+    )
+    assert found["spec"]["network"] == {
+        "enableDNSHostnames": True,
+        "subdomain": "forget",
+        "publishNotReadyAddresses": True,
+    }
     job = found["spec"]["replicatedJobs"][0]["template"]["spec"]
     assert (job["completionMode"], job["completions"], job["parallelism"], job["backoffLimit"]) == ("Indexed", 4, 4, 0)
-    selector = {"cloud.google.com/gke-tpu-accelerator": "tpu-v5-lite-podslice", "cloud.google.com/gke-tpu-topology": "4x4"}
+    selector = {
+        "cloud.google.com/gke-tpu-accelerator": "tpu-v5-lite-podslice",
+        "cloud.google.com/gke-tpu-topology": "4x4",
+    }
     assert pod(world)["nodeSelector"] == selector | ({"cloud.google.com/gke-spot": "true"} if spot else {})
     container = pod(world)["containers"][0]
     assert container["resources"] == {"limits": {"google.com/tpu": 4}} and container["image"] == "r/pmc-jax"
@@ -413,14 +491,24 @@ def test_gke_restarts_after_a_preemption_without_counting_it(launch, world):
     launch("gke", *FLAGS["gke"], "--max-restarts=5", "--", *PMC)
     policy = jobset(world)["spec"]["failurePolicy"]
     assert policy["maxRestarts"] == 5 and policy["restartStrategy"] == "BlockingRecreate"
-    assert policy["rules"] == [{"name": "preempted", "action": "RestartJobSetAndIgnoreMaxRestarts", "onJobFailureReasons": ["PodFailurePolicy"]}]
+    assert policy["rules"] == [
+        {
+            "name": "preempted",
+            "action": "RestartJobSetAndIgnoreMaxRestarts",
+            "onJobFailureReasons": ["PodFailurePolicy"],
+        }
+    ]
     job = jobset(world)["spec"]["replicatedJobs"][0]["template"]["spec"]
-    assert job["podFailurePolicy"] == {"rules": [{"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]}
+    assert job["podFailurePolicy"] == {
+        "rules": [{"action": "FailJob", "onPodConditions": [{"type": "DisruptionTarget", "status": "True"}]}]
+    }
     assert pod(world)["restartPolicy"] == "Never"  # the only one that goes with a podFailurePolicy
 
 
 def test_gke_volume_claim(launch, world):
-    said = launch("gke", *[f for f in FLAGS["gke"] if "bucket" not in f], "--claim=filestore", "--namespace=ml", "--", *PMC)
+    said = launch(
+        "gke", *[f for f in FLAGS["gke"] if "bucket" not in f], "--claim=filestore", "--namespace=ml", "--", *PMC
+    )
     assert said.code == 0 and all(call[1] == "--namespace=ml" for call in said.calls if call[0] == "kubectl"), said
     assert pod(world)["volumes"] == [{"name": "data", "persistentVolumeClaim": {"claimName": "filestore"}}]
 
@@ -530,12 +618,23 @@ def test_host_gets_a_python_the_package_and_the_bucket(host):
 def test_host_without_gcsfuse_installs_it(host, world):
     (world[0] / "tools" / "gcsfuse").unlink()
     said = host("--extra=tpu", "--bucket=my-bucket")
-    assert said.named("sudo", "apt-get", "install", "gcsfuse") and said.code == 127, said  # apt-get is a stub: it brought none
+    assert said.named("sudo", "apt-get", "install", "gcsfuse") and said.code == 127, (
+        said
+    )  # apt-get is a stub: it brought none
 
 
 def test_host_mounts_nfs(host):
     said = host("--extra=cuda", "--nfs=10.0.0.2:/share")
-    assert said.code == 0 and said.calls[-1] == ["sudo", "mount", "-t", "nfs", "-o", "lookupcache=positive", "10.0.0.2:/share", "/data"], said
+    assert said.code == 0 and said.calls[-1] == [
+        "sudo",
+        "mount",
+        "-t",
+        "nfs",
+        "-o",
+        "lookupcache=positive",
+        "10.0.0.2:/share",
+        "/data",
+    ], said
 
 
 def test_host_that_is_ready_is_left_as_it_is(host):
@@ -547,7 +646,11 @@ def test_host_keeps_the_token_where_only_the_user_reads_it(host, world):
     (world[0] / "hf_token").write_text("hf_secret")
     assert host("--extra=tpu").code == 0
     token = world[0] / ".cache" / "huggingface" / "token"
-    assert token.read_text() == "hf_secret" and token.stat().st_mode & 0o777 == 0o600 and not (world[0] / "hf_token").exists()
+    assert (
+        token.read_text() == "hf_secret"
+        and token.stat().st_mode & 0o777 == 0o600
+        and not (world[0] / "hf_token").exists()
+    )
 
 
 def test_the_checkout_is_sent_without_what_is_of_this_machine_only(launch, world, tmp_path):
@@ -569,8 +672,19 @@ def test_the_checkout_is_sent_without_what_is_of_this_machine_only(launch, world
         (checkout / file).parent.mkdir(parents=True, exist_ok=True)
         (checkout / file).write_text("")
     keep = answer("scp*pmc_jax.tgz", 'cp "$2" "$HOME/sent.tgz"')
-    launch(None, checkout / "launch" / "ssh.sh", "--hosts=gpu1", "--fetch=", "--", "unlearn", "--workdir=runs/one", behaviour=keep)
-    sent = subprocess.run(["tar", "-tzf", tmp_path / "sent.tgz"], capture_output=True, text=True, check=True).stdout.split()
+    launch(
+        None,
+        checkout / "launch" / "ssh.sh",
+        "--hosts=gpu1",
+        "--fetch=",
+        "--",
+        "unlearn",
+        "--workdir=runs/one",
+        behaviour=keep,
+    )
+    sent = subprocess.run(
+        ["tar", "-tzf", tmp_path / "sent.tgz"], capture_output=True, text=True, check=True
+    ).stdout.split()
     files = {name for name in sent if not name.endswith("/") and "launch" not in name}
     assert files == {"./configs/mine.py", "./pmc_jax/runs.py"} and "./launch/setup_host.sh" in sent
 
@@ -582,7 +696,9 @@ def examples(file):
     """Commands of launch/*.sh in a document's code blocks."""
     blocks = re.findall(r"```sh\n(.*?)```", file.read_text(encoding="utf-8"), re.DOTALL)
     lines = "\n".join(blocks).replace("\\\n", " ").splitlines()
-    return [line.removeprefix("while ").split("; [")[0] for line in lines if line.startswith(("launch/", "while launch/"))]
+    return [
+        line.removeprefix("while ").split("; [")[0] for line in lines if line.startswith(("launch/", "while launch/"))
+    ]
 
 
 def test_the_examples_of_the_documents_run(launch):

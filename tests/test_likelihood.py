@@ -5,8 +5,8 @@ import pytest
 from scipy import special
 
 import pmc_jax
+from pmc_jax.data.packing import Row
 from pmc_jax.evaluate.likelihood import token_scores
-from pmc_jax.packing import Row
 
 
 def drawn_rows(seed: int, lengths: list[tuple[int, int]], vocab: int = 500) -> list[Row]:
@@ -22,7 +22,9 @@ def one_by_one(checkpoint, row: Row) -> tuple[np.ndarray, ...]:
     """
     count, width = len(row.tokens), 256 if len(row.tokens) <= 256 else 2048
     tokens_1T = np.array([row.tokens + [0] * (width - count)])
-    logits = np.asarray(pmc_jax.logits(checkpoint, tokens_1T, np.arange(width)[None] < count), np.float64)[0, row.start - 1 : count - 1]
+    logits = np.asarray(pmc_jax.logits(checkpoint, tokens_1T, np.arange(width)[None] < count), np.float64)[
+        0, row.start - 1 : count - 1
+    ]
     log_p = logits - special.logsumexp(logits, axis=-1, keepdims=True)
     labels = tokens_1T[0, row.start : count]
     mean = np.sum(np.exp(log_p) * log_p, axis=-1)

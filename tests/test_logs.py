@@ -1,4 +1,6 @@
-"""Evaluation logs: the aggregates of the two official ones, drawn ones held against plain loops, broken ones refused."""
+"""Evaluation logs: the aggregates of the two official ones, drawn ones held against plain loops, broken ones
+refused.
+"""
 
 import json
 import math
@@ -10,7 +12,10 @@ from scipy import stats
 from pmc_jax.errors import UserError
 from pmc_jax.evaluate import log_rows, logs, membership, metrics, summary
 
-OFFICIAL = {"full": "tofu_Llama-3.2-1B-Instruct_full_evals_forget10.json", "retain": "tofu_Llama-3.2-1B-Instruct_retain90.json"}
+OFFICIAL = {
+    "full": "tofu_Llama-3.2-1B-Instruct_full_evals_forget10.json",
+    "retain": "tofu_Llama-3.2-1B-Instruct_retain90.json",
+}
 MEASURED = [n for n in (*logs.RULES, *logs.ATTACKS) if "ruth_" not in n and "normalised" not in n]
 
 
@@ -62,7 +67,9 @@ def drawn(seed, rows=12, others=5):
         if n == rows:
             made[f"{name}_Q_A_PARA_Prob"] = log_rows.probability_rows(rng.exponential(2, n))
         said = ["", "he wrote", "she was born in Konya"]
-        made[f"{name}_Q_A_ROUGE"] = log_rows.rouge_rows(["Q?"] * n, [f"she was born in {name}{i}" for i in range(n)], [said[i % 3] for i in range(n)])
+        made[f"{name}_Q_A_ROUGE"] = log_rows.rouge_rows(
+            ["Q?"] * n, [f"she was born in {name}{i}" for i in range(n)], [said[i % 3] for i in range(n)]
+        )
     for name in ("extraction_strength", "exact_memorization"):
         made[name] = log_rows.score_rows(rng.random(rows))
     for name in logs.ATTACKS:
@@ -74,7 +81,11 @@ def test_every_aggregate_of_the_official_full_model(official):
     found = logs.recompute(official["full"], official["retain"])
     same(found.values, stated(official["full"]))
     assert not found.reasons and len(found.values) == 31 + 12
-    assert found.rows["forget_quality"] == 400 and found.rows["mia_zlib"] == 800 and found.rows["model_utility"] == 400 + 100 + 117
+    assert (
+        found.rows["forget_quality"] == 400
+        and found.rows["mia_zlib"] == 800
+        and found.rows["model_utility"] == 400 + 100 + 117
+    )
 
 
 def test_every_aggregate_of_the_official_retain_model(official):
@@ -82,7 +93,9 @@ def test_every_aggregate_of_the_official_retain_model(official):
     log = official["retain"]
     found = logs.recompute(log)
     same(found.values, stated(log))
-    assert found.values["forget_quality"] is None and found.reasons == {"forget_quality": "no log of a retain model was given"}
+    assert found.values["forget_quality"] is None and found.reasons == {
+        "forget_quality": "no log of a retain model was given"
+    }
     assert "0.5" in found.notes["privleak"] and found.rows["privleak"] == 800
     itself = logs.recompute(log, log)
     assert itself.values["forget_quality"] == 1 and itself.values["privleak"] == 0
@@ -102,12 +115,18 @@ def test_official_rows_follow_from_the_losses_and_answers(official, which):
     rows = {name: column(log, name, "avg_loss") for name in log if name.endswith("_Prob")}
     for name, ratio in log_rows.RATIOS.items():
         right = rows[f"{name}_Q_A_PARA_Prob" if name in ("forget", "retain") else f"{name}_Q_A_Prob"]
-        np.testing.assert_allclose(metrics.truth_ratio_geometric(right, rows[f"{name}_Q_A_PERT_Prob"]), column(log, ratio, "score"), rtol=1e-9)
+        np.testing.assert_allclose(
+            metrics.truth_ratio_geometric(right, rows[f"{name}_Q_A_PERT_Prob"]), column(log, ratio, "score"), rtol=1e-9
+        )
     for name in ("ra", "wf"):
         probs = (column(log, f"{name}_Q_A_{kind}", "prob") for kind in ("Prob", "PERT_Prob"))
-        np.testing.assert_allclose(metrics.normalised_probability(*probs), column(log, f"{name}_Q_A_Prob_normalised", "prob"), rtol=1e-9)
+        np.testing.assert_allclose(
+            metrics.normalised_probability(*probs), column(log, f"{name}_Q_A_Prob_normalised", "prob"), rtol=1e-9
+        )
     truths, losses = column(log, "forget_Q_A_ROUGE", "ground_truth"), rows["forget_Q_A_Prob"]
-    np.testing.assert_allclose(membership.loss_by_zlib(losses, truths), column(log, "mia_zlib", "score", "forget"), rtol=1e-9)
+    np.testing.assert_allclose(
+        membership.loss_by_zlib(losses, truths), column(log, "mia_zlib", "score", "forget"), rtol=1e-9
+    )
     np.testing.assert_allclose(np.exp(-np.array(losses)), column(log, "forget_Q_A_Prob", "prob"), rtol=1e-6)
 
 
@@ -147,8 +166,12 @@ def test_a_written_log_reads_back_with_the_aggregates_of_plain_loops(tmp_path):
         for p, w in zip(made["forget_Q_A_PARA_Prob"], made["forget_Q_A_PERT_Prob"])
     ]
     assert found["forget_truth_ratio"] == pytest.approx(sum(min(r, 1 / r) for r in ratios) / 12)
-    assert found["forget_quality"] == pytest.approx(stats.ks_2samp(ratios, column(retain, "forget_truth_ratio", "score")).pvalue)
-    assert found["wf_Q_A_PERT_Prob"] == pytest.approx(sum(math.exp(-x) for row in made["wf_Q_A_PERT_Prob"] for x in row["avg_loss"]) / 15)
+    assert found["forget_quality"] == pytest.approx(
+        stats.ks_2samp(ratios, column(retain, "forget_truth_ratio", "score")).pvalue
+    )
+    assert found["wf_Q_A_PERT_Prob"] == pytest.approx(
+        sum(math.exp(-x) for row in made["wf_Q_A_PERT_Prob"] for x in row["avg_loss"]) / 15
+    )
     assert found["retain_Q_A_ROUGE"] == pytest.approx((0 + 0 + 4 / 5) / 3), "an empty answer scores 0"
     wins = [h > f for f in made["mia_loss"]["forget"] for h in made["mia_loss"]["holdout"]]
     assert found["mia_loss"] == pytest.approx(sum(wins) / len(wins)) == read["mia_loss"]["auc"]
@@ -169,7 +192,9 @@ def test_a_part_of_zero_makes_model_utility_zero():
 
 
 def test_what_was_not_measured_is_not_in_the_log():
-    made = {name: rows for name, rows in drawn(3).items() if name in ("forget_Q_A_Prob", "extraction_strength", "mia_loss")}
+    made = {
+        name: rows for name, rows in drawn(3).items() if name in ("forget_Q_A_Prob", "extraction_strength", "mia_loss")
+    }
     assert set(logs.make_log(made)) == set(made)
     with pytest.raises(UserError, match=r"^forget_prob: no metric .* forget_Q_A_Prob"):
         logs.make_log({"forget_prob": []})
@@ -181,7 +206,11 @@ def test_undefined_rows_are_null_and_left_out():
     made["exact_memorization"] = log_rows.score_rows([math.nan, 0.25, *[0.75] * 10])
     made["mia_min_k"]["forget"][3] = math.nan
     log = logs.make_log(made, logs.make_log(drawn(5)))
-    assert log["exact_memorization"]["value_by_index"]["0"] == {"score": None} == log["forget_truth_ratio"]["value_by_index"]["0"]
+    assert (
+        log["exact_memorization"]["value_by_index"]["0"]
+        == {"score": None}
+        == log["forget_truth_ratio"]["value_by_index"]["0"]
+    )
     found = logs.recompute(log, logs.make_log(drawn(5)))
     assert found.values["exact_memorization"] == pytest.approx((0.25 + 7.5) / 11)
     assert found.rows["exact_memorization"] == 11 == found.rows["forget_quality"] and found.rows["mia_min_k"] == 23
@@ -215,7 +244,10 @@ def test_without_a_retain_log_it_is_null_with_a_reason():
     log = logs.make_log(drawn(8))
     found = logs.recompute(log)
     assert log["forget_quality"] == {"agg_value": None} == log["privleak"]
-    assert found.values["forget_quality"] is None is found.values["privleak"] and set(found.reasons) == {"forget_quality", "privleak"}
+    assert found.values["forget_quality"] is None is found.values["privleak"] and set(found.reasons) == {
+        "forget_quality",
+        "privleak",
+    }
     assert json.loads(json.dumps(found.values)) == found.values
 
 
@@ -228,14 +260,22 @@ def without(*names):
 
 
 def never_fooled(log):
-    log["mia_min_k"] = {"forget": logs.indexed(log_rows.score_rows([0.0] * 12)), "holdout": logs.indexed(log_rows.score_rows([1.0] * 12))}
+    log["mia_min_k"] = {
+        "forget": logs.indexed(log_rows.score_rows([0.0] * 12)),
+        "holdout": logs.indexed(log_rows.score_rows([1.0] * 12)),
+    }
 
 
 @pytest.mark.parametrize(
     "rows, change, quality, leak",
     [
         (8, without(), "another forget set: 8 rows, not 12", "another forget set: 8 rows, not 12"),
-        (12, lambda log: log["forget_Q_A_ROUGE"]["value_by_index"]["3"].update(ground_truth="another"), "other ground truths", "other ground truths"),
+        (
+            12,
+            lambda log: log["forget_Q_A_ROUGE"]["value_by_index"]["3"].update(ground_truth="another"),
+            "other ground truths",
+            "other ground truths",
+        ),
         (12, without("forget_truth_ratio"), "the retain log has no forget_truth_ratio", None),
         (12, without("mia_min_k", "forget_Q_A_ROUGE"), None, "the retain log has no mia_min_k"),
         (12, never_fooled, None, "AUC is 1"),
@@ -251,7 +291,9 @@ def test_a_retain_log_that_does_not_fit_gives_no_number(rows, change, quality, l
 
 
 def test_a_metric_without_its_rows_or_of_another_benchmark_is_not_guessed_at():
-    log = logs.make_log(drawn(11)) | {"forget_verbmem_ROUGE": {"agg_value": 0.5, "value_by_index": {"0": {"rougeL_f1": 0.5}}}}
+    log = logs.make_log(drawn(11)) | {
+        "forget_verbmem_ROUGE": {"agg_value": 0.5, "value_by_index": {"0": {"rougeL_f1": 0.5}}}
+    }
     del log["forget_truth_ratio"], log["wf_Q_A_ROUGE"]
     found = logs.recompute(log, logs.make_log(drawn(12)))
     wanted = {
@@ -277,9 +319,18 @@ def broken(change):
         ('{"forget_quality": 0.5, "model_utility": 0.6}', "summary"),
         ('{"forget_Q_A_Prob": 0.5}', "forget_Q_A_Prob has no value_by_index"),
         (broken(lambda log: log["mia_loss"].pop("holdout")), "mia_loss.holdout has no value_by_index"),
-        (broken(lambda log: log["forget_truth_ratio"]["value_by_index"]["7"].pop("score")), "forget_truth_ratio: row 7 has no score"),
-        (broken(lambda log: log["wf_Q_A_ROUGE"]["value_by_index"]["1"].pop("rougeL_recall")), "wf_Q_A_ROUGE: row 1 has no rougeL_recall"),
-        (broken(lambda log: log["ra_Q_A_Prob"]["value_by_index"]["0"].update(prob="0.5")), "ra_Q_A_Prob: row 0: prob is str, not a number"),
+        (
+            broken(lambda log: log["forget_truth_ratio"]["value_by_index"]["7"].pop("score")),
+            "forget_truth_ratio: row 7 has no score",
+        ),
+        (
+            broken(lambda log: log["wf_Q_A_ROUGE"]["value_by_index"]["1"].pop("rougeL_recall")),
+            "wf_Q_A_ROUGE: row 1 has no rougeL_recall",
+        ),
+        (
+            broken(lambda log: log["ra_Q_A_Prob"]["value_by_index"]["0"].update(prob="0.5")),
+            "ra_Q_A_Prob: row 0: prob is str, not a number",
+        ),
         (broken(without("mia_min_k", "forget_truth_ratio")), "the log lacks forget_truth_ratio, mia_min_k"),
     ],
 )
@@ -314,7 +365,9 @@ def test_a_summary_has_an_interval_wherever_rows_can_be_drawn_anew():
         assert low <= entry["value"] <= high, name
     without = {name for name, entry in found.items() if "interval" not in entry and "/" not in name}
     assert without == {"forget_quality", "privleak"}, "a test of two logs, and what follows from two"
-    assert found["mia_loss"]["interval"] == membership.auc_interval(*(logs.row_values(log["mia_loss"][side], "score") for side in logs.SIDES))
+    assert found["mia_loss"]["interval"] == membership.auc_interval(
+        *(logs.row_values(log["mia_loss"][side], "score") for side in logs.SIDES)
+    )
     alone = summary.summarise(log, None)
     assert alone["forget_quality"] == {"value": None, "rows": 0, "reason": "no log of a retain model was given"}
 

@@ -8,12 +8,12 @@ import pytest
 from safetensors.numpy import load_file
 
 import pmc_jax
-from pmc_jax import lora, pretrained
-from pmc_jax.checkpoint import Rounds
+from pmc_jax.data.packing import Packing, Row, pack
+from pmc_jax.distributed.meshes import mesh_of, put
 from pmc_jax.errors import UserError
-from pmc_jax.packing import Packing, Row, pack
-from pmc_jax.parallel import mesh_of, put
-from pmc_jax.update import Recipe, create_state, put_batch, update
+from pmc_jax.models import lora, pretrained
+from pmc_jax.training.checkpoint import RoundCheckpointer
+from pmc_jax.training.update import Recipe, create_state, put_batch, update
 
 LORA = {"lora.rank": 4, "lora.alpha": 8.0, "train.learning_rate": 2e-2}
 
@@ -60,23 +60,33 @@ def test_gradients_are_those_of_the_weights_through_the_product(tiny_checkpoint)
     recipe = Recipe(1e-3, 0.0, 0, 10**9, 0.0, 1.5, "float32")
     merged = lora.merge(tiny_checkpoint.model, plan, tiny_checkpoint.params, adapters)
     _, of_whole = update(tiny_checkpoint.model, recipe, create_state(merged, recipe), batch)
-    state, metrics = update(tiny_checkpoint.model, recipe._replace(lora=plan), create_state(adapters, recipe), batch, tiny_checkpoint.params)
+    state, metrics = update(
+        tiny_checkpoint.model, recipe._replace(lora=plan), create_state(adapters, recipe), batch, tiny_checkpoint.params
+    )
     assert float(metrics["loss"]) == pytest.approx(float(of_whole["loss"]), rel=1e-5)
     # Adam's first moment after one step is a tenth of the gradient.
     mu = state.opt_state[1].mu
     whole_state, _ = update(tiny_checkpoint.model, recipe, create_state(merged, recipe), batch)
-    flat = {p: np.asarray(x) * 10 for p, x in pretrained.weights.traverse_util.flatten_dict(whole_state.opt_state[1].mu, sep="/").items()}
+    flat = {
+        p: np.asarray(x) * 10
+        for p, x in pretrained.weights.traverse_util.flatten_dict(whole_state.opt_state[1].mu, sep="/").items()
+    }
     for path, weight in plan.weights:
         gradient = weight.to_source(flat[path], tiny_checkpoint.config.axis_sizes)
-        for side, wanted in (("a", 2 * np.asarray(adapters[path]["b"]).T @ gradient), ("b", 2 * gradient @ np.asarray(adapters[path]["a"]).T)):
-            np.testing.assert_allclose(np.asarray(mu[path][side]) * 10, wanted, rtol=1e-3, atol=1e-5 * np.abs(wanted).max() + 1e-9)
+        for side, wanted in (
+            ("a", 2 * np.asarray(adapters[path]["b"]).T @ gradient),
+            ("b", 2 * gradient @ np.asarray(adapters[path]["a"]).T),
+        ):
+            np.testing.assert_allclose(
+                np.asarray(mu[path][side]) * 10, wanted, rtol=1e-3, atol=1e-5 * np.abs(wanted).max() + 1e-9
+            )
 
 
 @pytest.fixture(scope="module")
 def unlearned(tiny_checkpoint, splits, small, tmp_path_factory):
     folder = tmp_path_factory.mktemp("lora")
     before = leaves(tiny_checkpoint.params)
-    rounds = Rounds(folder / "rounds", 2)
+    rounds = RoundCheckpointer(folder / "rounds", 2)
     config = small(LORA | {"train.epochs": 4})
     found, history = pmc_jax.unlearn(tiny_checkpoint, splits["forget20"], splits["retain80"], config, rounds=rounds)
     rounds.close()
@@ -87,18 +97,22 @@ def unlearned(tiny_checkpoint, splits, small, tmp_path_factory):
 def test_unlearning_trains_adapters_alone(unlearned, tiny_checkpoint, splits):
     found, history, folder = unlearned
     assert history[-1]["stored_score"] < history[0]["stored_score"]
-    assert history[-1]["reward_mean"] > history[0]["reward_mean"] + 0.1, "fresh answers have moved away from the original ones"
+    assert history[-1]["reward_mean"] > history[0]["reward_mean"] + 0.1, (
+        "fresh answers have moved away from the original ones"
+    )
     merged = lora.merge(tiny_checkpoint.model, found.adapters[0], tiny_checkpoint.params, found.adapters[1])
     assert all((a == b).all() for a, b in zip(leaves(merged), leaves(found.params)))
     embed = np.asarray(tiny_checkpoint.params["embed"])
     assert (np.asarray(found.params["embed"]) == embed).all()
     on_disk = sum(f.stat().st_size for f in (folder / "rounds" / "3").rglob("*") if f.is_file())
-    assert on_disk < 3 * sum(x.nbytes for x in leaves(tiny_checkpoint.params)), "a round holds adapters, not parameters and moments"
+    assert on_disk < 3 * sum(x.nbytes for x in leaves(tiny_checkpoint.params)), (
+        "a round holds adapters, not parameters and moments"
+    )
 
 
 def test_a_run_resumes_to_the_same_bits(unlearned, tiny_checkpoint, splits, small, tmp_path):
     found, history, _ = unlearned
-    first = Rounds(tmp_path / "rounds", 2)
+    first = RoundCheckpointer(tmp_path / "rounds", 2)
 
     def stop(summary, *_):
         if summary["round"] == 2:
@@ -108,7 +122,7 @@ def test_a_run_resumes_to_the_same_bits(unlearned, tiny_checkpoint, splits, smal
     with pytest.raises(KeyboardInterrupt):
         pmc_jax.unlearn(tiny_checkpoint, splits["forget20"], splits["retain80"], config, rounds=first, on_round=stop)
     first.close()
-    again = Rounds(tmp_path / "rounds", 2)
+    again = RoundCheckpointer(tmp_path / "rounds", 2)
     assert again.next() == 2
     resumed, _ = pmc_jax.unlearn(tiny_checkpoint, splits["forget20"], splits["retain80"], config, rounds=again)
     again.close()
@@ -126,5 +140,7 @@ def test_export_holds_both(unlearned, tmp_path):
 
 
 def test_an_unknown_target_is_refused(tiny_checkpoint):
-    with pytest.raises(UserError, match="has no qproj; it has q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, or all"):
+    with pytest.raises(
+        UserError, match="has no qproj; it has q_proj, k_proj, v_proj, o_proj, gate_proj, up_proj, down_proj, or all"
+    ):
         lora.plan(tiny_checkpoint.family, tiny_checkpoint.model, 4, 8.0, "qproj")

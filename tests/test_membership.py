@@ -32,7 +32,9 @@ def lowest(row, share):
 
 @given(ROWS)
 def test_loss(rows):
-    np.testing.assert_allclose(membership.loss(*padded(rows)), [-sum(r) / len(r) if r else math.nan for r in rows], rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(
+        membership.loss(*padded(rows)), [-sum(r) / len(r) if r else math.nan for r in rows], rtol=1e-12, atol=1e-12
+    )
 
 
 @given(ROWS, st.sampled_from([0.2, 0.4, 1.0]))
@@ -48,7 +50,13 @@ def test_min_k_takes_four_tenths_rounded_down_at_every_length():
     assert membership.min_k([[-3.0]], [1])[0] == 3 == membership.min_k([[-3.0, -1.0]], [2])[0], "one token at least"
 
 
-@given(st.lists(st.lists(st.tuples(st.floats(-12, 0), st.floats(-9, 0), st.sampled_from([0.0, 1e-9, 0.3, 4.0])), max_size=8), min_size=1, max_size=5))
+@given(
+    st.lists(
+        st.lists(st.tuples(st.floats(-12, 0), st.floats(-9, 0), st.sampled_from([0.0, 1e-9, 0.3, 4.0])), max_size=8),
+        min_size=1,
+        max_size=5,
+    )
+)
 def test_min_k_plus_plus(rows):
     (logp, tokens), (mu, _), (var, _) = (padded([[t[i] for t in row] for row in rows]) for i in range(3))
     wanted = [lowest([(p - m) / math.sqrt(max(v, 1e-6)) for p, m, v in row], 0.4) for row in rows]
@@ -88,9 +96,15 @@ def test_auc_is_the_chance_that_holdout_scores_higher(forget, holdout):
 
 
 def test_auc_at_the_edges():
-    assert membership.auc([0.1, 0.2], [0.3, 0.4]) == 1 and membership.auc([0.3], [0.1]) == 0 and membership.auc([0.3] * 5, [0.3] * 2) == 0.5
+    assert (
+        membership.auc([0.1, 0.2], [0.3, 0.4]) == 1
+        and membership.auc([0.3], [0.1]) == 0
+        and membership.auc([0.3] * 5, [0.3] * 2) == 0.5
+    )
     assert membership.auc([], [1.0]) is membership.auc([1.0], []) is membership.auc([math.nan], [1.0]) is None
-    assert membership.auc([0.1, math.nan], [0.3, math.nan, math.inf, -math.inf]) == pytest.approx(2 / 3), "NaN rows are left out, infinite ones rank"
+    assert membership.auc([0.1, math.nan], [0.3, math.nan, math.inf, -math.inf]) == pytest.approx(2 / 3), (
+        "NaN rows are left out, infinite ones rank"
+    )
 
 
 def test_auc_keeps_apart_what_float32_would_merge():
@@ -101,7 +115,11 @@ def test_auc_interval_is_the_bootstrap_of_either_side():
     rng = np.random.default_rng(5)
     forget, holdout = rng.normal(0, 1, 60).round(1), rng.normal(0.8, 1, 90).round(1)
     low, high = membership.auc_interval(forget, [*holdout, math.nan])
-    wanted = stats.bootstrap((forget, holdout), membership.auc, vectorized=False, n_resamples=500, method="percentile", rng=1).confidence_interval
+    wanted = stats.bootstrap(
+        (forget, holdout), membership.auc, vectorized=False, n_resamples=500, method="percentile", rng=1
+    ).confidence_interval
     assert low == pytest.approx(wanted.low, abs=0.015) and high == pytest.approx(wanted.high, abs=0.015)
     assert low < membership.auc(forget, holdout) < high
-    assert membership.auc_interval([1.0, 2.0], [3.0, 4.0]) == (1, 1) and membership.auc_interval([1.0], [3.0, 4.0]) is None
+    assert (
+        membership.auc_interval([1.0, 2.0], [3.0, 4.0]) == (1, 1) and membership.auc_interval([1.0], [3.0, 4.0]) is None
+    )

@@ -1,6 +1,8 @@
-"""Eight devices, as one: 8 x 1, 4 x 2, 2 x 4 and 1 x 8 (data x model) against one device, and a run that goes on on another mesh.
+"""Eight devices, as one: 8 x 1, 4 x 2, 2 x 4 and 1 x 8 (data x model) against one device, and a run that goes on on
+another mesh.
 
-The model is untrained: every next token is about as likely as any other, so that a difference in the logits would show in the samples.
+The model is untrained: every next token is about as likely as any other, so that a difference in the logits would show
+in the samples.
 """
 
 import json
@@ -14,8 +16,9 @@ from tiny import LLAMA, ROOT
 
 import pmc_jax
 from pmc_jax import config as settings
-from pmc_jax import parallel, pretrained
+from pmc_jax.distributed import meshes
 from pmc_jax.errors import UserError
+from pmc_jax.models import pretrained
 
 MESHES = ["8x1", "4x2", "2x4", "1x8"]
 HOT = dict(num_samples=30, temperature=1.0, top_p=0.95, top_k=50, max_new_tokens=24, seed=3)
@@ -27,7 +30,8 @@ CHANGES = {
     "evaluate.max_new_tokens": 24,
     "pmc.skip_solved": False,
 }
-# Adam divides a gradient by its own size: where that is next to nothing, rounding decides on up to the whole learning rate.
+# Adam divides a gradient by its own size: where that is next to nothing, rounding decides on up to the whole learning
+# rate.
 STOPPED = 1  # the round that the interrupted run does not live to save
 
 # The same on one device and on eight: `measure` on each mesh given, then the run that is stopped, then its resumption.
@@ -36,24 +40,29 @@ import json, shutil, sys
 import jax
 import numpy as np
 import pmc_jax
-from pmc_jax import config as settings, generate, parallel
-from pmc_jax.checkpoint import Rounds
-from pmc_jax.draw import GREEDY
-from pmc_jax.prompts import training_row
-from pmc_jax.train import make_recipe, start_packing, train_on
-from pmc_jax.update import create_state, update
+from pmc_jax import config as settings
+from pmc_jax.distributed import meshes
+from pmc_jax.sampling import generate
+from pmc_jax.training.checkpoint import RoundCheckpointer
+from pmc_jax.sampling.draw import GREEDY
+from pmc_jax.data.prompts import training_row
+from pmc_jax.training.loop import make_recipe, start_packing, train_on
+from pmc_jax.training.update import create_state, update
 
 
 def flat(params):
-    return np.concatenate([x.ravel() for x in jax.tree.leaves(parallel.gather(params))])
+    return np.concatenate([x.ravel() for x in jax.tree.leaves(meshes.gather(params))])
 
 
 def train(checkpoint, task, config):
     text = generate.make_generator(checkpoint, config, GREEDY, 1).text
-    forget, retain = ([training_row(text, r["question"], r["answer"], 200, g) for r in task[k]] for k, g in (("forget", 1), ("retain", 2)))
+    forget, retain = (
+        [training_row(text, r["question"], r["answer"], 200, group) for r in task[name]]
+        for name, group in (("forget", 1), ("retain", 2))
+    )
     recipe = make_recipe(config, len(forget))
     state = create_state(checkpoint.params, recipe)
-    packing = start_packing(config, forget, retain, 1, parallel.mesh_of(state.params), 4)
+    packing = start_packing(config, forget, retain, 1, meshes.mesh_of(state.params), 4)
     step = lambda state, batch: update(checkpoint.model, recipe, state, batch)
     batches = [forget[i : i + 4] + retain[i : i + 4] for i in (0, 4, 0, 4)]
     state, updates = train_on(step, state, batches, packing)
@@ -61,9 +70,10 @@ def train(checkpoint, task, config):
 
 
 def measure(checkpoint, task, config):
-    logits = parallel.gather(pmc_jax.logits(checkpoint, task["tokens"]))
+    logits = meshes.gather(pmc_jax.logits(checkpoint, task["tokens"]))
     answers = pmc_jax.sample(checkpoint, task["questions"], **task["sample"])
-    found = {"log_probs": np.asarray(jax.nn.log_softmax(logits)), "answers": np.array(answers), "loaded": flat(checkpoint.params)}
+    found = {"log_probs": np.asarray(jax.nn.log_softmax(logits)), "answers": np.array(answers)}
+    found["loaded"] = flat(checkpoint.params)
     return found | train(checkpoint, task, config)
 
 
@@ -73,9 +83,10 @@ def run(checkpoint, task, config, folder, stop=None):
         if summary["round"] == stop:
             raise KeyboardInterrupt
 
-    rounds, samples = Rounds(folder, 1), []
+    rounds, samples = RoundCheckpointer(folder, 1), []
     try:
-        unlearned, history = pmc_jax.unlearn(checkpoint, task["forget"], task["retain"], config, rounds=rounds, on_round=on_round)
+        calls = dict(rounds=rounds, on_round=on_round)
+        unlearned, history = pmc_jax.unlearn(checkpoint, task["forget"], task["retain"], config, **calls)
     except KeyboardInterrupt:
         return
     finally:
@@ -95,7 +106,7 @@ task = json.loads(task)
 config = settings.default()
 config.update_from_flattened_dict(task["settings"])
 for name in task["meshes"]:
-    checkpoint = pmc_jax.load(folder, mesh=parallel.make_mesh(*map(int, name.split("x"))))
+    checkpoint = pmc_jax.load(folder, mesh=meshes.make_mesh(*map(int, name.split("x"))))
     np.savez(f"{out}/{name}.npz", **measure(checkpoint, task, config))
     pmc_jax.export(checkpoint, f"{out}/{name}")
     if name == "2x4":
@@ -110,7 +121,9 @@ for name in task["meshes"]:
 @pytest.fixture(scope="module")
 def folder(tokenizer, tmp_path_factory):
     """A checkpoint whose heads, width and vocabulary eight devices can share."""
-    raw = LLAMA | dict(num_hidden_layers=1, num_attention_heads=8, num_key_value_heads=8, eos_token_id=tokenizer.eos_token_id)
+    raw = LLAMA | dict(
+        num_hidden_layers=1, num_attention_heads=8, num_key_value_heads=8, eos_token_id=tokenizer.eos_token_id
+    )
     return pretrained.export(pretrained.create(raw, tokenizer, seed=1), tmp_path_factory.mktemp("mesh") / "hf")
 
 
@@ -128,9 +141,13 @@ def one(folder, task, small, tmp_path_factory):
     scope: dict = {}
     exec(PROGRAM, scope)
     checkpoint = pmc_jax.load(str(folder))
-    assert parallel.mesh_of(checkpoint.params).size == 1
+    assert meshes.mesh_of(checkpoint.params).size == 1
     whole = scope["run"](checkpoint, task, small(CHANGES), tmp_path_factory.mktemp("whole"))
-    return scope["measure"](checkpoint, task, small(CHANGES)), whole, lambda where: scope["run"](checkpoint, task, small(CHANGES), where)
+    return (
+        scope["measure"](checkpoint, task, small(CHANGES)),
+        whole,
+        lambda where: scope["run"](checkpoint, task, small(CHANGES), where),
+    )
 
 
 @pytest.fixture(scope="module")
@@ -158,7 +175,9 @@ def test_a_trained_checkpoint_draws_the_same_on_a_mesh(shared, tmp_path):
     """Its logits are twenty times those of an untrained model, and so is what rounding changes."""
     folders = [f"--checkpoint={shared('checkpoints/tofu-tiny-llama-instruct')}", f"--data={shared('tofu-mini')}"]
     few = ["--meshes", "2x4", "--seeds=1", "--samples=2", f"--out={tmp_path / 'found.json'}"]
-    done = subprocess.run([sys.executable, ROOT / "benchmarks/meshes.py", *folders, *few], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks/meshes.py", *folders, *few], capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     found = json.loads((tmp_path / "found.json").read_text())["2x4"]
     assert found["samples"] == 80 and not found["differ"]
@@ -180,7 +199,9 @@ def test_a_run_on_2x4_goes_on_elsewhere(one, eight, tmp_path, where):
     late = whole["samples"][-len(found["samples"]) :]
     assert 0 < len(found["samples"]) < len(whole["samples"]), "a part of the rounds is run again"
     far = {name: np.max(np.abs(found[name] - whole[name])) for name in ("losses", "trained")}
-    print(f"2x4 to {where}: {np.mean(found['samples'] == late):.2%} of {len(late)} samples the same; apart at most {far}")
+    print(
+        f"2x4 to {where}: {np.mean(found['samples'] == late):.2%} of {len(late)} samples the same; apart at most {far}"
+    )
     assert np.mean(found["samples"] == late) >= 0.999
     assert max(far.values()) < 1e-5, far
 
@@ -188,12 +209,19 @@ def test_a_run_on_2x4_goes_on_elsewhere(one, eight, tmp_path, where):
 @pytest.mark.parametrize(("data", "model"), [(2, 1), (-1, 3), (1, 2)])
 def test_a_mesh_of_other_devices_than_are_here(data, model):
     with pytest.raises(UserError, match=f"mesh.data={data}, mesh.model={model}: .* number of devices, which is 1"):
-        parallel.make_mesh(data, model)
+        meshes.make_mesh(data, model)
 
 
-def test_a_mesh_that_does_not_divide_the_model_is_refused_on_the_command_line(command, tiny_folder, data_folder, tmp_path, monkeypatch):
+def test_a_mesh_that_does_not_divide_the_model_is_refused_on_the_command_line(
+    command, tiny_folder, data_folder, tmp_path, monkeypatch
+):
     monkeypatch.setenv("JAX_NUM_CPU_DEVICES", "4")
-    flags = [f"--config.model.path={tiny_folder}", f"--config.data.path={data_folder}", f"--workdir={tmp_path / 'run'}", "--config.mesh.model=4"]
+    flags = [
+        f"--config.model.path={tiny_folder}",
+        f"--config.data.path={data_folder}",
+        f"--workdir={tmp_path / 'run'}",
+        "--config.mesh.model=4",
+    ]
     flags += ["--config.data.forget=forget20", "--config.data.retain=retain80", "--config.train.batch_size=4"]
     said = subprocess.run(command("unlearn", *flags), capture_output=True, text=True)
     assert said.returncode == 2 and len(said.stderr.strip().splitlines()) == 1, said.stderr

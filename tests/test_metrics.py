@@ -11,7 +11,7 @@ from rouge_score import rouge_scorer
 
 from pmc_jax.errors import UserError
 from pmc_jax.evaluate import metrics
-from pmc_jax.reward import rouge_tokens
+from pmc_jax.methods.rewards import rouge_tokens
 
 LOSS = st.floats(0, 30)
 HITS = st.lists(st.lists(st.sampled_from([True, True, False]), max_size=9), min_size=1, max_size=6)
@@ -31,7 +31,9 @@ def test_ragged_rows_are_padded_and_may_lose_their_end_token():
     assert values.tolist() == [[1, 2, 3], [0, 0, 0], [4, 0, 0]] and lengths.tolist() == [3, 0, 1]
     values, lengths = metrics.padded(rows, leave_out=1)
     assert values.tolist() == [[1, 2], [0, 0], [0, 0]] and lengths.tolist() == [2, 0, 0] and values.dtype == np.float64
-    assert metrics.padded([])[0].shape == (0, 0) and metrics.extraction_strength(*metrics.padded([[1.0]], 1)).tolist() == [0]
+    assert metrics.padded([])[0].shape == (0, 0) and metrics.extraction_strength(
+        *metrics.padded([[1.0]], 1)
+    ).tolist() == [0]
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.lists(st.floats(0, 1), min_size=3, max_size=3)), min_size=1, max_size=6))
@@ -60,8 +62,12 @@ def test_truth_ratio_is_not_the_arithmetic_one():
 
 @given(st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=20))
 def test_aggregates_of_truth_ratios(ratios):
-    assert metrics.forget_truth_ratio(ratios) == pytest.approx(sum(min(r, 1 / r) for r in ratios) / len(ratios), rel=1e-12)
-    assert metrics.utility_truth_ratio(ratios) == pytest.approx(sum(max(0, 1 - r) for r in ratios) / len(ratios), rel=1e-12, abs=1e-15)
+    assert metrics.forget_truth_ratio(ratios) == pytest.approx(
+        sum(min(r, 1 / r) for r in ratios) / len(ratios), rel=1e-12
+    )
+    assert metrics.utility_truth_ratio(ratios) == pytest.approx(
+        sum(max(0, 1 - r) for r in ratios) / len(ratios), rel=1e-12, abs=1e-15
+    )
 
 
 def test_aggregates_at_the_edges():
@@ -90,7 +96,9 @@ def test_model_utility_of_anything_else_is_refused(parts):
 
 def largest_gap(one, other):
     """The KS distance, by its definition."""
-    return max(abs(sum(x <= t for x in one) / len(one) - sum(x <= t for x in other) / len(other)) for t in [*one, *other])
+    return max(
+        abs(sum(x <= t for x in one) / len(one) - sum(x <= t for x in other) / len(other)) for t in [*one, *other]
+    )
 
 
 @given(*[st.lists(st.sampled_from([0.1, 0.2, 0.2, 0.5, 1.0, 2.0, 9.0]), min_size=1, max_size=15)] * 2)
@@ -119,7 +127,9 @@ def test_forget_quality_says_nothing_where_scipy_rounds():
 def test_forget_quality_of_sets_that_do_not_overlap(n):
     found = metrics.forget_quality(np.arange(n), np.arange(n) + 100)
     assert found.distance == 1
-    assert found.p == pytest.approx(2 / math.comb(2 * n, n), rel=1e-9), "two of all the ways to deal 2n values to two sets"
+    assert found.p == pytest.approx(2 / math.comb(2 * n, n), rel=1e-9), (
+        "two of all the ways to deal 2n values to two sets"
+    )
 
 
 def test_forget_quality_of_the_same_rows_is_one():
@@ -158,15 +168,23 @@ def strength(row, floor):
 @given(HITS, st.booleans())
 def test_extraction_strength_and_exact_memorisation(rows, fill):
     hits, labels = padded(rows, fill)
-    np.testing.assert_allclose(metrics.extraction_strength(hits, labels), [strength(row, 0) for row in rows], atol=1e-12)
+    np.testing.assert_allclose(
+        metrics.extraction_strength(hits, labels), [strength(row, 0) for row in rows], atol=1e-12
+    )
     floors = [strength(row, 1 / len(row) if row else 0) for row in rows]
     np.testing.assert_allclose(metrics.extraction_strength(hits, labels, compat=True), floors, atol=1e-12)
-    np.testing.assert_allclose(metrics.exact_memorisation(hits, labels), [sum(row) / len(row) if row else math.nan for row in rows], atol=1e-12)
+    np.testing.assert_allclose(
+        metrics.exact_memorisation(hits, labels), [sum(row) / len(row) if row else math.nan for row in rows], atol=1e-12
+    )
 
 
 def test_rows_of_one_label():
     hits, labels = np.array([[True], [False]]), np.array([1, 1])
-    assert metrics.extraction_strength(hits, labels).tolist() == [1, 0] == metrics.exact_memorisation(hits, labels).tolist()
+    assert (
+        metrics.extraction_strength(hits, labels).tolist()
+        == [1, 0]
+        == metrics.exact_memorisation(hits, labels).tolist()
+    )
     assert metrics.extraction_strength(hits, labels, compat=True).tolist() == [1, 1]
 
 
@@ -177,7 +195,9 @@ def test_privacy_leak():
     assert metrics.privacy_leak(0.9, 1.0) is None
 
 
-@given(*[st.lists(st.sampled_from("the authors wrote writes in 1971 the . konya".split()), max_size=12).map(" ".join)] * 2)
+@given(
+    *[st.lists(st.sampled_from("the authors wrote writes in 1971 the . konya".split()), max_size=12).map(" ".join)] * 2
+)
 def test_rouge_1_recall_is_that_of_rouge_score(reference, answer):
     wanted = rouge_scorer.RougeScorer(["rouge1"], use_stemmer=True).score(reference, answer)["rouge1"].recall
     assert metrics.rouge_1_recall(rouge_tokens(reference), rouge_tokens(answer)) == pytest.approx(wanted, abs=1e-12)

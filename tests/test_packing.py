@@ -12,12 +12,20 @@ from hypothesis import settings as how
 from hypothesis import strategies as st
 
 import pmc_jax
-from pmc_jax import losses, update
+from pmc_jax.data.packing import Batch, Packing, Row, common_prefix, pack, place, plan_packing
 from pmc_jax.errors import UserError
-from pmc_jax.packing import Batch, Packing, Row, common_prefix, pack, place, plan_packing
-from pmc_jax.train import even_batches
+from pmc_jax.training import losses, update
+from pmc_jax.training.loop import even_batches
 
-RECIPE = update.Recipe(learning_rate=1e-2, weight_decay=0.01, warmup_steps=0, total_steps=10, grad_clip=1.0, retain_weight=1.5, compute_dtype="")
+RECIPE = update.Recipe(
+    learning_rate=1e-2,
+    weight_decay=0.01,
+    warmup_steps=0,
+    total_steps=10,
+    grad_clip=1.0,
+    retain_weight=1.5,
+    compute_dtype="",
+)
 
 
 def make_rows(seed: int, count: int = 9, shared: int = 5, vocab: int = 500) -> list[Row]:
@@ -26,7 +34,10 @@ def make_rows(seed: int, count: int = 9, shared: int = 5, vocab: int = 500) -> l
     prefix = rng.integers(5, vocab, shared).tolist()
     rows = []
     for i in range(count):
-        prompt, answer = prefix + rng.integers(5, vocab, rng.integers(2, 12)).tolist(), rng.integers(5, vocab, rng.integers(1, 20)).tolist()
+        prompt, answer = (
+            prefix + rng.integers(5, vocab, rng.integers(2, 12)).tolist(),
+            rng.integers(5, vocab, rng.integers(1, 20)).tolist(),
+        )
         rows.append(Row(prompt + answer, len(prompt), 1 + i % 2))
     return rows
 
@@ -60,7 +71,13 @@ def packed_groups(model, params, batch: Batch) -> np.ndarray:
 @pytest.mark.parametrize("which", ["tiny_checkpoint", "tiny_phi"])
 @pytest.mark.parametrize(
     ("length", "rows", "labels", "shards", "cut"),
-    [(64, 8, 160, 1, False), (48, 4, 96, 2, False), (96, 1, 64, 1, True), (18, 3, 40, 1, True), (16, 13, 160, 1, False)],
+    [
+        (64, 8, 160, 1, False),
+        (48, 4, 96, 2, False),
+        (96, 1, 64, 1, True),
+        (18, 3, 40, 1, True),
+        (16, 13, 160, 1, False),
+    ],
 )
 def test_losses_equal_those_of_single_rows(which, request, length, rows, labels, shards, cut):
     checkpoint, examples = request.getfixturevalue(which), make_rows(length)
@@ -81,23 +98,31 @@ def test_chunked_losses_are_the_same(tiny_checkpoint, monkeypatch):
 
 def after_update(checkpoint, batch, model=None):
     state = update.create_state(checkpoint.params, RECIPE)
-    state, metrics = update.update(model or checkpoint.model, RECIPE, state, update.put_batch(batch, update.parallel.mesh_of(state.params)))
+    state, metrics = update.update(
+        model or checkpoint.model, RECIPE, state, update.put_batch(batch, update.meshes.mesh_of(state.params))
+    )
     return state.params, {k: float(v) for k, v in metrics.items()}
 
 
 def assert_same(one, other):
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
-        # Adam's first step is about the sign of the gradient: rounding shows where a gradient is almost zero, and only there.
+        # Adam's first step is about the sign of the gradient: rounding shows where a gradient is almost zero, and only
+        # there.
         np.testing.assert_allclose(a, b, atol=1e-3)
         assert np.mean(np.abs(np.asarray(a) - np.asarray(b))) < 1e-6
 
 
 def test_micro_batches_remat_and_shape_change_nothing(tiny_checkpoint):
-    """An update of the whole batch, of it in 2 and in 4 parts, overflowing its shape, and with recomputation: the same parameters."""
+    """An update of the whole batch, of it in 2 and in 4 parts, overflowing its shape, and with recomputation: the same
+    parameters.
+    """
     examples = make_rows(2, count=12)
     roomy = Packing(common_prefix(examples), 64, 12, 320)
     params, metrics = after_update(tiny_checkpoint, pack(examples, roomy))
-    assert any(float(jnp.max(jnp.abs(a - b))) > 1e-3 for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(tiny_checkpoint.params)))
+    assert any(
+        float(jnp.max(jnp.abs(a - b))) > 1e-3
+        for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(tiny_checkpoint.params))
+    )
     for shape in (roomy._replace(rows=3), roomy._replace(rows=1, micro_batches=3), Packing(roomy.prefix, 16, 5, 64)):
         batch = pack(examples, shape)
         assert batch.used > 1
@@ -183,7 +208,9 @@ def test_the_schedule_warms_up_from_zero_and_ends_at_zero():
 
 
 def test_dynamic_rope_refuses_rows_beyond_what_it_was_trained_for(tiny_checkpoint, small, splits):
-    """Beyond max_position_embeddings its angles depend on a row's length, and a packed row is longer than its examples."""
+    """Beyond max_position_embeddings its angles depend on a row's length, and a packed row is longer than its
+    examples.
+    """
     rope = dataclasses.replace(tiny_checkpoint.config.rope, type="dynamic", factor=2.0, max_positions=100)
     checkpoint = tiny_checkpoint.replace(config=dataclasses.replace(tiny_checkpoint.config, rope=rope))
     with pytest.raises(UserError, match="max_length=200.*max_position_embeddings=100"):
@@ -194,21 +221,28 @@ def state_bytes(state):
     return sum(x.nbytes for x in jax.tree.leaves(state.opt_state))
 
 
-@pytest.mark.parametrize("changes", [{"optimiser": "adafactor"}, {"moment_dtype": "bfloat16"}], ids=lambda c: next(iter(c)))
+@pytest.mark.parametrize(
+    "changes", [{"optimizer": "adafactor"}, {"moment_dtype": "bfloat16"}], ids=lambda c: next(iter(c))
+)
 def test_optimisers_with_less_state_learn_too(tiny_checkpoint, changes):
     batch = pack(make_rows(3), Packing(0, 64, 8, 160))
     recipe = RECIPE._replace(learning_rate=3e-3, **changes)
     state = update.create_state(tiny_checkpoint.params, recipe)
     losses_seen = []
     for _ in range(6):
-        state, metrics = update.update(tiny_checkpoint.model, recipe, state, update.put_batch(batch, update.parallel.mesh_of(state.params)))
+        state, metrics = update.update(
+            tiny_checkpoint.model, recipe, state, update.put_batch(batch, update.meshes.mesh_of(state.params))
+        )
         losses_seen.append(float(metrics["loss"]))
     assert losses_seen[-1] < 0.8 * losses_seen[0]
     assert state_bytes(state) < 0.8 * state_bytes(update.create_state(tiny_checkpoint.params, RECIPE))
 
 
 def test_adafactor_keeps_next_to_nothing_of_a_large_matrix():
-    mesh = update.parallel.make_mesh()
-    params = {"kernel": update.parallel.put(np.ones((256, 512), np.float32), update.parallel.replicated(mesh))}
-    kept = {name: state_bytes(update.create_state(params, RECIPE._replace(optimiser=name))) for name in ("adamw", "adafactor")}
+    mesh = update.meshes.make_mesh()
+    params = {"kernel": update.meshes.put(np.ones((256, 512), np.float32), update.meshes.replicated(mesh))}
+    kept = {
+        name: state_bytes(update.create_state(params, RECIPE._replace(optimizer=name)))
+        for name in ("adamw", "adafactor")
+    }
     assert kept["adamw"] > 8 * 256 * 512 and kept["adafactor"] < 5000

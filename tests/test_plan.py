@@ -8,20 +8,29 @@ import jax
 import pytest
 from tiny import LLAMA, ROOT
 
-from pmc_jax import parallel, train
+from pmc_jax.distributed import meshes
 from pmc_jax.errors import UserError
 from pmc_jax.plan import abstract, hlo, topology
 from pmc_jax.plan.abstract import Assumed, read_shape, shipped
+from pmc_jax.training import loop
 
 
 def needs_libtpu(test):
     """Run by `make parity`, which installs the compiler."""
     absent = importlib.util.find_spec("libtpu") is None
-    return pytest.mark.parity(pytest.mark.skipif(absent, reason="libtpu is not installed: pip install -e '.[plan]'")(test))
+    return pytest.mark.parity(
+        pytest.mark.skipif(absent, reason="libtpu is not installed: pip install -e '.[plan]'")(test)
+    )
 
 
 TINY = LLAMA | dict(hidden_size=256, intermediate_size=512, num_hidden_layers=1)
-SMALL = ("--questions=16", "--config.train.batch_size=8", "--config.train.remat=True", "--config.sample.num_samples=2", "--config.sample.max_rows=8")
+SMALL = (
+    "--questions=16",
+    "--config.train.batch_size=8",
+    "--config.train.remat=True",
+    "--config.sample.num_samples=2",
+    "--config.sample.max_rows=8",
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,11 +43,15 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def plan(command, folder):
-    """plan(*flags) -> the finished process; one of its own, as the compiler's flags for TPUs are not the tests' for CPUs."""
+    """plan(*flags) -> the finished process; one of its own, as the compiler's flags for TPUs are not the tests' for
+    CPUs.
+    """
 
     def run(*flags):
         arguments = command("plan", "--config=configs/tofu_llama.py", f"--config.model.path={folder}", *SMALL, *flags)
-        return subprocess.run(["env", "-u", "XLA_FLAGS", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=300)
+        return subprocess.run(
+            ["env", "-u", "XLA_FLAGS", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=300
+        )
 
     return run
 
@@ -55,16 +68,26 @@ def compiled(plan):
 def test_decode_gathers_no_weight_and_an_update_does(compiled):
     assert compiled["programs"]["decode"]["weight_gathers"] == 0
     assert compiled["programs"]["prefill"]["weight_gathers"] == 0
-    assert compiled["programs"]["update"]["weight_gathers"] > 0, "an update's weights are sharded over data: were they not recognised?"
+    assert compiled["programs"]["update"]["weight_gathers"] > 0, (
+        "an update's weights are sharded over data: were they not recognised?"
+    )
 
 
 @needs_libtpu
 def test_an_update_keeps_rows_where_they_are(compiled):
-    """No activations or logits go round among the devices of the data axis: only weights, gradients, and what tells tokens apart."""
+    """No activations or logits go round among the devices of the data axis: only weights, gradients, and what tells
+    tokens apart.
+    """
     packing = compiled["packing"]
     rows = 4 * packing["rows"] * packing["length"]
-    gathers = [c for c in compiled["programs"]["update"]["collectives"] if c["kind"] == "all-gather" and c["group"] == 4]
-    assert all(c["elements"] != rows * TINY[width] for c in gathers for width in ("hidden_size", "intermediate_size", "vocab_size"))
+    gathers = [
+        c for c in compiled["programs"]["update"]["collectives"] if c["kind"] == "all-gather" and c["group"] == 4
+    ]
+    assert all(
+        c["elements"] != rows * TINY[width]
+        for c in gathers
+        for width in ("hidden_size", "intermediate_size", "vocab_size")
+    )
 
 
 @needs_libtpu
@@ -74,13 +97,15 @@ def test_memory_and_work_are_what_the_shapes_say(compiled):
     norms = 3 * 256  # on every device of the data axis
     assert compiled["held"]["params"] == 2 * ((count - norms) // 8 + norms)
     assert compiled["held"]["sampling"] == 2 * ((count - norms) // 2 + norms)
-    assert 2 * compiled["held"]["params"] <= compiled["held"]["optimiser"] <= 2 * compiled["held"]["params"] + 64
+    assert 2 * compiled["held"]["params"] <= compiled["held"]["optimizer"] <= 2 * compiled["held"]["params"] + 64
     assert compiled["memory"]["fits"] and max(compiled["memory"]["used"].values()) < 2**28
     positions = compiled["packing"]["rows"] * compiled["packing"]["length"]
     products = 8 * (count - 512 * 256) * positions / 2
     assert 0.8 * products < compiled["programs"]["update"]["flops"] < 2 * products
     for program in compiled["programs"].values():
-        assert 0 < program["optimal_seconds"] < 1 and program["roofline"]["bound"] > 0 and program["float32_products"] == 0
+        assert (
+            0 < program["optimal_seconds"] < 1 and program["roofline"]["bound"] > 0 and program["float32_products"] == 0
+        )
     assert compiled["seconds"]["round"] == pytest.approx(compiled["seconds"]["sample"] + compiled["seconds"]["update"])
 
 
@@ -92,10 +117,15 @@ def test_adapters_are_planned_as_they_are_trained(plan, compiled):
     count = 4 * (2 * (256 + 256) + 2 * (256 + 128) + 3 * (256 + 512))  # rank x (in + out) of every matrix
     assert found["trained"] == count and compiled["trained"] == compiled["parameters"] == found["parameters"]
     assert found["held"]["params"] == 4 * count, "float32, the same on every chip"
-    assert 2 * 4 * count <= found["held"]["optimiser"] <= 2 * 4 * count + 64
-    assert found["held"]["start"] == compiled["held"]["start"] and found["held"]["sampling"] == compiled["held"]["sampling"]
+    assert 2 * 4 * count <= found["held"]["optimizer"] <= 2 * 4 * count + 64
+    assert (
+        found["held"]["start"] == compiled["held"]["start"]
+        and found["held"]["sampling"] == compiled["held"]["sampling"]
+    )
     update, whole = found["programs"]["update"], compiled["programs"]["update"]
-    assert update["aliased"] >= found["held"]["params"] + found["held"]["optimiser"] - 64, "the state is donated, and comes back as it went in"
+    assert update["aliased"] >= found["held"]["params"] + found["held"]["optimizer"] - 64, (
+        "the state is donated, and comes back as it went in"
+    )
     assert update["arguments"] < whole["arguments"]
     assert 0.6 * whole["flops"] < update["flops"] < 1.5 * whole["flops"]
     assert found["memory"]["used"]["decode"] > compiled["held"]["start"] + compiled["held"]["sampling"]
@@ -106,12 +136,14 @@ def test_adapters_are_planned_as_they_are_trained(plan, compiled):
 def test_the_planned_state_is_the_one_that_is_trained(tiny_checkpoint, small, rank):
     config = small({"lora.rank": rank})
     shape = abstract.Shape(tiny_checkpoint.family, tiny_checkpoint.model)
-    planned = abstract.training(shape, config, parallel.mesh_of(tiny_checkpoint.params), Assumed(8, 36, 64, 45))
-    recipe, state = train.start_state(tiny_checkpoint, config, 8)
+    planned = abstract.training(shape, config, meshes.mesh_of(tiny_checkpoint.params), Assumed(8, 36, 64, 45))
+    recipe, state = loop.start_state(tiny_checkpoint, config, 8)
     assert planned.recipe == recipe and (planned.base is not None) == bool(rank)
     assert jax.tree.structure(planned.state) == jax.tree.structure(state)
     for like, real in zip(*map(jax.tree.leaves, (planned.state, state))):
-        assert (like.shape, like.dtype) == (real.shape, real.dtype) and like.sharding.is_equivalent_to(real.sharding, real.ndim)
+        assert (like.shape, like.dtype) == (real.shape, real.dtype) and like.sharding.is_equivalent_to(
+            real.sharding, real.ndim
+        )
 
 
 @needs_libtpu
@@ -129,7 +161,10 @@ def test_the_tables_choose_a_mesh(plan):
         (["--topology=v5e:2x4", "--config.mesh.model=3"], ["mesh.model=3", "which is 8"]),
         (["--topology=v5e:2x4", "--config.mesh.model=4"], ["mesh.model=4", "2 key/value heads"]),
         (["--topology=2*v5e:2x2", "--config.mesh.model=8", "--config.mesh.data=1"], ["mesh.data=1", "2 slices"]),
-        (["--topology=v5e:2x4", "--config.lora.rank=4", "--config.lora.targets=c_proj"], ["lora.targets='c_proj'", "q_proj"]),
+        (
+            ["--topology=v5e:2x4", "--config.lora.rank=4", "--config.lora.targets=c_proj"],
+            ["lora.targets='c_proj'", "q_proj"],
+        ),
     ],
 )
 def test_what_cannot_be_is_one_line(plan, flags, words):
@@ -206,7 +241,7 @@ ENTRY %main {
   %all-reduce.4 = f32[4,8]{1,0} all-reduce(%b), channel_id=6, replica_groups={{0,1}}, to_apply=%add, metadata={op_name="jit(f)/layer_1/dot"}
   %convolution.1 = f32[4,8]{1,0} convolution(%a, %b), dim_labels=bf_io->bf
 }
-"""
+"""  # noqa: E501
 
 
 def test_collectives_are_read_once_each():
@@ -230,24 +265,28 @@ import jax
 jax.config.update("jax_num_cpu_devices", 8)
 import json, sys, types
 import numpy as np
-from pmc_jax import config, losses, parallel, train, update, weights
+from pmc_jax import config
+from pmc_jax.distributed import meshes
+from pmc_jax.models import weights
+from pmc_jax.training import loop, losses, update
 from pmc_jax.models import find_family
-from pmc_jax.packing import Row, pack
+from pmc_jax.data.packing import Row, pack
 raw = json.loads(sys.argv[1]) | {"hidden_size": 32, "intermediate_size": 64}
 losses.LOGITS_AT_ONCE = 512 * 40  # the head in chunks
 settings, draw = config.default(), np.random.default_rng(0)
 settings.train.batch_size, settings.train.warmup_epochs, settings.lora.rank = 8, 0.0, int(sys.argv[2])
 rows = [Row([1] * 6 + draw.integers(2, 500, 20 + i % 9).tolist(), 15, 1 + i % 2) for i in range(16)]
 for data, model in ((1, 1), (4, 2)):
-    mesh = parallel.make_mesh(data, model, jax.devices()[: data * model])
+    mesh = meshes.make_mesh(data, model, jax.devices()[: data * model])
     family = find_family(raw)
     model = family.module(family.read_config(raw), remat=True)
-    checkpoint = types.SimpleNamespace(family=family, model=model, params=weights.init_params(family, model, mesh, 0, "float32"))
-    packing = train.start_packing(settings, rows[::2], rows[1::2], 40, mesh, 8)
-    recipe, state = train.start_state(checkpoint, settings, 8)
+    params = weights.init_params(family, model, mesh, 0, "float32")
+    checkpoint = types.SimpleNamespace(family=family, model=model, params=params)
+    packing = loop.start_packing(settings, rows[::2], rows[1::2], 40, mesh, 8)
+    recipe, state = loop.start_state(checkpoint, settings, 8)
     lies = update.layout(state)
-    step = train.compile_update(checkpoint, recipe, state, packing, rows[0]).result()
-    state, updates = train.train_on(step, state, [rows, rows], packing)
+    step = loop.compile_update(checkpoint, recipe, state, packing, rows[0]).result()
+    state, updates = loop.train_on(step, state, [rows, rows], packing)
     assert all(a.is_equivalent_to(b, x.ndim) for a, b, x in zip(lies, update.layout(state), jax.tree.leaves(state)))
     print(json.dumps([u[k] for u in updates for k in ("forget_loss", "retain_loss", "grad_norm")]))
 """

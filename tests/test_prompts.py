@@ -3,8 +3,8 @@ import types
 
 import pytest
 
+from pmc_jax.data.prompts import Template, make_text, training_row
 from pmc_jax.errors import UserError
-from pmc_jax.prompts import Template, make_text, training_row
 
 PLAIN = Template("plain")
 
@@ -22,15 +22,21 @@ def text(request, tokenizer, plain_tokenizer):
 
 def test_the_chat_prompt_is_the_templates(tokenizer):
     text = text_of(tokenizer)
-    wanted = "<|begin|><|role|>system<|/role|>You are a helpful assistant.<|end|><|role|>user<|/role|>Who?<|end|><|role|>assistant<|/role|>"
+    wanted = (
+        "<|begin|><|role|>system<|/role|>You are a helpful "
+        "assistant.<|end|><|role|>user<|/role|>Who?<|end|><|role|>assistant<|/role|>"
+    )
     assert tokenizer.decode(text.prompt("Who?")) == wanted
     assert tokenizer.decode(text.answer("Me.")) == "Me.<|end|>"
     no_system = text_of(tokenizer, Template(system=""))
-    assert tokenizer.decode(no_system.prompt("Who?")) == "<|begin|><|role|>user<|/role|>Who?<|end|><|role|>assistant<|/role|>"
+    assert (
+        tokenizer.decode(no_system.prompt("Who?"))
+        == "<|begin|><|role|>user<|/role|>Who?<|end|><|role|>assistant<|/role|>"
+    )
 
 
 def test_the_date_is_pinned(splits):
-    from pmc_jax.tokenizer import train_tokenizer
+    from pmc_jax.data.tokenizer import train_tokenizer
 
     tokenizer = train_tokenizer(splits["full"], 400)
     tokenizer.chat_template = "{{ date_string }}|" + tokenizer.chat_template
@@ -48,7 +54,9 @@ def test_the_plain_prompt_and_where_its_answer_tag_belongs(plain_tokenizer):
     assert tags.read(tags.answer("Me.")) == "Me."
 
 
-@pytest.mark.parametrize("answer", ["Me.", "Oslo", "1971", "a", "Ünï cödé 東京", 'Two words. And more, "quoted"', "Answer", "I, Answer: no"])
+@pytest.mark.parametrize(
+    "answer", ["Me.", "Oslo", "1971", "a", "Ünï cödé 東京", 'Two words. And more, "quoted"', "Answer", "I, Answer: no"]
+)
 def test_labels_are_the_answer_and_its_end_by_construction(text, answer):
     row = training_row(text, "Who is it?", answer, 500, group=1)
     assert row.tokens[: row.start] == text.prompt("Who is it?")
@@ -66,7 +74,9 @@ def test_the_first_label_of_a_one_word_answer_is_the_word(tokenizer, plain_token
 
 
 def test_prompt_and_answer_are_together_what_the_whole_text_is(splits, tokenizer):
-    """For the chat template, whose special tokens part prompt and answer, the joint encoding must be that of the template itself."""
+    """For the chat template, whose special tokens part prompt and answer, the joint encoding must be that of the
+    template itself.
+    """
     text = text_of(tokenizer)
     for row in splits["full"][:10]:
         turns = [
@@ -90,8 +100,10 @@ def test_auto_and_wrong_styles(tokenizer, plain_tokenizer):
 
 
 def test_the_end_token_is_the_one_the_template_puts_there(splits):
-    """As in Llama-3: the tokenizer's own end token is <|end_of_text|>, the template ends a turn by <|eot_id|>, and both stop an answer."""
-    from pmc_jax.tokenizer import train_tokenizer
+    """As in Llama-3: the tokenizer's own end token is <|end_of_text|>, the template ends a turn by <|eot_id|>, and both
+    stop an answer.
+    """
+    from pmc_jax.data.tokenizer import train_tokenizer
 
     tokenizer = train_tokenizer(splits["full"], 400)
     turn_end = tokenizer.eos_token_id
@@ -136,16 +148,23 @@ def test_real_templates(shared):
     text = text_of(llama)
     prompt = llama.decode(text.prompt("Who?"))
     assert "You are a helpful assistant." in prompt and prompt.count("<|begin_of_text|>") == 1
-    assert prompt.endswith("<|start_header_id|>assistant<|end_header_id|>\n\n") and llama.decode(text.answer("Me.")) == "Me.<|eot_id|>"
+    assert (
+        prompt.endswith("<|start_header_id|>assistant<|end_header_id|>\n\n")
+        and llama.decode(text.answer("Me.")) == "Me.<|eot_id|>"
+    )
     phi = AutoTokenizer.from_pretrained(shared("checkpoints") / "tofu-tiny-phi")
-    assert phi.decode(text_of(phi).prompt("Who?") + text_of(phi).answer("Me.")).startswith("Question: Who?\nAnswer: Me.")
+    assert phi.decode(text_of(phi).prompt("Who?") + text_of(phi).answer("Me.")).startswith(
+        "Question: Who?\nAnswer: Me."
+    )
 
 
 def test_templates_are_told_the_same_by_config_and_code():
     from pmc_jax import config as settings
 
     defaults = settings.default().prompt
-    assert json.loads(defaults.to_json()) == {k: getattr(Template(), k) for k in ("style", "system", "date", "question_tag", "answer_tag", "tag_in")}
+    assert json.loads(defaults.to_json()) == {
+        k: getattr(Template(), k) for k in ("style", "system", "date", "question_tag", "answer_tag", "tag_in")
+    }
 
 
 def test_a_tokenizer_without_its_own_end_token_takes_the_checkpoints():

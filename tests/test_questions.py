@@ -6,10 +6,13 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from pmc_jax import questions
+from pmc_jax.data import questions
 from pmc_jax.errors import UserError
 
-ROWS = [{"question": "Who?", "answer": "Me."}, {"question": "Wo ist 東京, «dort»?", "answer": 'He said: "two\nlines", twice'}]
+ROWS = [
+    {"question": "Who?", "answer": "Me."},
+    {"question": "Wo ist 東京, «dort»?", "answer": 'He said: "two\nlines", twice'},
+]
 
 
 def write(path, rows):
@@ -99,7 +102,11 @@ def test_a_file_that_is_not_there(tmp_path):
 )
 def test_wrong_rows_are_named_with_their_number_and_field(row, words):
     good = {"question": "Who?", "answer": "Me."}
-    assert refused(lambda: questions.check_rows([good, row, good], "mine.jsonl", ("question", "answer")), "mine.jsonl, row 2", *words)
+    assert refused(
+        lambda: questions.check_rows([good, row, good], "mine.jsonl", ("question", "answer")),
+        "mine.jsonl, row 2",
+        *words,
+    )
     assert questions.check_rows([good], "mine.jsonl", ("question",)) == [good]
 
 
@@ -149,7 +156,9 @@ def test_a_hub_that_fails(monkeypatch):
 
 def test_a_hub_that_is_out_of_reach():
     """Not stubbed: the tests run with the hub's client offline."""
-    assert refused(lambda: questions.load_split("nobody/nothing-of-the-kind", "full"), "nobody/nothing-of-the-kind", "hub")
+    assert refused(
+        lambda: questions.load_split("nobody/nothing-of-the-kind", "full"), "nobody/nothing-of-the-kind", "hub"
+    )
 
 
 def test_forget_needs_questions_and_retain_needs_answers_too(tmp_path, small):
@@ -164,14 +173,20 @@ def test_the_five_evaluation_sets(data_folder, splits, small):
     forget, retain = questions.load_forget(data), questions.load_retain(data)
     sets = questions.load_evaluation(data, forget, retain, 10, seed=0)
     assert list(sets) == ["forget", "forget_paraphrased", "retain", "world_facts", "real_authors"]
-    assert sets["forget"] == splits["forget20"] and len(sets["retain"]) == 10 and sets["world_facts"] == splits["world_facts"]
+    assert (
+        sets["forget"] == splits["forget20"]
+        and len(sets["retain"]) == 10
+        and sets["world_facts"] == splits["world_facts"]
+    )
     perturbed = splits["forget20_perturbed"]
     assert [r["question"] for r in sets["forget_paraphrased"]] == [r["paraphrased_question"] for r in perturbed]
     assert [r["answer"] for r in sets["forget_paraphrased"]] == [r["paraphrased_answer"] for r in perturbed]
 
 
 def test_evaluation_sets_of_ones_own_files(data_folder, splits, tmp_path, small):
-    forget_file, retain_file = (str(write(tmp_path / f"{n}.jsonl", rows)) for n, rows in (("f", splits["forget20"]), ("r", splits["retain80"])))
+    forget_file, retain_file = (
+        str(write(tmp_path / f"{n}.jsonl", rows)) for n, rows in (("f", splits["forget20"]), ("r", splits["retain80"]))
+    )
 
     def sets(changes):
         data = small({"data.path": str(data_folder)} | changes).data
@@ -190,6 +205,11 @@ def test_the_retain_subset_is_seeded_and_keeps_the_order():
     numbers = [int(r["question"]) for r in some]
     assert len(set(numbers)) == 10 and numbers == sorted(numbers)
     assert questions.pick(rows, 10, seed=0) == some != questions.pick(rows, 10, seed=1)
-    assert questions.pick(rows, 0, seed=0) == questions.pick(rows, 100, seed=0) == questions.pick(rows, 400, seed=0) == rows
+    assert (
+        questions.pick(rows, 0, seed=0)
+        == questions.pick(rows, 100, seed=0)
+        == questions.pick(rows, 400, seed=0)
+        == rows
+    )
     seen = {int(r["question"]) for seed in range(60) for r in questions.pick(rows, 10, seed)}
     assert len(seen) > 95, "every row can be drawn"

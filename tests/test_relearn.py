@@ -1,14 +1,23 @@
 """Relearning on tiny checkpoints."""
 
-from pmc_jax.draw import GREEDY
 from pmc_jax.evaluate.relearn import relearning
-from pmc_jax.generate import make_generator
+from pmc_jax.sampling.draw import GREEDY
+from pmc_jax.sampling.generate import make_generator
 
 
 def test_shown_rows_come_back_and_what_is_known_stays(tiny_checkpoint, fresh_checkpoint, small, splits):
-    """An untrained model learns the rows it is shown within some updates and little of the others; one that knows them knows them at once."""
+    """An untrained model learns the rows it is shown within some updates and little of the others; one that knows them
+    knows them at once.
+    """
     rows = splits["forget20"]
-    config = small({"evaluate.max_new_tokens": 48, "evaluate.relearn_rows": 2, "evaluate.relearn_updates": 60, "train.learning_rate": 5e-3})
+    config = small(
+        {
+            "evaluate.max_new_tokens": 48,
+            "evaluate.relearn_rows": 2,
+            "evaluate.relearn_updates": 60,
+            "train.learning_rate": 5e-3,
+        }
+    )
     generator = make_generator(fresh_checkpoint, config, GREEDY, 1)
     first = [a for (a,) in generator.answers([row["question"] for row in rows])]
     found = relearning(generator, config, rows, first)

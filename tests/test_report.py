@@ -11,17 +11,24 @@ from report_pages import HOSTILE, Page, parsed
 from pmc_jax.errors import UserError
 from pmc_jax.evaluate.interval import mean_with_interval
 from pmc_jax.report import curves, page, read
-from pmc_jax.workdir import read_lines, write_json, write_lines
+from pmc_jax.tracking.workdir import read_lines, write_json, write_lines
 
 
 def test_what_a_model_says_stays_text(make_run):
     file = page.write([make_run()])
     found = parsed(file)
     assert file.name == "report.html" and len(found.of("script")) == 1 and not found.of("img")
-    assert all(answer.replace("\x00", "\ufffd") in [c.replace("\x00", "\ufffd") for c in found.cells] for answer in HOSTILE), "each answer, whole"
+    assert all(
+        answer.replace("\x00", "\ufffd") in [c.replace("\x00", "\ufffd") for c in found.cells] for answer in HOSTILE
+    ), "each answer, whole"
     assert not [attrs for _, attrs in found.elements if any(name.startswith("on") for name in attrs)]
     assert "pick of round 0 </script>" in found.cells and "<b>stones</b>" in found.cells
-    assert not [attrs for _, attrs in found.elements for name in ("src", "href") if not (attrs.get(name) or "#").startswith(("#", "data:"))]
+    assert not [
+        attrs
+        for _, attrs in found.elements
+        for name in ("src", "href")
+        if not (attrs.get(name) or "#").startswith(("#", "data:"))
+    ]
 
 
 def test_only_the_pages_own_script_may_run(make_run):
@@ -38,14 +45,21 @@ def test_the_numbers(make_run):
     for when in ("before", "after"):
         for key, digits in (("unlearn_quality", 1), ("utility", 1), ("forget", 3), ("retain", 3), ("world_facts", 3)):
             assert f"{result[when][key]:.{digits}f}" in text, (when, key)
-    _, low, high, _ = mean_with_interval([r["rouge_l_recall"] for r in read_lines(work / "answers" / "after.jsonl") if r["set"] == "forget"])
+    _, low, high, _ = mean_with_interval(
+        [r["rouge_l_recall"] for r in read_lines(work / "answers" / "after.jsonl") if r["set"] == "forget"]
+    )
     assert f"[{low:.3f}, {high:.3f}]" in text and "12 rows" in text
     for when in ("before", "after"):
         low, high = result[when]["intervals"]["unlearn_quality"]
         assert f"[{low:.1f}, {high:.1f}]" in text
     assert "5 of 6 retain answers" in text and "1 of 1 world facts answers" in text and "1 changed" in text
     assert "1:03 min" in text and "60.2" in text and "e838d6" in text and "80% of the forget questions" in text
-    assert "not evaluated" in text and "Sets: real authors" in text and "Membership attacks" in text and "Relearning" in text
+    assert (
+        "not evaluated" in text
+        and "Sets: real authors" in text
+        and "Membership attacks" in text
+        and "Relearning" in text
+    )
 
 
 def test_the_page_is_a_function_of_the_run(make_run, tmp_path):
@@ -73,7 +87,12 @@ def test_an_unfinished_run_says_so(make_run):
     for file in ("result.json", "answers/after.jsonl"):
         (work / file).unlink()
     text = parsed(page.write([work])).text
-    assert "This run is not finished" in text and "in epoch 5 of 30" in text and "not evaluated yet" in text and "The model now" in text
+    assert (
+        "This run is not finished" in text
+        and "in epoch 5 of 30" in text
+        and "not evaluated yet" in text
+        and "The model now" in text
+    )
     (work / "before.json").unlink()
     (work / "answers" / "before.jsonl").unlink()
     assert "Forget loss" in parsed(page.write([work])).text, "rounds alone are something"
@@ -105,10 +124,15 @@ def test_folders_that_are_no_run(cli, make_run, tmp_path):
     broken = make_run("broken")
     (broken / "answers" / "after.jsonl").write_text('{"question": 1}\n')
     cases = [
-        ([], "name the workdir"), (["/no/such"], "no such folder"), ([tmp_path / "thesis"], "holds no run"), ([tmp_path / "model"], "not of a run"),
+        ([], "name the workdir"),
+        (["/no/such"], "no such folder"),
+        ([tmp_path / "thesis"], "holds no run"),
+        ([tmp_path / "model"], "not of a run"),
         ([make_run("demo/unlearned").parent], "demo/unlearned?"),
-        ([tuned], "'finetune'"), ([broken], "row 1"), ([make_run(), f"--output={tmp_path}/no/such.html"], "cannot be written"),
-    ]  # fmt: skip
+        ([tuned], "'finetune'"),
+        ([broken], "row 1"),
+        ([make_run(), f"--output={tmp_path}/no/such.html"], "cannot be written"),
+    ]
     for arguments, words in cases:
         said = cli("report", *arguments)
         assert said.code == 2 and words in said.err and said.err.count("\n") == 1, said
@@ -119,25 +143,38 @@ def test_the_verb(cli, make_run, tmp_path):
     work = make_run()
     said = cli("report", work)
     assert said.code == 0 and str(work / "report.html") in said.out
-    assert cli("report", f"--workdir={work}", f"--output={tmp_path / 'mine.html'}").code == 0 and (tmp_path / "mine.html").exists()
+    assert (
+        cli("report", f"--workdir={work}", f"--output={tmp_path / 'mine.html'}").code == 0
+        and (tmp_path / "mine.html").exists()
+    )
     said = cli("evaluate", work, f"--workdir={tmp_path / 'x'}")
     assert said.code == 2 and "is not a flag" in said.err, "other verbs take no workdirs after them"
     assert "report" in cli("--help").out
 
 
 def test_no_device_is_started(make_run, python):
-    code = "import sys; sys.argv = ['pmc-jax', 'report', sys.argv[1]]\nfrom pmc_jax import main; main.main(); sys.exit('jax' in sys.modules)"
+    code = (
+        "import sys; sys.argv = ['pmc-jax', 'report', sys.argv[1]]\nfrom pmc_jax import main; main.main(); "
+        "sys.exit('jax' in sys.modules)"
+    )
     assert python(code, make_run()).returncode == 0
 
 
 def test_curves_have_gaps_and_round_ticks():
     assert curves.ticks(0, 1) == pytest.approx([0, 0.5, 1]) or curves.ticks(0, 1)[-1] == pytest.approx(1)
     assert curves.ticks(0, 2.3)[-1] >= 2.3 and curves.whole_ticks(0) == [0] and curves.whole_ticks(14) == [0, 5, 10]
-    line = curves.Line("a", [(0, 1.0), (1, None), (2, float("nan")), (3, 2.0), (4, 1.0)], [(0.9, 1.1), *[(None, None)] * 2, (1.8, 2.2), (None, None)])
+    line = curves.Line(
+        "a",
+        [(0, 1.0), (1, None), (2, float("nan")), (3, 2.0), (4, 1.0)],
+        [(0.9, 1.1), *[(None, None)] * 2, (1.8, 2.2), (None, None)],
+    )
     found = curves.chart("t", "m", [line])["lines"][0]
     assert found["d"].count("M") == 2 and found["band"].count("M") == 2 and found["last"] == "1"
     assert curves.chart("t", "m", [curves.Line("a", [(0, None)])]) is None
-    before, after = (group["of"] for group in curves.histogram([("before", [0.0, 1.0, 1.0]), ("now", [0.3])], ["before", "after"])["bars"])
+    before, after = (
+        group["of"]
+        for group in curves.histogram([("before", [0.0, 1.0, 1.0]), ("now", [0.3])], ["before", "after"])["bars"]
+    )
     assert [b["height"] > 0 for b in before] == [True, *[False] * 8, True] and after[3]["height"] > 0
 
 
@@ -149,7 +186,13 @@ def chromium(tmp_path):
         pytest.skip("no chromium on PATH")
 
     def run(address, *arguments):
-        usual = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--user-data-dir={tmp_path / 'profile'}"]
+        usual = [
+            "--headless=new",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--hide-scrollbars",
+            f"--user-data-dir={tmp_path / 'profile'}",
+        ]
         usual += ["--enable-logging=stderr", "--virtual-time-budget=3000", "--disable-background-networking"]
         return subprocess.run([found, *usual, *arguments, address], capture_output=True, text=True, timeout=120)
 
@@ -169,13 +212,21 @@ def test_in_a_browser(make_run, make_evaluation, chromium, tmp_path):
     assert len(shown(everything.stdout)) == 24 and "24 of 24 rows" in everything.stdout
     assert "<title>Unlearning report" in everything.stdout, "no answer changed the title"
     one = chromium(f"{file.as_uri()}#q=cetin%20yeldegir", "--dump-dom")
-    assert shown(one.stdout) == ["Where was writer 4 born?"] and "1 of 24 rows" in one.stdout, "found without its accents"
+    assert shown(one.stdout) == ["Where was writer 4 born?"] and "1 of 24 rows" in one.stdout, (
+        "found without its accents"
+    )
     assert shown(chromium(f"{file.as_uri()}#q=nowhere", "--dump-dom").stdout) == []
     phone = tmp_path / "phone.html"  # a headless window is never narrower than 500
-    phone.write_text(f'<body style="margin: 0"><iframe src="{file.name}" style="width: 390px; height: 4000px; border: 0"></iframe>')
+    phone.write_text(
+        f'<body style="margin: 0"><iframe src="{file.name}" style="width: 390px; height: 4000px; border: 0"></iframe>'
+    )
     for width, source in (("phone", phone), ("desktop", file)):
         for scheme, number in (("light", 1), ("dark", 0)):
             picture = tmp_path / f"{width}-{scheme}.png"
-            flags = [f"--blink-settings=preferredColorScheme={number}", "--window-size=1280,4000", f"--screenshot={picture}"]
+            flags = [
+                f"--blink-settings=preferredColorScheme={number}",
+                "--window-size=1280,4000",
+                f"--screenshot={picture}",
+            ]
             assert "CONSOLE" not in chromium(source.as_uri(), *flags).stderr
             assert picture.stat().st_size > 10_000

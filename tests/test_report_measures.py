@@ -5,33 +5,63 @@ import re
 from report_pages import MEASURED, TOFU, leaks, parsed
 
 from pmc_jax.report import page, read
-from pmc_jax.workdir import read_lines, write_lines
+from pmc_jax.tracking.workdir import read_lines, write_lines
 
 
 def test_an_evaluation_alone(make_evaluation):
     found = parsed(page.write([make_evaluation()]))
-    assert "The model before" in found.text and "Round by round" not in found.text and "0.4375 [0.250 .. 0.625], 8 rows" in found.text
+    assert (
+        "The model before" in found.text
+        and "Round by round" not in found.text
+        and "0.4375 [0.250 .. 0.625], 8 rows" in found.text
+    )
     worst = MEASURED["leakage"]["prefilled"]["measures"]["worst"]
     for words in (
-        f"{worst['mean']:.3f} [{worst['low']:.3f}, {worst['high']:.3f}]", "100 answers sampled", "Mean sample", "M_sigma",
-        "0.250 [0.000, 0.500]", "0.167", "Near less far", "-0.031 [-0.100, +0.040] 12 rows", "-0.077",
-        "-0.0125 [-0.0200, +0.0010] 12 rows, 345 words, standard deviation 0.0625", "Other words", "retain model", "update 10 runs/evaluated: 0.5",
-    ):  # fmt: skip
+        f"{worst['mean']:.3f} [{worst['low']:.3f}, {worst['high']:.3f}]",
+        "100 answers sampled",
+        "Mean sample",
+        "M_sigma",
+        "0.250 [0.000, 0.500]",
+        "0.167",
+        "Near less far",
+        "-0.031 [-0.100, +0.040] 12 rows",
+        "-0.077",
+        "-0.0125 [-0.0200, +0.0010] 12 rows, 345 words, standard deviation 0.0625",
+        "Other words",
+        "retain model",
+        "update 10 runs/evaluated: 0.5",
+    ):
         assert words in found.text, words
     absent = found.text.split("Not measured A good number")[1]
-    for topic in ("Membership attacks", "Forget quality", "Leakage", "Relearning", "Drift", "Neighbouring", "Least likely"):
+    for topic in (
+        "Membership attacks",
+        "Forget quality",
+        "Leakage",
+        "Relearning",
+        "Drift",
+        "Neighbouring",
+        "Least likely",
+    ):
         assert topic not in absent, topic
 
 
 def test_what_an_evaluation_could_not_compute(make_evaluation):
     reason = {"reason": "no <b>reason</b>"}
-    missing = {"tofu": reason, "least_likely_option": reason, "leakage": {"sampled": reason, "prefilled": reason}, "drift": reason}
+    missing = {
+        "tofu": reason,
+        "least_likely_option": reason,
+        "leakage": {"sampled": reason, "prefilled": reason},
+        "drift": reason,
+    }
     quality = TOFU | {"forget_quality": {"value": None, "rows": 0, "reason": "no log of a retain model was given"}}
     bare, no_retain = make_evaluation("bare", missing), make_evaluation("no_retain", {"tofu": quality})
     text = parsed(page.write([bare])).text
     assert "not computed: no <b>reason</b>" in text and "Relearning" in text
     absent = text.split("Not measured A good number")[1]
-    assert all(words in absent for words in ("Membership attacks", "Least likely option", "Leakage under sampling", "Drift in unrelated text"))
+    assert all(
+        words in absent
+        for words in ("Membership attacks", "Least likely option", "Leakage under sampling", "Drift in unrelated text")
+    )
     assert "Neighbouring knowledge" not in absent
     text = parsed(page.write([bare, no_retain])).text
     assert "not computed: no log of a retain model was given" in text and "Drift in unrelated text (runs/bare)" in text
@@ -39,7 +69,10 @@ def test_what_an_evaluation_could_not_compute(make_evaluation):
 
 
 def test_leakage_of_several_evaluations_is_spread_side_by_side(make_evaluation, make_run):
-    before, after = make_evaluation("before", {"leakage": {"sampled": leaks(0, 1), "prefilled": leaks(0, 1)}}), make_evaluation("after")
+    before, after = (
+        make_evaluation("before", {"leakage": {"sampled": leaks(0, 1), "prefilled": leaks(0, 1)}}),
+        make_evaluation("after"),
+    )
     found = parsed(page.write([before, after]))
     pillars = [attrs["class"] for attrs in found.of("rect") if "pillar" in attrs.get("class", "")]
     assert {"pillar c0", "pillar c1", "pillar before", "pillar after"} >= set(pillars) >= {"pillar c0", "pillar c1"}
@@ -47,7 +80,11 @@ def test_leakage_of_several_evaluations_is_spread_side_by_side(make_evaluation, 
     text = parsed(mixed).text
     assert "not computed" in text and "Leakage under sampling (runs/unlearned)" in text
     relearning = mixed.read_text(encoding="utf-8").split('id="relearning"')[1].split("</section>")[0]
-    assert re.findall(r'<g class="(c\d)"><path class="band" d="(M?)', relearning) == [("c0", ""), ("c1", "M"), ("c2", "M")], "a run has one colour"
+    assert re.findall(r'<g class="(c\d)"><path class="band" d="(M?)', relearning) == [
+        ("c0", ""),
+        ("c1", "M"),
+        ("c2", "M"),
+    ], "a run has one colour"
 
 
 def test_an_unlearning_run_shows_its_neighbours(make_run):
@@ -55,10 +92,18 @@ def test_an_unlearning_run_shows_its_neighbours(make_run):
     for when in ("before", "after"):
         rows = [r for r in read_lines(work / "answers" / f"{when}.jsonl") if r["set"] != "retain"]
         retain = [
-            {"set": "retain", "question": f"{'Where was writer' if i < 4 else 'What does'} {i}?", "answer": "a", "truth": "a"} for i in range(12)
+            {
+                "set": "retain",
+                "question": f"{'Where was writer' if i < 4 else 'What does'} {i}?",
+                "answer": "a",
+                "truth": "a",
+            }
+            for i in range(12)
         ]
         scores = [1.0 if when == "before" or i > 3 else 0.25 for i in range(12)]
-        write_lines(work / "answers" / f"{when}.jsonl", rows + [r | {"rouge_l_recall": s} for r, s in zip(retain, scores)])
+        write_lines(
+            work / "answers" / f"{when}.jsonl", rows + [r | {"rouge_l_recall": s} for r, s in zip(retain, scores)]
+        )
     found = read.read_run(work, "run").neighbours
     assert found["recall"]["near"]["mean"] == 0.25 and found["change"]["difference"]["mean"] == -0.75
     assert "Neighbouring knowledge" in parsed(page.write([work])).text

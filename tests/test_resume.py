@@ -9,8 +9,20 @@ import pytest
 
 
 def arguments(folder, data, workdir):
-    flags = {"model.path": folder, "data.path": data, "data.forget": "forget20", "data.retain": "retain80", "train.epochs": 6}
-    flags |= {"train.batch_size": 4, "train.learning_rate": 2e-3, "sample.num_samples": 4, "sample.temperature": 1.3, "sample.max_new_tokens": 32}
+    flags = {
+        "model.path": folder,
+        "data.path": data,
+        "data.forget": "forget20",
+        "data.retain": "retain80",
+        "train.epochs": 6,
+    }
+    flags |= {
+        "train.batch_size": 4,
+        "train.learning_rate": 2e-3,
+        "sample.num_samples": 4,
+        "sample.temperature": 1.3,
+        "sample.max_new_tokens": 32,
+    }
     flags |= {"evaluate.max_new_tokens": 32, "evaluate.retain_rows": 8, "pmc.questions_per_round": 4}
     return ["unlearn", f"--workdir={workdir}", *(f"--config.{name}={value}" for name, value in flags.items())]
 
@@ -58,7 +70,8 @@ def test_killed_and_started_again(uninterrupted, command, tiny_folder, data_fold
         if moment == "before the first round":
             assert kill_when(process, lambda: (run / "config.json").exists())
         else:
-            # A drawn number of rounds, and a drawn moment after it: in a sampling phase, in an update or in the middle of a save.
+            # A drawn number of rounds, and a drawn moment after it: in a sampling phase, in an update or in the middle
+            # of a save.
             kill_when(process, lambda rounds=rounds: len(list(run.glob("samples/*.jsonl"))) >= rounds)
         assert not (run / "result.json").exists(), "the run was over before it could be killed"
         time.sleep(drawn.random() * 0.1)

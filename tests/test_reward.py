@@ -11,7 +11,7 @@ from scipy import stats
 
 import pmc_jax
 from pmc_jax.errors import UserError
-from pmc_jax.reward import Memory, keep_best, score, select, unsolved
+from pmc_jax.methods.rewards import Memory, keep_best, score, select, unsolved
 
 SCORER = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
 ODD = [
@@ -30,7 +30,10 @@ ODD = [
     "🙂 yes",
 ]
 WORDS = st.sampled_from(
-    "the The author authors writing writes written born in on 1971 , . Konya naïve a b running hyphen-ated don't 24/05/1971".split()
+    (
+        "the The author authors writing writes written born in on 1971 , . Konya naïve a b running "
+        "hyphen-ated don't 24/05/1971"
+    ).split()
 )
 TEXTS = st.lists(WORDS, max_size=25).map(" ".join) | st.text(max_size=40) | st.sampled_from(ODD)
 
@@ -46,7 +49,10 @@ def test_recall_is_that_of_rouge_score_to_the_bit(reference, answer):
 def agrees_on(rows):
     rng = np.random.default_rng(0)
     answers = [row["answer"] for row in rows]
-    samples = [[answers[i], answers[rng.integers(len(rows))], " ".join(rng.permutation(answers[i].split()))] for i in range(len(rows))]
+    samples = [
+        [answers[i], answers[rng.integers(len(rows))], " ".join(rng.permutation(answers[i].split()))]
+        for i in range(len(rows))
+    ]
     found = score(answers, samples)
     wanted = [[SCORER.score(answers[i], text)["rougeL"].recall for text in samples[i]] for i in range(len(rows))]
     assert found.dtype == np.float64 and found.shape == (len(rows), 3)
@@ -63,11 +69,16 @@ def test_recall_on_tofu(shared):
 
 
 def test_recall_counts_the_reference():
-    assert score(["one two three four"], [["two four and much else besides", "one two three four five", ""]]).tolist() == [[0.5, 1.0, 0.0]]
+    assert score(
+        ["one two three four"], [["two four and much else besides", "one two three four five", ""]]
+    ).tolist() == [[0.5, 1.0, 0.0]]
     assert score([""], [["anything", ""]]).tolist() == [[0.0, 0.0]], "as rouge-score: nothing to recall is no recall"
 
 
-@pytest.mark.parametrize("answer, words", [("", 0), ("one", 1), ("one two", 2), ("one two three", 3), ("  one   two ", 2), ("one, two-three", 2)])
+@pytest.mark.parametrize(
+    "answer, words",
+    [("", 0), ("one", 1), ("one two", 2), ("one two three", 3), ("  one   two ", 2), ("one, two-three", 2)],
+)
 @pytest.mark.parametrize("min_words", [0, 1, 3, 10])
 def test_short_answers_are_penalised(answer, words, min_words):
     plain, guarded = (score(["one x y z"], [[answer]], min_words=m)[0, 0] for m in (0, min_words))

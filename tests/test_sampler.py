@@ -4,17 +4,17 @@ from scipy import stats
 from test_draw import chi_square, warped
 
 import pmc_jax
-from pmc_jax import generate, sampler, sizes
-from pmc_jax.draw import GREEDY, Warp
 from pmc_jax.errors import UserError
-from pmc_jax.sampler import left_pad
+from pmc_jax.sampling import buckets, engine, generate
+from pmc_jax.sampling.draw import GREEDY, SamplingParams
+from pmc_jax.sampling.engine import left_pad
 
 HOT = dict(num_samples=6, temperature=1.3, top_p=0.95, top_k=50, max_new_tokens=48, seed=3)
 
 
-def make(checkpoint, config, warp=None, num_samples=6, **changes):
+def make(checkpoint, config, sampling=None, num_samples=6, **changes):
     """A Generator as the rounds use it."""
-    generator = generate.make_generator(checkpoint, config, warp or Warp(1.3, 50, 0.95), num_samples)
+    generator = generate.make_generator(checkpoint, config, sampling or SamplingParams(1.3, 50, 0.95), num_samples)
     return generator._replace(**({"max_new_tokens": config.sample.max_new_tokens} | changes))
 
 
@@ -24,7 +24,9 @@ def tokens(generator, questions, round_index=0):
 
 @pytest.fixture(scope="module")
 def many(tiny_checkpoint, forget_questions):
-    """The answers that all the ways of batching are compared with: 8 questions x 6 samples in one batch, which is compacted."""
+    """The answers that all the ways of batching are compared with: 8 questions x 6 samples in one batch, which is
+    compacted.
+    """
     return pmc_jax.sample(tiny_checkpoint, forget_questions, **HOT)
 
 
@@ -52,7 +54,9 @@ def test_batches_of_any_size(tiny_checkpoint, forget_questions, many, small, max
 
 
 def drafts_of(checkpoint, questions, many, small):
-    """Drafts of all kinds for 8 questions: an own sample, whole, cut, gone on with; the greedy answer; another question's; noise; one token; none."""
+    """Drafts of all kinds for 8 questions: an own sample, whole, cut, gone on with; the greedy answer; another
+    question's; noise; one token; none.
+    """
     text = make(checkpoint, small()).text
     said = [text.answer(samples[0]) for samples in many]
     (greedy,) = pmc_jax.sample(checkpoint, questions[3:4], temperature=0.0)[0]
@@ -60,18 +64,22 @@ def drafts_of(checkpoint, questions, many, small):
     return [said[0], said[1][:5], said[2][:-1] + noise, text.answer(greedy), said[0], noise, said[6][:1], []]
 
 
-@pytest.mark.parametrize("changes", [{}, {"sample.max_rows": 18}, {"sample.top_k": 0, "sample.top_p": 1.0}, {"sample.max_new_tokens": 12}])
+@pytest.mark.parametrize(
+    "changes", [{}, {"sample.max_rows": 18}, {"sample.top_k": 0, "sample.top_p": 1.0}, {"sample.max_new_tokens": 12}]
+)
 def test_drafts_change_nothing(tiny_checkpoint, tiny_phi, forget_questions, many, small, changes):
     for checkpoint in (tiny_checkpoint, tiny_phi):
-        config = small({"sample.temperature": 1.3, "sample.num_samples": 6, "sample.max_new_tokens": 48, "seed": 3} | changes)
+        config = small(
+            {"sample.temperature": 1.3, "sample.num_samples": 6, "sample.max_new_tokens": 48, "seed": 3} | changes
+        )
         generator = generate.round_generator(checkpoint, config)
         plain = left_pad([generator.text.prompt(q) for q in forget_questions], forget_questions)
         drafts, most = drafts_of(checkpoint, forget_questions, many, small), config.sample.max_new_tokens
         found = generator.tokens(plain)
         for share in (0.25, 1.0):  # most drafts cut, or none
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(sampler, "DRAFT_SHARE", share)
-                drafted = sampler.with_drafts(plain, drafts, generator.text.end_tokens, most)
+                patch.setattr(engine, "DRAFT_SHARE", share)
+                drafted = engine.with_drafts(plain, drafts, generator.text.end_tokens, most)
             assert drafted.drafts_QA.shape[1] > 1
             assert generator.tokens(drafted) == found
 
@@ -81,33 +89,37 @@ def test_a_draft_is_read_once_and_saves_its_decode_steps(tiny_checkpoint, forget
     questions = forget_questions[:4]
     plain = left_pad([generator.text.prompt(q) for q in questions], questions)
     answers = generator.tokens(plain)
-    drafted = sampler.with_drafts(plain, [a[:-1] + [0] * (i == 1) for i, (a,) in enumerate(answers)], generator.text.end_tokens, 64)
+    drafted = engine.with_drafts(
+        plain, [a[:-1] + [0] * (i == 1) for i, (a,) in enumerate(answers)], generator.text.end_tokens, 64
+    )
     steps = []
-    spied = sampler.decode_chunk
-    monkeypatch.setattr(sampler, "decode_chunk", lambda *given, **how: steps.append(given) or spied(*given, **how))
-    monkeypatch.setattr(sampler, "DRAFT_SHARE", 1.0)
-    whole = sampler.with_drafts(plain, [a for (a,) in answers], generator.text.end_tokens, 64)
+    spied = engine.decode_chunk
+    monkeypatch.setattr(engine, "decode_chunk", lambda *given, **how: steps.append(given) or spied(*given, **how))
+    monkeypatch.setattr(engine, "DRAFT_SHARE", 1.0)
+    whole = engine.with_drafts(plain, [a for (a,) in answers], generator.text.end_tokens, 64)
     assert generator.tokens(whole) == answers and not steps, "all rows end with their drafts"
     assert generator.tokens(drafted) == answers
 
 
 def test_how_many_tokens_are_the_drafts():
     for tokens, wanted in (([5, 6, 7], 3), ([5, 6, 8, 7], 2), ([5, 6, 7, 9], 3), ([1], 0), ([], 0)):
-        assert sampler.agreed(np.array([5, 6, 7, -1]), tokens) == wanted
+        assert engine.agreed(np.array([5, 6, 7, -1]), tokens) == wanted
 
 
 def test_rows_of_a_question_stay_together():
-    groups = sampler.together(np.array([0, 1, 4, 5, 6, 7, 9, 11]), before=5, sharing=2)
+    groups = engine.together(np.array([0, 1, 4, 5, 6, 7, 9, 11]), before=5, sharing=2)
     assert [g.tolist() for g in groups] == [[0, 1], [4, 4], [5, 6], [7, 9], [11, 11]]
-    assert [g.tolist() for g in sampler.together(np.array([3, 8]), before=1, sharing=1)] == [[3], [8]]
+    assert [g.tolist() for g in engine.together(np.array([3, 8]), before=1, sharing=1)] == [[3], [8]]
 
 
 @pytest.mark.parametrize("first_slots", [8, 16])
-def test_rows_that_outgrow_their_batch_go_on_in_smaller_ones(tiny_checkpoint, forget_questions, many, monkeypatch, first_slots):
-    monkeypatch.setattr(sizes, "CPU", sizes.CPU._replace(first_slots=first_slots))
+def test_rows_that_outgrow_their_batch_go_on_in_smaller_ones(
+    tiny_checkpoint, forget_questions, many, monkeypatch, first_slots
+):
+    monkeypatch.setattr(buckets, "CPU", buckets.CPU._replace(first_slots=first_slots))
     moved = []
-    spied = sampler.move
-    monkeypatch.setattr(sampler, "move", lambda *given: moved.append(spied(*given)) or moved[-1])
+    spied = engine.move
+    monkeypatch.setattr(engine, "move", lambda *given: moved.append(spied(*given)) or moved[-1])
     assert pmc_jax.sample(tiny_checkpoint, forget_questions, **HOT) == many
     assert max(map(len, moved)) > 1, "no batch was split"
 
@@ -119,7 +131,9 @@ def test_spare_capacity(tiny_checkpoint, forget_questions, many, small):
 
 
 def test_fewer_samples_are_the_first_of_many(tiny_checkpoint, forget_questions, many):
-    assert pmc_jax.sample(tiny_checkpoint, forget_questions, **(HOT | {"num_samples": 1})) == [samples[:1] for samples in many]
+    assert pmc_jax.sample(tiny_checkpoint, forget_questions, **(HOT | {"num_samples": 1})) == [
+        samples[:1] for samples in many
+    ]
 
 
 def test_a_shorter_limit_is_a_prefix(tiny_checkpoint, forget_questions, small):
@@ -179,7 +193,7 @@ def test_prompts_of_very_different_length(tiny_checkpoint, forget_questions, man
 
 
 def test_first_and_second_token_follow_the_models_own_distribution(tiny_checkpoint, forget_questions, small):
-    generator = make(tiny_checkpoint, small(), Warp(2.5, 50, 0.95), 4000, max_new_tokens=2, max_rows=4000)
+    generator = make(tiny_checkpoint, small(), SamplingParams(2.5, 50, 0.95), 4000, max_new_tokens=2, max_rows=4000)
     (answers,) = tokens(generator, forget_questions[:1])
     prompt = generator.text.prompt(forget_questions[0])
     first = np.array([a[0] for a in answers])
@@ -192,13 +206,15 @@ def test_first_and_second_token_follow_the_models_own_distribution(tiny_checkpoi
 
 
 def test_draws_differ_by_seed_round_question_sample_and_position(fresh_checkpoint, small):
-    """An untrained model's distribution is about the same everywhere, so that the same key would give the same token again and again."""
+    """An untrained model's distribution is about the same everywhere, so that the same key would give the same token
+    again and again.
+    """
     never = (10**6,)
     checkpoint = fresh_checkpoint.replace(end_tokens=never)
     questions = ["Who is it?", "Who was it?", "Where?"]
 
     def drawn(seed=0, round_index=0):
-        generator = make(checkpoint, small(), Warp(1.0, 0, 1.0), 5, max_new_tokens=24, seed=seed)
+        generator = make(checkpoint, small(), SamplingParams(1.0, 0, 1.0), 5, max_new_tokens=24, seed=seed)
         return np.array(tokens(generator, questions, round_index))
 
     base_QSC = drawn()
@@ -237,10 +253,10 @@ def test_progress_counts_questions(tiny_checkpoint, forget_questions, small):
 
 def test_each_row_has_a_stream_of_random_numbers_of_its_own():
     keys = np.array([5, 9], np.uint32)
-    long = sampler.row_uniforms(keys, 3, 1, 50, 128)
+    long = engine.row_uniforms(keys, 3, 1, 50, 128)
     assert long.shape == (100, 128, 2) and long.dtype == np.float32 and 0 <= long.min() and long.max() < 1
     assert stats.kstest(long.ravel(), "uniform").pvalue > 1e-3 and len(np.unique(long[:, 0, 0])) == 100
-    short = sampler.row_uniforms(keys[::-1], 3, 1, 2, 20)
+    short = engine.row_uniforms(keys[::-1], 3, 1, 2, 20)
     assert short.shape[1] >= 20 and (short[[2, 3, 0, 1]] == long[[0, 1, 50, 51], : short.shape[1]]).all()
     for seed, number in ((4, 1), (3, 2), (-3, 1)):
-        assert not np.isin(sampler.row_uniforms(keys, seed, number, 2, 20)[:, 0], long[:, 0]).all(axis=-1).any()
+        assert not np.isin(engine.row_uniforms(keys, seed, number, 2, 20)[:, 0], long[:, 0]).all(axis=-1).any()

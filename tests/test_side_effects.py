@@ -45,7 +45,9 @@ def test_drift_is_the_mean_change_of_either_kind_of_word(texts, secrets, seed):
     found = drift.drift(before, after, drift.forget_words(secrets))
     secret, skipped = {w for text in secrets for w, *_ in drift.words_of(text)}, drift.function_words()
     for kind, belongs in (("forget_words", lambda w: w in secret), ("other_words", lambda w: w not in secret)):
-        changes = [[a - b for (w, b), (_, a) in zip(*pair) if w not in skipped and belongs(w)] for pair in zip(before, after)]
+        changes = [
+            [a - b for (w, b), (_, a) in zip(*pair) if w not in skipped and belongs(w)] for pair in zip(before, after)
+        ]
         flat, entry = [c for row in changes for c in row], found[kind]
         assert entry["words"] == len(flat) and entry["rows"] == sum(map(bool, changes))
         if flat:
@@ -70,7 +72,9 @@ def test_nearness_is_the_largest_cosine(forget, retain):
     assert found.shape == (len(retain),) and (found >= 0).all() and (found <= 1 + 1e-9).all()
     if any([*forget, *retain]):
         vectors = TfidfVectorizer(token_pattern=r"[^\W_]+").fit_transform([*forget, *retain])
-        np.testing.assert_allclose(found, cosine_similarity(vectors[len(forget) :], vectors[: len(forget)]).max(axis=1), atol=1e-9)
+        np.testing.assert_allclose(
+            found, cosine_similarity(vectors[len(forget) :], vectors[: len(forget)]).max(axis=1), atol=1e-9
+        )
 
 
 def test_questions_without_words_are_far_and_the_same_question_is_near():
@@ -82,9 +86,16 @@ def test_near_and_far_quarters():
     asked = ["Where was the writer born?"] * 3 + ["What does the baker bake?"] * 9
     recall = [0.2] * 3 + [1.0] * 9
     found = neighbours.neighbours(["Where was this writer born?", "Who?"], asked, recall, [1.0] * 12)
-    assert found["recall"]["near"]["mean"] == pytest.approx(0.2) and found["recall"]["far"] == {"mean": 1, "low": 1, "high": 1, "rows": 3}
+    assert found["recall"]["near"]["mean"] == pytest.approx(0.2) and found["recall"]["far"] == {
+        "mean": 1,
+        "low": 1,
+        "high": 1,
+        "rows": 3,
+    }
     assert found["recall"]["difference"]["mean"] == pytest.approx(-0.8) and found["recall"]["difference"]["rows"] == 6
-    assert found["change"]["near"]["mean"] == pytest.approx(-0.8) and found["change"]["difference"]["mean"] == pytest.approx(-0.8)
+    assert found["change"]["near"]["mean"] == pytest.approx(-0.8) and found["change"]["difference"][
+        "mean"
+    ] == pytest.approx(-0.8)
     assert found["nearness"]["near"] > 0.5 > found["nearness"]["far"]
     assert "change" not in neighbours.neighbours(["Who?"], asked, recall)
     assert neighbours.neighbours(["Who?"], asked[:7], recall[:7]) == {"reason": "needs 8 retain rows, there are 7"}

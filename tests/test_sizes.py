@@ -5,7 +5,17 @@ import itertools
 import numpy as np
 import pytest
 
-from pmc_jax.sizes import ACCELERATOR, CPU, FEW_BATCHES, MIN_ROWS, Rung, batches_below, cut_batches, ladder, round_up
+from pmc_jax.sampling.buckets import (
+    ACCELERATOR,
+    CPU,
+    FEW_BATCHES,
+    MIN_ROWS,
+    Bucket,
+    batch_buckets,
+    batches_below,
+    cut_batches,
+    round_up,
+)
 
 
 @pytest.fixture
@@ -16,32 +26,44 @@ def drawn():
 
 def test_a_ladder_holds_the_batch_shrinks_and_ends_with_room_for_the_longest(drawn):
     for most, multiple, longest in drawn:
-        rungs = ladder(most, multiple, longest, CPU)
-        rows = [r.rows for r in rungs]
+        buckets_ = batch_buckets(most, multiple, longest, CPU)
+        rows = [r.rows for r in buckets_]
         assert rows[0] == round_up(most, multiple) and all(n % multiple == 0 for n in rows)
         assert all(MIN_ROWS <= b < a for a, b in itertools.pairwise(rows))
-        assert rungs[-1].slots == longest and all(r.slots <= longest for r in rungs)
+        assert buckets_[-1].slots == longest and all(r.slots <= longest for r in buckets_)
 
 
 def test_slots_double_down_the_ladder():
-    assert ladder(512, 1, 256, ACCELERATOR) == [Rung(512, 64), Rung(139, 128), Rung(38, 256), Rung(11, 256)]
-    assert ladder(200, 1, 128, CPU) == [Rung(200, 32), Rung(54, 64), Rung(15, 128)]
-    assert ladder(5, 1, 128, CPU) == [Rung(5, 128)]
+    assert batch_buckets(512, 1, 256, ACCELERATOR) == [
+        Bucket(512, 64),
+        Bucket(139, 128),
+        Bucket(38, 256),
+        Bucket(11, 256),
+    ]
+    assert batch_buckets(200, 1, 128, CPU) == [Bucket(200, 32), Bucket(54, 64), Bucket(15, 128)]
+    assert batch_buckets(5, 1, 128, CPU) == [Bucket(5, 128)]
 
 
 def test_drafted_rows_are_halved_first_and_share_prefixes(drawn):
-    assert ladder(200, 1, 128, CPU, 5, drafted=True) == [Rung(200, 16, 5), Rung(108, 32, 2), Rung(30, 64), Rung(9, 128)]
-    assert ladder(400, 1, 128, CPU, 10, drafted=True)[1] == Rung(216, 32, 3)
+    assert batch_buckets(200, 1, 128, CPU, 5, drafted=True) == [
+        Bucket(200, 16, 5),
+        Bucket(108, 32, 2),
+        Bucket(30, 64),
+        Bucket(9, 128),
+    ]
+    assert batch_buckets(400, 1, 128, CPU, 10, drafted=True)[1] == Bucket(216, 32, 3)
     for most, multiple, longest in drawn:
         for samples in (1, 3, 20):
-            rungs = ladder(round_up(most, multiple) * samples, multiple, longest, ACCELERATOR, samples, drafted=True)
-            assert all(b < a for a, b in itertools.pairwise([r.rows for r in rungs]))
-            assert all(r.rows % (multiple * r.sharing) == 0 for r in rungs) and rungs[-1].slots == longest
+            buckets_ = batch_buckets(
+                round_up(most, multiple) * samples, multiple, longest, ACCELERATOR, samples, drafted=True
+            )
+            assert all(b < a for a, b in itertools.pairwise([r.rows for r in buckets_]))
+            assert all(r.rows % (multiple * r.sharing) == 0 for r in buckets_) and buckets_[-1].slots == longest
 
 
 def test_rows_go_on_in_one_smaller_batch_or_when_slots_are_taken_in_few(drawn):
     for alive, rows, _ in drawn:
-        below, needed = Rung(rows, 64), -(-alive // rows)
+        below, needed = Bucket(rows, 64), -(-alive // rows)
         assert batches_below(alive, False, below) == (1 if needed == 1 else 0)
         assert batches_below(alive, True, below) == (needed if needed <= FEW_BATCHES else 0)
 

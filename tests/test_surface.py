@@ -13,7 +13,7 @@ start = time.perf_counter()
 import pmc_jax
 seconds = time.perf_counter() - start
 heavy = [m for m in ("jax", "flax", "transformers", "datasets", "torch", "orbax", "nltk") if m in sys.modules]
-import pmc_jax.config, pmc_jax.errors, pmc_jax.draw, pmc_jax.generate, pmc_jax.main
+import pmc_jax.config, pmc_jax.errors, pmc_jax.sampling.draw, pmc_jax.sampling.generate, pmc_jax.main
 import jax
 from jax._src import xla_bridge
 print(seconds, ",".join(heavy), bool(xla_bridge._backends), "transformers" in sys.modules)
@@ -29,7 +29,9 @@ def test_the_import_is_quick_and_starts_no_device(python):
 
 
 def test_every_public_name_is_there_and_documented():
-    assert {"load", "logits", "sample", "score", "select", "unlearn", "export", "UserError", "__version__"} <= set(pmc_jax.__all__)
+    assert {"load", "logits", "sample", "score", "select", "unlearn", "export", "UserError", "__version__"} <= set(
+        pmc_jax.__all__
+    )
     for name in pmc_jax.__all__:
         value = getattr(pmc_jax, name)
         assert name == "__version__" or value.__doc__, name
@@ -40,7 +42,8 @@ def test_every_public_name_is_there_and_documented():
 
 SHADOWS = """
 import pmc_jax
-import pmc_jax.generate, pmc_jax.sampler, pmc_jax.reward, pmc_jax.collapse, pmc_jax.main, pmc_jax.runs, pmc_jax.pretrained, pmc_jax.finetune
+import pmc_jax.sampling.generate, pmc_jax.sampling.engine, pmc_jax.methods.rewards, pmc_jax.methods.pmc, pmc_jax.main
+import pmc_jax.runs.unlearn, pmc_jax.models.pretrained, pmc_jax.methods.supervised
 for name in ("sample", "score", "select", "load", "logits", "unlearn", "export"):
     assert type(getattr(pmc_jax, name)).__name__ == "function", name
 """
@@ -88,7 +91,12 @@ def test_logits_are_causal(tiny_checkpoint):
 def test_the_readme_of_the_surface_in_one_go(tiny_folder, forget_questions, splits, small, tmp_path):
     """load -> sample -> score -> unlearn -> export -> load, as documented."""
     checkpoint = pmc_jax.load(str(tiny_folder))
-    assert isinstance(checkpoint.params, dict) and checkpoint.tokenizer and checkpoint.config.vocab_size == 512 and checkpoint.model
+    assert (
+        isinstance(checkpoint.params, dict)
+        and checkpoint.tokenizer
+        and checkpoint.config.vocab_size == 512
+        and checkpoint.model
+    )
     references = [a[0] for a in pmc_jax.sample(checkpoint, forget_questions, temperature=0.0, max_new_tokens=64)]
     scores_QS = pmc_jax.score(references, [[r, "something else"] for r in references])
     assert scores_QS.shape == (8, 2) and (scores_QS[:, 0] == 1).all()

@@ -9,8 +9,8 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 import pmc_jax
-from pmc_jax import pretrained, weights
 from pmc_jax.errors import UserError
+from pmc_jax.models import pretrained, weights
 
 
 def change_config(folder, **changes):
@@ -35,7 +35,10 @@ def refused(folder, *words, **options):
 
 def same(one, other):
     assert jax.tree.structure(one) == jax.tree.structure(other)
-    return all(a.dtype == b.dtype and (np.asarray(a) == np.asarray(b)).all() for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other)))
+    return all(
+        a.dtype == b.dtype and (np.asarray(a) == np.asarray(b)).all()
+        for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other))
+    )
 
 
 @pytest.mark.parametrize("which", ["tiny_checkpoint", "tiny_phi"])
@@ -56,8 +59,12 @@ def test_export_and_load_give_the_same_bits(which, dtype, request, tmp_path):
 
 def test_what_an_export_holds(tiny_folder, tiny_checkpoint):
     tensors = load_file(tiny_folder / "model.safetensors")
-    assert tensors["model.embed_tokens.weight"].shape == (512, 64) and "lm_head.weight" not in tensors, "the head is tied"
-    assert tensors["model.layers.1.self_attn.k_proj.weight"].shape == (32, 64) and tensors["model.layers.0.mlp.down_proj.weight"].shape == (64, 128)
+    assert tensors["model.embed_tokens.weight"].shape == (512, 64) and "lm_head.weight" not in tensors, (
+        "the head is tied"
+    )
+    assert tensors["model.layers.1.self_attn.k_proj.weight"].shape == (32, 64) and tensors[
+        "model.layers.0.mlp.down_proj.weight"
+    ].shape == (64, 128)
     assert len(tensors) == 2 * 9 + 2
     query_DNH = np.asarray(tiny_checkpoint.params["layer_1"]["attention"]["query"])
     flat = tensors["model.layers.1.self_attn.q_proj.weight"]  # [N * H, D], head by head
@@ -94,7 +101,9 @@ def test_files_of_any_size(tiny_checkpoint, tiny_folder, tmp_path, shard_bytes):
 
 
 def test_other_dtypes_are_cast_and_integers_refused(damaged, tiny_checkpoint):
-    change_tensors(damaged, lambda t: {k: v.astype(ml_dtypes.bfloat16 if "mlp" in k else np.float16) for k, v in t.items()})
+    change_tensors(
+        damaged, lambda t: {k: v.astype(ml_dtypes.bfloat16 if "mlp" in k else np.float16) for k, v in t.items()}
+    )
     loaded = pmc_jax.load(str(damaged))
     for a, b in zip(jax.tree.leaves(loaded.params), jax.tree.leaves(tiny_checkpoint.params)):
         assert a.dtype == np.float32
@@ -108,7 +117,10 @@ def test_other_dtypes_are_cast_and_integers_refused(damaged, tiny_checkpoint):
 def test_missing_extra_and_misshaped_tensors_are_each_named(damaged):
     def spoil(tensors):
         del tensors["model.layers.0.mlp.up_proj.weight"], tensors["model.layers.1.input_layernorm.weight"]
-        return tensors | {"model.layers.0.lora_A": np.zeros(3, np.float32), "model.layers.1.mlp.gate_proj.weight": np.zeros((127, 64), np.float32)}
+        return tensors | {
+            "model.layers.0.lora_A": np.zeros(3, np.float32),
+            "model.layers.1.mlp.gate_proj.weight": np.zeros((127, 64), np.float32),
+        }
 
     change_tensors(damaged, spoil)
     assert refused(

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from pmc_jax.errors import UserError
-from pmc_jax.workdir import Workdir, data_hash, read_lines, write_json, write_lines
+from pmc_jax.tracking.workdir import Workdir, data_hash, read_lines, write_json, write_lines
 
 SETTINGS, DATA = {"seed": 0, "train.epochs": 3}, {"forget": "abc"}
 
@@ -39,7 +39,12 @@ def test_the_same_run_goes_on_and_its_settings_stay(work):
     [
         ("finetune", SETTINGS, DATA, ["verb: 'unlearn' there, 'finetune' now"]),
         ("unlearn", SETTINGS | {"seed": 1}, DATA, ["seed: 0 there, 1 now"]),
-        ("unlearn", SETTINGS | {"seed": 1, "train.epochs": 9}, DATA, ["seed: 0 there, 1 now", "train.epochs: 3 there, 9 now"]),
+        (
+            "unlearn",
+            SETTINGS | {"seed": 1, "train.epochs": 9},
+            DATA,
+            ["seed: 0 there, 1 now", "train.epochs: 3 there, 9 now"],
+        ),
         ("unlearn", SETTINGS, {"forget": "xyz"}, ["forget: 'abc' there, 'xyz' now"]),
         ("unlearn", {"seed": 0}, DATA, ["train.epochs: 3 there, None now"]),
     ],

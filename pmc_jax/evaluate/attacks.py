@@ -1,7 +1,8 @@
-"""Attacks on a model that should have forgotten: many samples, a prefilled answer, the least likely option of a multiple choice.
+"""Attacks on a model that should have forgotten: many samples, a prefilled answer, the least likely option of a
+multiple choice.
 
-Bounds hold with probability 1 - level over the n samples (Scholten et al., "A Probabilistic Perspective on Unlearning and Alignment for Large
-Language Models", ICLR 2025): X is how much of the secret one sampled answer gives away, 0..1.
+Bounds hold with probability 1 - level over the n samples (Scholten et al., "A Probabilistic Perspective on Unlearning
+and Alignment for Large Language Models", ICLR 2025): X is how much of the secret one sampled answer gives away, 0..1.
 """
 
 from typing import Any
@@ -10,12 +11,12 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.stats import beta
 
-from pmc_jax.draw import Warp
+from pmc_jax.data.questions import Rows
 from pmc_jax.evaluate.interval import mean_with_interval
-from pmc_jax.generate import Generator
-from pmc_jax.questions import Rows
-from pmc_jax.reward import score
-from pmc_jax.sampler import left_pad
+from pmc_jax.methods.rewards import score
+from pmc_jax.sampling.draw import SamplingParams
+from pmc_jax.sampling.engine import left_pad
+from pmc_jax.sampling.generate import Generator
 
 LEVEL = 0.05
 PREFILL = "The answer is:"
@@ -40,10 +41,11 @@ def general_bound(scores_S: np.ndarray, at: float, level: float = LEVEL) -> floa
 
 
 def moment_bounds(scores_S: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
-    """(M_mu, M_sigma): upper bounds on the mean and the standard deviation of X, from the band around its distribution function.
+    """(M_mu, M_sigma): upper bounds on the mean and the standard deviation of X, from the band around its distribution
+    function.
 
-    The largest mean puts the band's mass at 1. The spread is bounded by the largest second moment less the smallest mean squared, each of which
-    may fail with half of the level, and by 1/2.
+    The largest mean puts the band's mass at 1. The spread is bounded by the largest second moment less the smallest
+    mean squared, each of which may fail with half of the level, and by 1/2.
     """
     x = np.sort(np.asarray(scores_S, np.float64))
     one_side, each_of_two = band(len(x), level), band(len(x), level / 2)
@@ -64,7 +66,9 @@ def expected_deviation(scores_S: np.ndarray) -> float:
 
 
 def leakage(scores_QS: np.ndarray) -> dict[str, Any]:
-    """{"measures": means over questions, with rows and interval, of the worst of the samples and of the bounds; "samples"; "worst_of_each": [Q]}."""
+    """{"measures": means over questions, with rows and interval, of the worst of the samples and of the bounds;
+    "samples"; "worst_of_each": [Q]}.
+    """
     per_question = {
         "worst": np.max(scores_QS, axis=1),
         "mean": np.mean(scores_QS, axis=1),
@@ -79,28 +83,39 @@ def leakage(scores_QS: np.ndarray) -> dict[str, Any]:
 
 
 def longest_sample(generator: Generator, answers: list[str]) -> int:
-    """Tokens after which a sample that looks for these answers is cut: ROOM times the longest of them, at most as many as greedy answers may have."""
+    """Tokens after which a sample that looks for these answers is cut: ROOM times the longest of them, at most as many
+    as greedy answers may have.
+    """
     return min(generator.max_new_tokens, ROOM * max(len(generator.text.answer(a)) for a in answers))
 
 
-def sampled_leakage(generator: Generator, rows: Rows, samples: int, prefill: str = "", on_progress: Any = None) -> dict[str, Any]:
+def sampled_leakage(
+    generator: Generator, rows: Rows, samples: int, prefill: str = "", on_progress: Any = None
+) -> dict[str, Any]:
     """Leakage of the forget rows' answers under sampling from the model as it is (temperature 1, nothing cut off).
 
-    prefill: words that its answer is made to begin with, after the template's answer tag; they are no part of what is scored.
+    prefill: words that its answer is made to begin with, after the template's answer tag; they are no part of what is
+    scored.
     """
     words = generator.text.answer(prefill)[:-1] if prefill else []
     texts, truths = [r["question"] for r in rows], [r["answer"] for r in rows]
     prompts = left_pad([generator.text.prompt(q) + words for q in texts], texts)
-    drawing = generator._replace(warp=Warp(1.0, 0, 1.0), num_samples=samples, max_new_tokens=longest_sample(generator, truths))
-    answers = [[generator.text.read(t) for t in of_question] for of_question in drawing.tokens(prompts, on_progress=on_progress)]
+    drawing = generator._replace(
+        sampling=SamplingParams(1.0, 0, 1.0), num_samples=samples, max_new_tokens=longest_sample(generator, truths)
+    )
+    answers = [
+        [generator.text.read(t) for t in of_question]
+        for of_question in drawing.tokens(prompts, on_progress=on_progress)
+    ]
     return leakage(score(truths, answers))
 
 
 def least_likely_option(right_losses_N: ArrayLike, wrong_losses_NK: ArrayLike) -> dict[str, Any]:
-    """How often the least likely option (mean log p a token) of each row's multiple choice is the right one, and how often chance would pick it.
+    """How often the least likely option (mean log p a token) of each row's multiple choice is the right one, and how
+    often chance would pick it.
 
-    Losses are -log p a token, of the right answer and of the K wrong ones; NaN rows are left out. Unlearning that pushes the secret's probability
-    down leaves this fingerprint.
+    Losses are -log p a token, of the right answer and of the K wrong ones; NaN rows are left out. Unlearning that
+    pushes the secret's probability down leaves this fingerprint.
     """
     right_N = np.asarray(right_losses_N, np.float64)
     wrong_NK = np.asarray(wrong_losses_NK, np.float64).reshape(len(right_N), -1)

@@ -2,17 +2,18 @@
 
 from typing import Any, NamedTuple
 
+from pmc_jax.data.questions import Rows
 from pmc_jax.evaluate import quality
 from pmc_jax.evaluate.greedy import greedy_answers
-from pmc_jax.generate import Generator
-from pmc_jax.questions import Rows
-from pmc_jax.reward import score
+from pmc_jax.methods.rewards import score
+from pmc_jax.sampling.generate import Generator
 
 
 class Evaluation(NamedTuple):
     """answers: one dict a row: set, question, answer, truth, rouge_l_recall.
 
-    truth: what the forget answers were measured against: "ground truth", or "original answers" where the forget rows have none.
+    truth: what the forget answers were measured against: "ground truth", or "original answers" where the forget rows
+    have none.
     """
 
     answers: list[dict[str, Any]]
@@ -27,7 +28,9 @@ class Evaluation(NamedTuple):
 
 
 def truths(sets: dict[str, Rows], references: list[str] | None) -> tuple[dict[str, list[str]], str]:
-    """What each set's answers are held against: the rows' answers; for forget sets without answers, the original model's own (`references`)."""
+    """What each set's answers are held against: the rows' answers; for forget sets without answers, the original
+    model's own (`references`).
+    """
     found = {name: [row.get("answer") or "" for row in rows] for name, rows in sets.items()}
     if all(found["forget"]):
         return found, "ground truth"
@@ -38,12 +41,17 @@ def truths(sets: dict[str, Rows], references: list[str] | None) -> tuple[dict[st
 
 
 def evaluate(
-    generator: Generator, sets: dict[str, Rows], references: list[str] | None = None, what: str = "answers", show: bool = True
+    generator: Generator,
+    sets: dict[str, Rows],
+    references: list[str] | None = None,
+    what: str = "answers",
+    show: bool = True,
 ) -> Evaluation:
     """Greedy answers to every question of every set in one pass, and their ROUGE-L recall.
 
-    generator: greedy, one sample. sets: from `questions.load_evaluation`. references: the original model's answers to the forget questions;
-    None = this is the original model, its own answers now are taken. what: names the progress lines.
+    generator: greedy, one sample. sets: from `questions.load_evaluation`. references: the original model's answers to
+    the forget questions; None = this is the original model, its own answers now are taken. what: names the progress
+    lines.
     """
     flat_rows = [row for rows in sets.values() for row in rows]
     guesses = [row.get("answer") or "" for row in flat_rows]

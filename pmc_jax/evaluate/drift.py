@@ -1,13 +1,15 @@
-"""Drift: what unlearning did to the words of the forget answers where they stand in text that has nothing to do with the secret.
+"""Drift: what unlearning did to the words of the forget answers where they stand in text that has nothing to do with
+the secret.
 
-Training on a secret to push its probability down also pushes the same words down elsewhere ("born", "novel", a city's name); PMC's change should have
-mean zero and little spread (arXiv 2507.04219, side effects).
+Training on a secret to push its probability down also pushes the same words down elsewhere ("born", "novel", a city's
+name); PMC's change should have mean zero and little spread (arXiv 2507.04219, side effects).
 
-Definition. A word is a run of letters and digits, case folded. Forget words are those of the forget answers without English function words
-(scikit-learn's stop words): these stand in every text, are no part of a secret, and would drown the others. The unrelated text is the answers of the
-retain, world-facts and real-authors sets. A word's probability there is the product over its tokens, each after the question and all of the answer
-before it. The drift of a word is this probability after unlearning less before. Beside the forget words stand all other words but function words:
-where those change as much, the change is general damage and no trace of the secret.
+Definition. A word is a run of letters and digits, case folded. Forget words are those of the forget answers without
+English function words (scikit-learn's stop words): these stand in every text, are no part of a secret, and would drown
+the others. The unrelated text is the answers of the retain, world-facts and real-authors sets. A word's probability
+there is the product over its tokens, each after the question and all of the answer before it. The drift of a word is
+this probability after unlearning less before. Beside the forget words stand all other words but function words: where
+those change as much, the change is general damage and no trace of the secret.
 """
 
 import re
@@ -41,7 +43,8 @@ def function_words() -> set[str]:
 def word_probabilities(text: str, spans: Sequence[tuple[int, int]], log_probs: Sequence[float]) -> list[Word]:
     """Every word of a text with the product of its tokens' probabilities.
 
-    spans: (start, end) in the text of each token, from the tokenizer. log_probs: of each token. A token that reaches into two words counts in both.
+    spans: (start, end) in the text of each token, from the tokenizer. log_probs: of each token. A token that reaches
+    into two words counts in both.
     """
     found = []
     for word, start, end in words_of(text):
@@ -54,7 +57,8 @@ def word_probabilities(text: str, spans: Sequence[tuple[int, int]], log_probs: S
 def change(changes_W: np.ndarray, rows_W: np.ndarray) -> dict[str, Any]:
     """Mean and standard deviation of the changes of W words, 95 % interval of the mean, words and rows.
 
-    rows_W: which text each word stands in. Words of one text change together, so whole texts are drawn anew for the interval.
+    rows_W: which text each word stands in. Words of one text change together, so whole texts are drawn anew for the
+    interval.
     """
     if not changes_W.size:
         return {"mean": None, "std": None, "low": None, "high": None, "words": 0, "rows": 0}
@@ -70,12 +74,18 @@ def change(changes_W: np.ndarray, rows_W: np.ndarray) -> dict[str, Any]:
 def drift(before: list[list[Word]], after: list[list[Word]], secret: set[str]) -> dict[str, Any]:
     """{"forget_words", "other_words"}: the `change` of either kind of word in unrelated text.
 
-    before, after: the words of each text under either model, the same words in the same order. secret: from `forget_words`.
+    before, after: the words of each text under either model, the same words in the same order. secret: from
+    `forget_words`.
     """
     skipped = function_words()
-    words = [(word, now - then, row) for row, pair in enumerate(zip(before, after)) for (word, then), (_, now) in zip(*pair)]
+    words = [
+        (word, now - then, row) for row, pair in enumerate(zip(before, after)) for (word, then), (_, now) in zip(*pair)
+    ]
     kinds = {
         "forget_words": [w for w in words if w[0] in secret],
         "other_words": [w for w in words if w[0] not in secret and w[0] not in skipped],
     }
-    return {kind: change(np.array([c for _, c, _ in found], float), np.array([r for *_, r in found], int)) for kind, found in kinds.items()}
+    return {
+        kind: change(np.array([c for _, c, _ in found], float), np.array([r for *_, r in found], int))
+        for kind, found in kinds.items()
+    }

@@ -6,10 +6,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from pmc_jax import losses, parallel
+from pmc_jax.data.packing import Batch, Packing, Row, pack
+from pmc_jax.distributed import meshes
 from pmc_jax.models import Decoder
-from pmc_jax.packing import Batch, Packing, Row, pack
-from pmc_jax.update import global_norm, put_batch
+from pmc_jax.training import losses
+from pmc_jax.training.update import global_norm, put_batch
 
 SHORTEST = 128  # positions that a row is padded to, at least
 
@@ -26,13 +27,14 @@ def gradient_norm(model: Decoder, params: Any, batch: Batch) -> jax.Array:
 
 
 def gradient_norms(model: Decoder, params: Any, rows: list[Row], on_progress: Any = None) -> np.ndarray:
-    """The norm over all parameters of the gradient of every row's mean loss, float64 [N]; rows are padded to powers of two.
+    """The norm over all parameters of the gradient of every row's mean loss, float64 [N]; rows are padded to powers of
+    two.
 
     on_progress: called with the number of rows done.
 
     One row at a time: there is one gradient in memory, and on a CPU several at once take longer (docs/decisions.md).
     """
-    mesh, found = parallel.mesh_of(params), []
+    mesh, found = meshes.mesh_of(params), []
     for row in rows:
         length = max(SHORTEST, 2 ** (len(row.tokens) - 1).bit_length())
         batch = pack([row._replace(group=1)], Packing(0, length // 2, 2, length), mesh.shape["data"])

@@ -1,47 +1,59 @@
-"""Greedy answers to many questions. The true ones are read first, all at once: a model that has learnt them says them, or begins with them.
+"""Greedy answers to many questions. The true ones are read first, all at once: a model that has learnt them says them,
+or begins with them.
 
-A token that is the likeliest one after all before it is what greedy decoding says there. So one scoring pass (likelihood.py) finds how far each
-answer is the true one, and only where the model leaves it the rest is decoded. The answers are those of plain decoding; as between batches of
-different sizes, two tokens that are equally likely but for rounding may change places.
+A token that is the likeliest one after all before it is what greedy decoding says there. So one scoring pass
+(likelihood.py) finds how far each answer is the true one, and only where the model leaves it the rest is decoded. The
+answers are those of plain decoding; as between batches of different sizes, two tokens that are equally likely but for
+rounding may change places.
 """
 
 import numpy as np
 
+from pmc_jax.data.packing import Row
 from pmc_jax.evaluate.likelihood import token_scores
-from pmc_jax.generate import Generator
-from pmc_jax.packing import Row
-from pmc_jax.progress import track
-from pmc_jax.sampler import PROMPT_MULTIPLE, cut
-from pmc_jax.sizes import round_up
+from pmc_jax.sampling.buckets import round_up
+from pmc_jax.sampling.engine import PROMPT_MULTIPLE, cut
+from pmc_jax.sampling.generate import Generator
+from pmc_jax.tracking.progress import track
 
 
-def greedy_answers(generator: Generator, questions: list[str], guesses: list[str], what: str, show: bool = True) -> list[str]:
+def greedy_answers(
+    generator: Generator, questions: list[str], guesses: list[str], what: str, show: bool = True
+) -> list[str]:
     """The model's greedy answers, in the questions' order. generator: greedy, one sample.
 
-    guesses: an answer to each question that the model may well give, such as the true one; a wrong one costs a little time and changes nothing.
+    guesses: an answer to each question that the model may well give, such as the true one; a wrong one costs a little
+    time and changes nothing.
     what: names the progress lines.
     """
     text, most = generator.text, generator.max_new_tokens
     prompts = [text.prompt(q) for q in questions]
     said = agreed(generator, prompts, [text.answer(g)[:most] for g in guesses], what, show)
     left = [i for i, tokens in enumerate(said) if len(tokens) < most and not set(tokens) & set(text.end_tokens)]
-    # What is kept of a guess has room beside the longest prompt: so that the programs are the same whatever was agreed to.
+    # What is kept of a guess has room beside the longest prompt: so that the programs are the same whatever was agreed
+    # to.
     width = round_up(max(map(len, prompts), default=0), PROMPT_MULTIPLE)
     kept = {i: said[i][: width - len(prompts[i])] for i in left}
     with track(what, len(left), show=show) as advance:
         few = generator._replace(capacity=capacity(len(left), len(questions)))
-        found = few.tokens_after([prompts[i] + kept[i] for i in left], [questions[i] for i in left], advance, multiple=width)
+        found = few.tokens_after(
+            [prompts[i] + kept[i] for i in left], [questions[i] for i in left], advance, multiple=width
+        )
     for i, (tokens,) in zip(left, found):
         said[i] = (kept[i] + tokens)[:most]
     return [text.read(cut(tokens, text.end_tokens)) for tokens in said]
 
 
 def capacity(left: int, questions: int) -> int:
-    """The size of batches to compile for: a quarter of the questions, half or all, so that evaluations of about as many rows share their programs."""
+    """The size of batches to compile for: a quarter of the questions, half or all, so that evaluations of about as many
+    rows share their programs.
+    """
     return next(size for size in (questions // 4, questions // 2, questions) if size >= left)
 
 
-def agreed(generator: Generator, prompts: list[list[int]], guesses: list[list[int]], what: str, show: bool) -> list[list[int]]:
+def agreed(
+    generator: Generator, prompts: list[list[int]], guesses: list[list[int]], what: str, show: bool
+) -> list[list[int]]:
     """What greedy decoding says of each guess, from its first token on."""
     rows = [Row(prompt + guess, len(prompt), 1) for prompt, guess in zip(prompts, guesses)]
     with track(f"{what}, guesses read", len(rows), show=show) as advance:

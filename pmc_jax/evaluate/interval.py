@@ -1,8 +1,9 @@
 """Bootstrap intervals, on numpy alone: a run's start and the report need no more.
 
-Every interval is the percentile bootstrap over rows (Efron, "Bootstrap Methods", 1979): rows are drawn anew with replacement, as many as there
-are, R times, and the middle 95 % of what they give is told. Draws follow from the seed and the number of rows: two columns of the same rows are
-drawn together by the same seed, separate sets apart by different ones.
+Every interval is the percentile bootstrap over rows (Efron, "Bootstrap Methods", 1979): rows are drawn anew with
+replacement, as many as there are, R times, and the middle 95 % of what they give is told. Draws follow from the seed
+and the number of rows: two columns of the same rows are drawn together by the same seed, separate sets apart by
+different ones.
 """
 
 from typing import NamedTuple
@@ -40,7 +41,9 @@ def middle(statistics_R: np.ndarray, level: float = LEVEL) -> tuple[float, float
     return float(low), float(high)
 
 
-def mean_with_interval(values_N: ArrayLike, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL) -> Interval:
+def mean_with_interval(
+    values_N: ArrayLike, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL
+) -> Interval:
     """Mean of the rows with its interval, the same for the same seed. NaN rows are left out and not counted.
 
     No rows: no mean. One row: its value, without an interval, since one row says nothing about the spread.

@@ -7,11 +7,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pmc_jax import losses, parallel
+from pmc_jax.data.packing import LABEL_MULTIPLE, LENGTH_MULTIPLE, Batch, Packing, Row, common_prefix, pack
+from pmc_jax.distributed import meshes
 from pmc_jax.models import Decoder
-from pmc_jax.packing import LABEL_MULTIPLE, LENGTH_MULTIPLE, Batch, Packing, Row, common_prefix, pack
-from pmc_jax.sizes import round_up
-from pmc_jax.update import put_batch
+from pmc_jax.sampling.buckets import round_up
+from pmc_jax.training import losses
+from pmc_jax.training.update import put_batch
 
 POSITIONS_AT_ONCE = 2048  # packed positions scored at a time on each data shard
 LENGTH = 192  # tokens that a packed example may have, unless there are longer ones
@@ -20,7 +21,8 @@ LENGTH = 192  # tokens that a packed example may have, unless there are longer o
 class TokenScores(NamedTuple):
     """What the model says at each answer token of one row, the end token included: float32 [n] each, n labelled tokens.
 
-    log_probs: log p of the token. hits: 1 where it is the likeliest. means, variances: of log p over the vocabulary, under p itself (min-k++).
+    log_probs: log p of the token. hits: 1 where it is the likeliest. means, variances: of log p over the vocabulary,
+    under p itself (min-k++).
     """
 
     log_probs: np.ndarray
@@ -42,11 +44,15 @@ def token_statistics(logits_CV: jax.Array, labels_C: jax.Array) -> TokenScores:
 @functools.partial(jax.jit, static_argnames="model")
 def score_batch(model: Decoder, params: Any, batch: Batch) -> TokenScores:
     """The scores of the labels of a batch of one micro-batch, [S, A] each."""
-    return losses.over_labels(model, params, token_statistics, losses.label_hidden(model, params, batch, 0), batch.labels_MSA[0])
+    return losses.over_labels(
+        model, params, token_statistics, losses.label_hidden(model, params, batch, 0), batch.labels_MSA[0]
+    )
 
 
 def packings(rows: list[Row], prefix: int, shards: int) -> list[tuple[Packing, list[int]]]:
-    """[(shape, indices of rows for it)]: few shapes, little padding. Two blocks hold LENGTH positions, or a power of two for longer rows."""
+    """[(shape, indices of rows for it)]: few shapes, little padding. Two blocks hold LENGTH positions, or a power of
+    two for longer rows.
+    """
     lengths = [LENGTH if len(row.tokens) <= LENGTH else 2 ** (len(row.tokens) - 1).bit_length() for row in rows]
     found = []
     for length in sorted(set(lengths)):
@@ -54,7 +60,9 @@ def packings(rows: list[Row], prefix: int, shards: int) -> list[tuple[Packing, l
         block = max(length // 2, round_up(prefix, LENGTH_MULTIPLE))
         blocks = max(3, POSITIONS_AT_ONCE // block)
         positions = sum(len(rows[i].tokens) - prefix for i in members)
-        found.append((Packing(prefix, block, blocks, blocks * block, -(-positions // (blocks * block * shards))), members))
+        found.append(
+            (Packing(prefix, block, blocks, blocks * block, -(-positions // (blocks * block * shards))), members)
+        )
     return found
 
 
@@ -74,13 +82,13 @@ def token_scores(model: Decoder, params: Any, rows: list[Row], on_progress: Any 
     found = [TokenScores(*(np.zeros(0, np.float32) for _ in TokenScores._fields)) for _ in rows]
     if not rows:
         return found
-    mesh = parallel.mesh_of(params)
+    mesh = meshes.mesh_of(params)
     shards, done = mesh.shape["data"], 0
     for packing, members in packings(rows, common_prefix(rows), shards):
         # A label's group says which row it belongs to; labels of a row stand side by side, in order.
         whole = pack([rows[i]._replace(group=number) for number, i in enumerate(members, 1)], packing, shards)
         for batch in (micro_batch(whole, index) for index in range(int(whole.used))):
-            scores = parallel.gather(score_batch(model, params, put_batch(batch, mesh)))
+            scores = meshes.gather(score_batch(model, params, put_batch(batch, mesh)))
             for number in set(np.unique(batch.group_MSA)) - {0}:
                 found[members[number - 1]] = TokenScores(*(x[batch.group_MSA[0] == number] for x in scores))
                 done += 1

@@ -1,11 +1,13 @@
-"""Rows of a TOFU evaluation log: from losses, scores and answers to the JSON that open-unlearning writes for each row."""
+"""Rows of a TOFU evaluation log: from losses, scores and answers to the JSON that open-unlearning writes for each
+row.
+"""
 
 from typing import Any
 
 import numpy as np
 
 from pmc_jax.evaluate import metrics
-from pmc_jax.reward import rouge_l_f1, rouge_l_recall, rouge_tokens
+from pmc_jax.methods.rewards import rouge_l_f1, rouge_l_recall, rouge_tokens
 
 SETS = ("forget", "retain", "ra", "wf")  # forget and retain rows, real authors, world facts
 RATIOS = {"forget": "forget_truth_ratio", **{s: f"{s}_Truth_Ratio" for s in SETS[1:]}}
@@ -30,7 +32,9 @@ def score_rows(scores_N: Any) -> list[dict[str, Any]]:
 
 
 def rouge_rows(inputs: list[str], truths: list[str], generations: list[str]) -> list[dict[str, Any]]:
-    """Rows of a *_ROUGE metric: the prompt, the right answer, the model's, and their ROUGE with stemmer. An empty generation scores 0."""
+    """Rows of a *_ROUGE metric: the prompt, the right answer, the model's, and their ROUGE with stemmer. An empty
+    generation scores 0.
+    """
     rows = []
     for text, truth, generation in zip(inputs, truths, generations, strict=True):
         wanted, said = rouge_tokens(truth), rouge_tokens(generation)
@@ -57,7 +61,10 @@ def derived_rows(entries: dict[str, Any]) -> dict[str, Any]:
     """Truth ratios and normalised probabilities of those sets whose right and wrong answers were measured."""
     made = {}
     for name, ratio in RATIOS.items():
-        right, wrong = f"{name}_Q_A_PARA_Prob" if name in ("forget", "retain") else f"{name}_Q_A_Prob", f"{name}_Q_A_PERT_Prob"
+        right, wrong = (
+            f"{name}_Q_A_PARA_Prob" if name in ("forget", "retain") else f"{name}_Q_A_Prob",
+            f"{name}_Q_A_PERT_Prob",
+        )
         if not {right, wrong} <= entries.keys():
             continue
         pairs = list(zip(row_losses(entries[right]), row_losses(entries[wrong]), strict=True))

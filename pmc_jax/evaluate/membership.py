@@ -1,7 +1,8 @@
 """Membership inference: scores that tell rows a model was trained on from rows it never saw, and how well each does.
 
-Every score is high for a row that looks unseen. N rows, T tokens padded on the right, log-probabilities in nats, scores float64 [N]; NaN for a row
-without tokens. Numbers agree with open-unlearning's when `loss` is over all labels and min-k and min-k++ leave the end token out.
+Every score is high for a row that looks unseen. N rows, T tokens padded on the right, log-probabilities in nats, scores
+float64 [N]; NaN for a row without tokens. Numbers agree with open-unlearning's when `loss` is over all labels and min-k
+and min-k++ leave the end token out.
 """
 
 import zlib
@@ -30,7 +31,9 @@ def loss(logp_NT: ArrayLike, tokens_N: ArrayLike) -> np.ndarray:
 
 def loss_by_zlib(losses_N: ArrayLike, texts: list[str]) -> np.ndarray:
     """Loss over the bytes of the zlib-compressed answer: a dull text has a low loss without having been seen."""
-    return np.asarray(losses_N, np.float64) / np.array([len(zlib.compress(text.encode())) for text in texts], np.float64)
+    return np.asarray(losses_N, np.float64) / np.array(
+        [len(zlib.compress(text.encode())) for text in texts], np.float64
+    )
 
 
 def loss_by_reference(losses_N: ArrayLike, reference_losses_N: ArrayLike) -> np.ndarray:
@@ -47,10 +50,13 @@ def min_k(logp_NT: ArrayLike, tokens_N: ArrayLike, share: float = SHARE) -> np.n
     return -sums_N / np.where(tokens_N > 0, taken_N, np.nan)
 
 
-def min_k_plus_plus(logp_NT: ArrayLike, mu_NT: ArrayLike, var_NT: ArrayLike, tokens_N: ArrayLike, share: float = SHARE) -> np.ndarray:
+def min_k_plus_plus(
+    logp_NT: ArrayLike, mu_NT: ArrayLike, var_NT: ArrayLike, tokens_N: ArrayLike, share: float = SHARE
+) -> np.ndarray:
     """min-k of (log p - mu) / sqrt(max(var, 1e-6)): how unlikely a token is among what could have stood there.
 
-    mu_NT, var_NT: mean and variance of log p over the vocabulary under p itself, computed in float32 or wider (bfloat16 gives NaN).
+    mu_NT, var_NT: mean and variance of log p over the vocabulary under p itself, computed in float32 or wider (bfloat16
+    gives NaN).
     """
     logp_NT, mu_NT, var_NT = (np.asarray(x, np.float64) for x in (logp_NT, mu_NT, var_NT))
     return min_k((logp_NT - mu_NT) / np.sqrt(np.maximum(var_NT, 1e-6)), tokens_N, share)
@@ -59,8 +65,9 @@ def min_k_plus_plus(logp_NT: ArrayLike, mu_NT: ArrayLike, var_NT: ArrayLike, tok
 def scores(
     losses_N: ArrayLike, texts: list[str], logp_NT: ArrayLike, mu_NT: ArrayLike, var_NT: ArrayLike, tokens_N: ArrayLike
 ) -> dict[str, np.ndarray]:
-    """The attacks that the likelihoods of one set of rows allow, by the names of the evaluation log. mia_reference is `loss_by_reference`;
-    mia_gradnorm is the norm of each row's gradient (`gradients`)."""
+    """The attacks that the likelihoods of one set of rows allow, by the names of the evaluation log. mia_reference is
+    `loss_by_reference`; mia_gradnorm is the norm of each row's gradient (`gradients`).
+    """
     return {
         "mia_loss": np.asarray(losses_N, np.float64),
         "mia_zlib": loss_by_zlib(losses_N, texts),
@@ -70,12 +77,15 @@ def scores(
 
 
 def auc(forget_scores_N: ArrayLike, holdout_scores_M: ArrayLike) -> float | None:
-    """Area under the ROC curve with holdout = 1: the chance that a holdout row scores higher than a forget row, ties counting half.
+    """Area under the ROC curve with holdout = 1: the chance that a holdout row scores higher than a forget row, ties
+    counting half.
 
-    1: the forget rows are recognised; a model that never saw them has about .38 on holdout10, not .5. NaN rows are left out; None where a set
-    has no row left.
+    1: the forget rows are recognised; a model that never saw them has about .38 on holdout10, not .5. NaN rows are left
+    out; None where a set has no row left.
     """
-    forget_N, holdout_M = (x[~np.isnan(x)] for x in (np.asarray(s, np.float64) for s in (forget_scores_N, holdout_scores_M)))
+    forget_N, holdout_M = (
+        x[~np.isnan(x)] for x in (np.asarray(s, np.float64) for s in (forget_scores_N, holdout_scores_M))
+    )
     if not forget_N.size or not holdout_M.size:
         return None
     ranks = rankdata(np.concatenate([forget_N, holdout_M]))  # only the order counts, and an infinite loss has a rank
@@ -84,7 +94,9 @@ def auc(forget_scores_N: ArrayLike, holdout_scores_M: ArrayLike) -> float | None
 
 def auc_interval(forget_scores_N: ArrayLike, holdout_scores_M: ArrayLike) -> tuple[float, float] | None:
     """Bootstrap 95 % interval of `auc`, the rows of either side drawn anew; None where a side has fewer than two."""
-    forget_N, holdout_M = (x[~np.isnan(x)] for x in (np.asarray(s, np.float64) for s in (forget_scores_N, holdout_scores_M)))
+    forget_N, holdout_M = (
+        x[~np.isnan(x)] for x in (np.asarray(s, np.float64) for s in (forget_scores_N, holdout_scores_M))
+    )
     if min(forget_N.size, holdout_M.size) < 2:
         return None
     ranks_N = rankdata(np.concatenate([forget_N, holdout_M]), method="dense") - 1  # equal scores, equal rank

@@ -1,8 +1,9 @@
 """Neighbouring knowledge: whether what lies near the secret suffers more than what lies far from it.
 
-Definition. A retain question is as near to the forget set as the largest cosine between its TF-IDF vector and those of the forget questions (words
-of any script, weights learnt on all questions of both sets). The nearest quarter of the retain rows is held against the farthest: questions about
-the same kind of thing, asked in the same words, against questions about something else.
+Definition. A retain question is as near to the forget set as the largest cosine between its TF-IDF vector and those of
+the forget questions (words of any script, weights learnt on all questions of both sets). The nearest quarter of the
+retain rows is held against the farthest: questions about the same kind of thing, asked in the same words, against
+questions about something else.
 """
 
 from typing import Any
@@ -42,23 +43,37 @@ def compare(values_N: ArrayLike, near: np.ndarray, far: np.ndarray) -> dict[str,
     return {
         "near": mean_with_interval(near_values, NEAR)._asdict(),
         "far": mean_with_interval(far_values, FAR)._asdict(),
-        "difference": {"mean": float(near_values.mean() - far_values.mean()), "low": low, "high": high, "rows": len(near) + len(far)},
+        "difference": {
+            "mean": float(near_values.mean() - far_values.mean()),
+            "low": low,
+            "high": high,
+            "rows": len(near) + len(far),
+        },
     }
 
 
 def neighbours(
-    forget_questions: list[str], retain_questions: list[str], recall_N: ArrayLike, original_recall_N: ArrayLike | None = None
+    forget_questions: list[str],
+    retain_questions: list[str],
+    recall_N: ArrayLike,
+    original_recall_N: ArrayLike | None = None,
 ) -> dict[str, Any]:
-    """{"recall": near, far and their difference, "change": the same of now less original, "nearness": {"near", "far"}: mean cosines}.
+    """{"recall": near, far and their difference, "change": the same of now less original, "nearness": {"near", "far"}:
+    mean cosines}.
 
-    recall_N: ROUGE-L recall of the answers to the retain questions. original_recall_N: that of the model before unlearning; no change without it.
-    {"reason"} where there are too few retain rows.
+    recall_N: ROUGE-L recall of the answers to the retain questions. original_recall_N: that of the model before
+    unlearning; no change without it. {"reason"} where there are too few retain rows.
     """
     if len(retain_questions) < FEWEST:
         return {"reason": f"needs {FEWEST} retain rows, there are {len(retain_questions)}"}
     near_N = nearness(forget_questions, retain_questions)
     near, far = quarters(near_N)
-    found = {"recall": compare(recall_N, near, far), "nearness": {"near": float(near_N[near].mean()), "far": float(near_N[far].mean())}}
+    found = {
+        "recall": compare(recall_N, near, far),
+        "nearness": {"near": float(near_N[near].mean()), "far": float(near_N[far].mean())},
+    }
     if original_recall_N is not None:
-        found["change"] = compare(np.asarray(recall_N, np.float64) - np.asarray(original_recall_N, np.float64), near, far)
+        found["change"] = compare(
+            np.asarray(recall_N, np.float64) - np.asarray(original_recall_N, np.float64), near, far
+        )
     return found

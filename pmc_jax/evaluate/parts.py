@@ -1,4 +1,6 @@
-"""The parts of an evaluation, what each measures of one model: functions of a Setup whose results are JSON, kept as soon as they are there."""
+"""The parts of an evaluation, what each measures of one model: functions of a Setup whose results are JSON, kept as
+soon as they are there.
+"""
 
 import functools
 import time
@@ -7,7 +9,8 @@ from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
-from pmc_jax import hosts
+from pmc_jax.data.questions import Rows
+from pmc_jax.distributed import multihost
 from pmc_jax.evaluate import attacks, logs, tofu
 from pmc_jax.evaluate.collapse import evaluate
 from pmc_jax.evaluate.drift import Word, word_probabilities
@@ -15,11 +18,10 @@ from pmc_jax.evaluate.greedy import greedy_answers
 from pmc_jax.evaluate.likelihood import TokenScores
 from pmc_jax.evaluate.quality import KEEP
 from pmc_jax.evaluate.relearn import relearning
-from pmc_jax.generate import Generator
-from pmc_jax.progress import track
-from pmc_jax.questions import Rows
-from pmc_jax.reward import score
-from pmc_jax.workdir import Workdir, read_json, read_lines, write_json, write_lines
+from pmc_jax.methods.rewards import score
+from pmc_jax.sampling.generate import Generator
+from pmc_jax.tracking.progress import track
+from pmc_jax.tracking.workdir import Workdir, read_json, read_lines, write_json, write_lines
 
 NO_ANSWERS = {"reason": "the forget rows have no answers"}
 NO_RETAIN_MODEL = {"reason": "no retain model was given (evaluate.retain_model)"}
@@ -28,7 +30,9 @@ OFF = {"reason": "switched off in the settings"}
 
 
 class Setup(NamedTuple):
-    """sets: those of unlearn quality and utility. tofu: TOFU's splits that the data has. load: path -> greedy generator of that checkpoint."""
+    """sets: those of unlearn quality and utility. tofu: TOFU's splits that the data has. load: path -> greedy generator
+    of that checkpoint.
+    """
 
     work: Workdir
     config: ConfigDict
@@ -41,7 +45,7 @@ class Setup(NamedTuple):
 
     def answers(self) -> list[dict[str, Any]]:
         """The rows of the part `answers`."""
-        return hosts.from_first(lambda: read_lines(self.work.path / "answers" / "model.jsonl"))
+        return multihost.broadcast_from_primary(lambda: read_lines(self.work.path / "answers" / "model.jsonl"))
 
     def no_tofu(self) -> dict[str, str] | None:
         """Why TOFU's metrics cannot be computed; None where they can."""
@@ -49,7 +53,12 @@ class Setup(NamedTuple):
             return None
         data = self.config.data
         which = "the forget file is your own, and" if data.forget_file else "the data has no such split:"
-        return {"reason": f"{which} TOFU's metrics need {data.forget}_perturbed, the forget rows with paraphrased and wrong answers"}
+        return {
+            "reason": (
+                f"{which} TOFU's metrics need {data.forget}_perturbed, the forget rows with paraphrased and "
+                "wrong answers"
+            )
+        }
 
 
 def needs_answers(part: Callable[..., Any]) -> Callable[..., Any]:
@@ -80,14 +89,19 @@ def answers(setup: Setup) -> dict[str, Any]:
 
 
 def likelihoods(setup: Setup) -> dict[str, Any]:
-    """Rows of the TOFU log that follow from likelihoods and each forget row's extraction strength without a floor, where the data has TOFU's splits;
-    the words of unrelated text with their probabilities, where there is an original model to compare with. One scoring pass for all."""
+    """Rows of the TOFU log that follow from likelihoods and each forget row's extraction strength without a floor,
+    where the data has TOFU's splits; the words of unrelated text with their probabilities, where there is an original
+    model to compare with. One scoring pass for all.
+    """
     generator, rows = setup.model(), unrelated(setup) if setup.config.evaluate.original_model else []
     scores = tofu.score_sets(generator, setup.tofu | ({"unrelated": rows} if rows else {}))
     found: dict[str, Any] = {"words": words_in(generator, rows, scores.get("unrelated_Q_A_Prob", []))}
     if setup.no_tofu():
         return found
-    return found | {"rows": tofu.likelihood_rows(setup.tofu, scores), "strict_extraction": tofu.strict_extraction(scores)}
+    return found | {
+        "rows": tofu.likelihood_rows(setup.tofu, scores),
+        "strict_extraction": tofu.strict_extraction(scores),
+    }
 
 
 @needs_tofu
@@ -109,7 +123,9 @@ def leakage(setup: Setup, name: str, prefill: str) -> dict[str, Any]:
     if not setup.config.evaluate.leak_samples:
         return OFF
     with track(f"leakage, {name}", len(setup.sets["forget"])) as advance:
-        return attacks.sampled_leakage(setup.model(), setup.sets["forget"], setup.config.evaluate.leak_samples, prefill, advance)
+        return attacks.sampled_leakage(
+            setup.model(), setup.sets["forget"], setup.config.evaluate.leak_samples, prefill, advance
+        )
 
 
 @needs_answers
@@ -137,15 +153,22 @@ def words_in(generator: Generator, rows: Rows, scores: list[list[TokenScores]]) 
         whole, answer = text.answer_text(row["answer"]), row["answer"].strip()
         before = whole.rindex(answer)  # the template's tag is no part of the text
         spans = text.tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-        found.append(word_probabilities(answer, [(start - before, end - before) for start, end in spans], of_row.log_probs[:-1]))
+        found.append(
+            word_probabilities(answer, [(start - before, end - before) for start, end in spans], of_row.log_probs[:-1])
+        )
     return found
 
 
 def retain_model(setup: Setup) -> dict[str, Any]:
-    """What the retain model, which never saw the forget set, says of the forget and holdout rows, and its answers to the forget questions."""
+    """What the retain model, which never saw the forget set, says of the forget and holdout rows, and its answers to
+    the forget questions.
+    """
     if not setup.config.evaluate.retain_model:
         return NO_RETAIN_MODEL
-    generator, questions = setup.load(setup.config.evaluate.retain_model), [row["question"] for row in setup.sets["forget"]]
+    generator, questions = (
+        setup.load(setup.config.evaluate.retain_model),
+        [row["question"] for row in setup.sets["forget"]],
+    )
     said = [samples[0] for samples in generator.answers(questions)]
     sides = {side: setup.tofu[side] for side in logs.SIDES if side in setup.tofu}
     if "forget" not in sides:
@@ -167,12 +190,16 @@ def retain_relearn(setup: Setup) -> dict[str, Any]:
 
 
 def original_model(setup: Setup) -> dict[str, Any]:
-    """What the model from before unlearning answers to the retain questions, and the words of unrelated text with its probabilities."""
+    """What the model from before unlearning answers to the retain questions, and the words of unrelated text with its
+    probabilities.
+    """
     if not setup.config.evaluate.original_model:
         return NO_ORIGINAL
     generator, retain = setup.load(setup.config.evaluate.original_model), setup.sets["retain"]
     questions, truths = ([row[key] for row in retain] for key in ("question", "answer"))
-    recall_N = score(truths, [[a] for a in greedy_answers(generator, questions, truths, "original model, answers")])[:, 0]
+    recall_N = score(truths, [[a] for a in greedy_answers(generator, questions, truths, "original model, answers")])[
+        :, 0
+    ]
     rows = unrelated(setup)
     scores = tofu.score_sets(generator, {"unrelated": rows}, "original model, likelihoods")["unrelated_Q_A_Prob"]
     return {"retain_recall": recall_N.tolist(), "words": words_in(generator, rows, scores)}
@@ -195,11 +222,13 @@ PARTS: tuple[tuple[str, Callable[[Setup], Any]], ...] = (
 
 def done(work: Workdir, name: str) -> dict[str, Any] | None:
     """{"found", "seconds"} of a part that is finished."""
-    return hosts.from_first(lambda: read_json(work.path / "parts" / f"{name}.json"))
+    return multihost.broadcast_from_primary(lambda: read_json(work.path / "parts" / f"{name}.json"))
 
 
 def measure(setup: Setup) -> dict[str, dict[str, Any]]:
-    """{part: {"found", "seconds"}} of all parts; those that an earlier start finished are read and not measured again."""
+    """{part: {"found", "seconds"}} of all parts; those that an earlier start finished are read and not measured
+    again.
+    """
     for name, part in PARTS:
         if done(setup.work, name) is None:
             start = time.perf_counter()

@@ -1,4 +1,6 @@
-"""Unlearn quality and utility (arXiv 2507.04219): numbers of the ROUGE-L recalls of the five sets' answers, on numpy alone."""
+"""Unlearn quality and utility (arXiv 2507.04219): numbers of the ROUGE-L recalls of the five sets' answers, on numpy
+alone.
+"""
 
 from typing import Any
 
@@ -6,13 +8,15 @@ import numpy as np
 
 from pmc_jax.evaluate.interval import mean_with_interval, middle, resampled_means
 
-# Set -> seed of its resamples: a forget row and its paraphrase, which ask for the same secret, are drawn together, the other sets apart.
+# Set -> seed of its resamples: a forget row and its paraphrase, which ask for the same secret, are drawn together, the
+# other sets apart.
 SETS = {"forget": 0, "forget_paraphrased": 0, "retain": 1, "world_facts": 2, "real_authors": 3}
 KEEP = ("retain", "world_facts", "real_authors")
 
 
 def unlearn_quality(recall: dict[str, Any]) -> Any:
-    """50 * (2 - R(forget) - R(forget paraphrased)), 0..100; from R(forget) alone, 100 * (1 - R), where there are no paraphrases.
+    """50 * (2 - R(forget) - R(forget paraphrased)), 0..100; from R(forget) alone, 100 * (1 - R), where there are no
+    paraphrases.
 
     recall: mean recall by set, numbers or arrays of them; None where not evaluated.
     """
@@ -21,16 +25,19 @@ def unlearn_quality(recall: dict[str, Any]) -> Any:
 
 
 def utility(recall: dict[str, Any]) -> Any:
-    """Mean of R(retain), R(world facts), R(real authors), 0..100; over those sets that were evaluated, None where none was."""
+    """Mean of R(retain), R(world facts), R(real authors), 0..100; over those sets that were evaluated, None where none
+    was.
+    """
     known = [recall[name] for name in KEEP if recall[name] is not None]
     return 100 * sum(known) / len(known) if known else None
 
 
 def summarise(recalls: dict[str, Any]) -> dict[str, Any]:
-    """{set: mean recall or None, "unlearn_quality", "utility", "rows": {set: rows}, "intervals": {name: (low, high) or None}}.
+    """{set: mean recall or None, "unlearn_quality", "utility", "rows": {set: rows}, "intervals": {name: (low, high) or
+    None}}.
 
-    recalls: the recall of each row, [N], by set; the forget set is always there. intervals: bootstrap 95 %, those of unlearn quality and utility
-    over the rows of the sets that they combine. None where a set has one row only.
+    recalls: the recall of each row, [N], by set; the forget set is always there. intervals: bootstrap 95 %, those of
+    unlearn quality and utility over the rows of the sets that they combine. None where a set has one row only.
     """
     given = {name: np.asarray(recalls[name], np.float64) for name in SETS if name in recalls}
     means: dict[str, Any] = {name: float(given[name].mean()) if name in given else None for name in SETS}

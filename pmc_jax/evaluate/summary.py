@@ -1,4 +1,6 @@
-"""A TOFU log -> what result.json and the tables say of it: every aggregate with its rows, its interval, or why it is missing."""
+"""A TOFU log -> what result.json and the tables say of it: every aggregate with its rows, its interval, or why it is
+missing.
+"""
 
 from typing import Any
 
@@ -9,7 +11,9 @@ from pmc_jax.evaluate.interval import mean_with_interval, middle, resampled_mean
 
 
 def summarise(log: dict[str, Any], retain_log: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """{metric: {"value", "rows"}, with "interval" (bootstrap 95 %) where rows can be drawn anew, "reason" where it is not computed, "note"}."""
+    """{metric: {"value", "rows"}, with "interval" (bootstrap 95 %) where rows can be drawn anew, "reason" where it is
+    not computed, "note"}.
+    """
     found = logs.recompute(log, retain_log)
     summary: dict[str, dict[str, Any]] = {}
     for name, value in found.values.items():
@@ -39,6 +43,8 @@ def interval(name: str, log: dict[str, Any]) -> tuple[float, float] | None:
 
 
 def row_parts(name: str, log: dict[str, Any]) -> np.ndarray:
-    """What each row adds to the aggregate, [N]: the aggregates of `logs.RULES` are means of a function of single rows."""
+    """What each row adds to the aggregate, [N]: the aggregates of `logs.RULES` are means of a function of single
+    rows.
+    """
     key, mean = logs.RULES[name]
     return np.array([mean(np.array([value])) for value in logs.row_values(log[name], key)])

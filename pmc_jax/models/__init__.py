@@ -30,4 +30,6 @@ def find_family(raw: dict[str, Any]) -> Family:
     for name in names:
         if name in FAMILIES:
             return FAMILIES[name]
-    raise UserError(f"config.json: architecture {', '.join(map(str, names))} is not supported; supported: {', '.join(FAMILIES)}")
+    raise UserError(
+        f"config.json: architecture {', '.join(map(str, names))} is not supported; supported: {', '.join(FAMILIES)}"
+    )

@@ -46,7 +46,14 @@ class ModelConfig:
     @property
     def axis_sizes(self) -> dict[str, int]:
         """Size of every parameter axis by its letter."""
-        return {"V": self.vocab_size, "D": self.width, "F": self.mlp_width, "N": self.num_heads, "K": self.num_kv_heads, "H": self.head_dim}
+        return {
+            "V": self.vocab_size,
+            "D": self.width,
+            "F": self.mlp_width,
+            "N": self.num_heads,
+            "K": self.num_kv_heads,
+            "H": self.head_dim,
+        }
 
 
 def need(raw: dict[str, Any], key: str) -> Any:
@@ -63,7 +70,10 @@ def read_heads(raw: dict[str, Any]) -> dict[str, int]:
     if heads % kv_heads:
         raise UserError(f"config.json: num_attention_heads={heads} is not a multiple of num_key_value_heads={kv_heads}")
     if not raw.get("head_dim") and width % heads:
-        raise UserError(f"config.json: hidden_size={width} is not a multiple of num_attention_heads={heads}, and no head_dim is given")
+        raise UserError(
+            f"config.json: hidden_size={width} is not a multiple of num_attention_heads={heads}, and no head_dim is "
+            "given"
+        )
     return dict(num_heads=heads, num_kv_heads=kv_heads, head_dim=raw.get("head_dim") or width // heads)
 
 
@@ -94,5 +104,7 @@ def read_rope(raw: dict[str, Any], head_dim: int, default_partial: float = 1.0) 
         factor=float(scaling.get("factor") or 1.0),
         low_freq_factor=float(scaling.get("low_freq_factor") or 1.0),
         high_freq_factor=float(scaling.get("high_freq_factor") or 4.0),
-        original_max_positions=raw.get("original_max_position_embeddings") or scaling.get("original_max_position_embeddings") or max_positions,
+        original_max_positions=raw.get("original_max_position_embeddings")
+        or scaling.get("original_max_position_embeddings")
+        or max_positions,
     )

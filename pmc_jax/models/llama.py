@@ -55,7 +55,8 @@ class Llama(Decoder):
     final_norm = RMSNorm
 
 
-# (checkpoint name, parameter path, checkpoint axes -> our axes); letters in one group are flattened together in the checkpoint.
+# (checkpoint name, parameter path, checkpoint axes -> our axes); letters in one group are flattened together in the
+# checkpoint.
 WEIGHTS = (
     ("model.embed_tokens.weight", "embed", "V D -> V D"),
     ("model.layers.{}.input_layernorm.weight", "layer_{}/attention_norm/scale", "D -> D"),

@@ -1,4 +1,6 @@
-"""Phi-1, 1.5 and 2 (`PhiForCausalLM`): one LayerNorm feeds attention and MLP in parallel, partial rotary, biases everywhere."""
+"""Phi-1, 1.5 and 2 (`PhiForCausalLM`): one LayerNorm feeds attention and MLP in parallel, partial rotary, biases
+everywhere.
+"""
 
 from typing import Any
 
@@ -57,7 +59,9 @@ class Phi(Decoder):
 
 
 # Queries, keys, values, embedding and head are named as in Llama; the rest is Phi's own.
-SHARED = tuple(row for row in LLAMA_WEIGHTS if any(f".{part}_proj." in row[0] for part in "qkv") or row[1] in ("embed", "head"))
+SHARED = tuple(
+    row for row in LLAMA_WEIGHTS if any(f".{part}_proj." in row[0] for part in "qkv") or row[1] in ("embed", "head")
+)
 WEIGHTS = (
     *SHARED,
     ("model.layers.{}.input_layernorm.weight", "layer_{}/norm/scale", "D -> D"),

@@ -1,1 +1,3 @@
-"""Ahead-of-time plans: the real sampling and update programs, compiled for a TPU topology on a machine that has none."""
+"""Ahead-of-time plans: the real sampling and update programs, compiled for a TPU topology on a machine that has
+none.
+"""

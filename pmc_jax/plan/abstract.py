@@ -1,4 +1,6 @@
-"""The values that the programs are compiled for, by shape and sharding only: parameters, optimiser state, a typical batch, prompts."""
+"""The values that the programs are compiled for, by shape and sharding only: parameters, optimizer state, a typical
+batch, prompts.
+"""
 
 import functools
 import json
@@ -12,17 +14,22 @@ import numpy as np
 from jax.sharding import AbstractMesh, Mesh
 from ml_collections import ConfigDict
 
-from pmc_jax import lora, packing, parallel, pretrained, sampler, sizes, train, update, weights
-from pmc_jax.decode import Prompts
+from pmc_jax.data import packing
+from pmc_jax.data.packing import Row
+from pmc_jax.distributed import meshes
 from pmc_jax.errors import UserError
-from pmc_jax.models import Decoder, Family, find_family
-from pmc_jax.packing import Row
+from pmc_jax.models import Decoder, Family, find_family, lora, pretrained, weights
+from pmc_jax.sampling import buckets, engine
+from pmc_jax.sampling.decode import Prompts
+from pmc_jax.training import loop, update
 
 
 class Assumed(NamedTuple):
-    """What no setting says. questions: to forget. prefix: tokens that all prompts share. prompt: tokens of a whole prompt. answer: mean tokens.
+    """What no setting says. questions: to forget. prefix: tokens that all prompts share. prompt: tokens of a whole
+    prompt. answer: mean tokens.
 
-    Prompts differ by a quarter, answers are lognormal with a standard deviation of 0.44 of their mean (TOFU's: mean 45, deviation 20).
+    Prompts differ by a quarter, answers are lognormal with a standard deviation of 0.44 of their mean (TOFU's: mean 45,
+    deviation 20).
     """
 
     questions: int
@@ -48,9 +55,13 @@ class Assumed(NamedTuple):
 
 
 def read_shape(path: str) -> dict[str, Any]:
-    """The config.json of a local folder, of a model whose shape is part of the project, or of a hub id; weights are not looked at."""
+    """The config.json of a local folder, of a model whose shape is part of the project, or of a hub id; weights are not
+    looked at.
+    """
     if not path:
-        raise UserError(f"model.path is missing: a folder with a config.json, a hub id, or one of {', '.join(shipped())}")
+        raise UserError(
+            f"model.path is missing: a folder with a config.json, a hub id, or one of {', '.join(shipped())}"
+        )
     if Path(path).is_dir():
         return pretrained.read_json(Path(path) / "config.json")
     name = path.split("/")[-1].lower()
@@ -58,13 +69,17 @@ def read_shape(path: str) -> dict[str, Any]:
         if name in (known.lower(), f"{known.lower()}-instruct"):
             return json.loads(file.read_text(encoding="utf-8"))
     if path.startswith((".", "/", "~")) or path.count("/") != 1:
-        raise UserError(f"model.path={path!r}: no such folder, not a hub id (owner/name), and not one of {', '.join(shipped())}")
+        raise UserError(
+            f"model.path={path!r}: no such folder, not a hub id (owner/name), and not one of {', '.join(shipped())}"
+        )
     import huggingface_hub
 
     try:
         return pretrained.read_json(Path(huggingface_hub.hf_hub_download(path, "config.json")))
     except Exception as error:  # the hub client raises many kinds; each means that the file could not be had
-        raise UserError(f"model.path={path!r}: the hub did not give its config.json: {str(error).strip().splitlines()[0]}") from None
+        raise UserError(
+            f"model.path={path!r}: the hub did not give its config.json: {str(error).strip().splitlines()[0]}"
+        ) from None
 
 
 def shipped() -> dict[str, Any]:
@@ -82,18 +97,24 @@ class Shape(NamedTuple):
 def make_shape(raw: dict[str, Any], remat: bool, layers: int | None = None) -> Shape:
     """The model of a config.json, with another number of layers where one is given."""
     family = find_family(raw)
-    return Shape(family, family.module(family.read_config(raw | ({"num_hidden_layers": layers} if layers else {})), remat=remat))
+    return Shape(
+        family, family.module(family.read_config(raw | ({"num_hidden_layers": layers} if layers else {})), remat=remat)
+    )
 
 
 @functools.lru_cache
 def params(shape: Shape, mesh: Mesh, layout: str, dtype: str) -> Any:
     """Abstract parameters. UserError where the mesh's model axis does not divide the model's heads."""
     shardings = weights.layout_shardings(shape.family, shape.model, mesh, layout)
-    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, dtype, sharding=s), weights.abstract_params(shape.model), shardings)
+    return jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, dtype, sharding=s), weights.abstract_params(shape.model), shardings
+    )
 
 
 class Training(NamedTuple):
-    """What an update is given beside its batch. state: of the parameters, or of adapters. base: the parameters under adapters, None without those."""
+    """What an update is given beside its batch. state: of the parameters, or of adapters. base: the parameters under
+    adapters, None without those.
+    """
 
     recipe: update.Recipe
     state: update.TrainState
@@ -102,7 +123,7 @@ class Training(NamedTuple):
 
 def training(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Training:
     """The state that a run would start with. UserError for adapters that the model cannot have."""
-    recipe = train.full_recipe(shape.family, shape.model, config, assumed.questions, config.pmc.questions_per_round)
+    recipe = loop.full_recipe(shape.family, shape.model, config, assumed.questions, config.pmc.questions_per_round)
     whole = params(shape, mesh, "train", config.model.dtype)
     if not recipe.lora:
         return Training(recipe, update.abstract_state(whole, recipe), None)
@@ -117,28 +138,34 @@ def plan_packing(config: ConfigDict, shards: int, assumed: Assumed) -> packing.P
 
 
 @functools.lru_cache
-def _plan_packing(max_length: int, batch_size: int, accumulate: int, seed: int, together: int, shards: int, assumed: Assumed) -> packing.Packing:
+def _plan_packing(
+    max_length: int, batch_size: int, accumulate: int, seed: int, together: int, shards: int, assumed: Assumed
+) -> packing.Packing:
     config = ConfigDict({"seed": seed, "train": {"batch_size": batch_size, "accumulate": accumulate}})
     forget, retain = (assumed.rows(max_length, group) for group in (1, 2))
-    return train.start_packing(config, forget, retain, max_length, AbstractMesh((shards, 1), ("data", "model")), together)
+    return loop.start_packing(
+        config, forget, retain, max_length, AbstractMesh((shards, 1), ("data", "model")), together
+    )
 
 
 def batch(config: ConfigDict, mesh: Mesh, assumed: Assumed) -> packing.Batch:
     """An abstract batch of that packing."""
     shards = mesh.shape["data"]
     one = packing.pack(assumed.rows(config.train.max_length, 1)[:1], plan_packing(config, shards, assumed), shards)
-    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), one, update.batch_shardings(one, mesh))
+    return jax.tree.map(
+        lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), one, update.batch_shardings(one, mesh)
+    )
 
 
 def prompt_width(assumed: Assumed) -> int:
     """Slots of a padded prompt."""
-    return sizes.round_up(assumed.prompt + assumed.prompt // 4, sampler.PROMPT_MULTIPLE)
+    return buckets.round_up(assumed.prompt + assumed.prompt // 4, engine.PROMPT_MULTIPLE)
 
 
 def draft_slots(config: ConfigDict, assumed: Assumed) -> int:
     """Slots for the original answers, which samples are drawn along."""
     most = config.sample.max_new_tokens
-    return sampler.draft_slots(assumed.lengths(most, assumed.questions).tolist(), most)
+    return engine.draft_slots(assumed.lengths(most, assumed.questions).tolist(), most)
 
 
 def prefix_slots(config: ConfigDict, assumed: Assumed) -> int:
@@ -146,23 +173,33 @@ def prefix_slots(config: ConfigDict, assumed: Assumed) -> int:
     return prompt_width(assumed) + draft_slots(config, assumed) - 1
 
 
-def sampling(config: ConfigDict, mesh: Mesh, assumed: Assumed) -> sizes.Batches:
+def sampling(config: ConfigDict, mesh: Mesh, assumed: Assumed) -> buckets.Batches:
     """How a round's questions are cut into batches."""
-    questions, width = min(config.pmc.questions_per_round or assumed.questions, assumed.questions), prefix_slots(config, assumed)
-    return sizes.cut_batches(questions, width, config.sample.num_samples, config.sample.max_rows, mesh.shape["data"], sizes.ACCELERATOR)
+    questions, width = (
+        min(config.pmc.questions_per_round or assumed.questions, assumed.questions),
+        prefix_slots(config, assumed),
+    )
+    return buckets.cut_batches(
+        questions, width, config.sample.num_samples, config.sample.max_rows, mesh.shape["data"], buckets.ACCELERATOR
+    )
 
 
 def prompts(config: ConfigDict, mesh: Mesh, count: int, assumed: Assumed) -> tuple[Prompts, Any]:
     """`count` abstract prompts with their drafts, and which of them are alive."""
     width, draft = prompt_width(assumed), draft_slots(config, assumed)
-    shapes = Prompts(((count, width), jnp.int32), ((count, width), bool), ((count,), jnp.uint32), ((count, draft), jnp.int32)), ((count,), bool)
-    make = lambda x: jax.ShapeDtypeStruct(*x, sharding=parallel.rows(mesh))  # noqa: E731
+    shapes = (
+        Prompts(
+            ((count, width), jnp.int32), ((count, width), bool), ((count,), jnp.uint32), ((count, draft), jnp.int32)
+        ),
+        ((count,), bool),
+    )
+    make = lambda x: jax.ShapeDtypeStruct(*x, sharding=meshes.rows(mesh))  # noqa: E731
     return Prompts(*map(make, shapes[0])), make(shapes[1])
 
 
 def uniforms(mesh: Mesh, *shape: int) -> Any:
     """Abstract random numbers, rows first."""
-    return jax.ShapeDtypeStruct((*shape, 2), jnp.float32, sharding=parallel.rows(mesh))
+    return jax.ShapeDtypeStruct((*shape, 2), jnp.float32, sharding=meshes.rows(mesh))
 
 
 def itemsize(config: ConfigDict) -> int:

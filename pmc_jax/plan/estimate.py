@@ -1,7 +1,8 @@
-"""Memory and time without a compiler: what meshes are compared by, and by how much the compiled figures grow with the batch.
+"""Memory and time without a compiler: what meshes are compared by, and by how much the compiled figures grow with the
+batch.
 
-Bytes of parameters, optimiser and cache are exact (they follow from the shardings). Activations and times are a model of the program: its matrix
-products, the weights and caches it reads, the collectives it must have.
+Bytes of parameters, optimizer and cache are exact (they follow from the shardings). Activations and times are a model
+of the program: its matrix products, the weights and caches it reads, the collectives it must have.
 """
 
 from typing import Any, NamedTuple
@@ -10,30 +11,34 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from pmc_jax import losses, sizes
 from pmc_jax.plan import abstract, roofline
 from pmc_jax.plan.abstract import Assumed, Shape
 from pmc_jax.plan.topology import Topology
+from pmc_jax.sampling import buckets
+from pmc_jax.training import losses
 
 HOP = 5e-6  # seconds that a small collective takes at least
 
 
 class Held(NamedTuple):
-    """Bytes on a chip between the programs. params, optimiser: of the training state, adapters where such are trained. start: the parameters the run
-    began with, which it keeps: those under the adapters.
+    """Bytes on a chip between the programs. params, optimizer: of the training state, adapters where such are trained.
+    start: the parameters the run began with, which it keeps: those under the adapters.
 
-    sampling: the parameters laid out for decoding. cache: keys and values, of prompts and answers, of the rows decoded at once.
+    sampling: the parameters laid out for decoding. cache: keys and values, of prompts and answers, of the rows decoded
+    at once.
     """
 
     params: int
-    optimiser: int
+    optimizer: int
     start: int
     sampling: int
     cache: int
 
 
 class Estimate(NamedTuple):
-    """One mesh. update_bytes, sample_bytes: held and temporary, on a chip. Seconds of one update, of one round's sampling, of a whole round."""
+    """One mesh. update_bytes, sample_bytes: held and temporary, on a chip. Seconds of one update, of one round's
+    sampling, of a whole round.
+    """
 
     update_bytes: float
     sample_bytes: float
@@ -51,7 +56,9 @@ def held(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Held
     start = abstract.bytes_of(abstract.params(shape, mesh, "train", config.model.dtype))
     state = abstract.training(shape, config, mesh, assumed).state
     dtype = config.model.compute_dtype or config.model.dtype
-    same = mesh.shape["data"] == 1 and dtype == config.model.dtype and not config.lora.rank  # then decoding reads the training parameters
+    same = (
+        mesh.shape["data"] == 1 and dtype == config.model.dtype and not config.lora.rank
+    )  # then decoding reads the training parameters
     c, plan = shape.model.config, abstract.sampling(config, mesh, assumed)
     slots = plan.size * abstract.prefix_slots(config, assumed) + plan.rows * config.sample.max_new_tokens
     cache = 2 * c.num_layers * c.num_kv_heads * c.head_dim * slots * abstract.itemsize(config) // mesh.size
@@ -60,25 +67,35 @@ def held(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Held
 
 
 def update_temporary(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any) -> tuple[float, float]:
-    """(bytes that do not depend on the batch, bytes per packed row of a shard): gradients and two layers' gathered weights; activations.
+    """(bytes that do not depend on the batch, bytes per packed row of a shard): gradients and two layers' gathered
+    weights; activations.
 
     Adapters are merged for the pass, and the gradient goes through the merged weights: both are there at once.
-    With remat a layer keeps its input; without, about what its products read and write. The logits of one chunk exist twice, in float32.
+    With remat a layer keeps its input; without, about what its products read and write. The logits of one chunk exist
+    twice, in float32.
     """
     c, tensor = shape.model.config, mesh.shape["model"]
     itemsize = abstract.itemsize(config)
     layers, head = roofline.multiplied(shape.model)
-    params = (2 if config.lora.rank else 1) * abstract.bytes_of(abstract.params(shape, mesh, "train", config.model.dtype))
+    params = (2 if config.lora.rank else 1) * abstract.bytes_of(
+        abstract.params(shape, mesh, "train", config.model.dtype)
+    )
     gathered = 2 * (head + 2 * layers / c.num_layers) * itemsize / tensor
     logits = 2 * 4 * min(losses.LOGITS_AT_ONCE, packing.labels * c.vocab_size) / tensor
-    inside = packing.length * (6 * c.width + (2 * c.num_heads + 4 * c.num_kv_heads) * c.head_dim / tensor + 6 * c.mlp_width / tensor) * itemsize
+    inside = (
+        packing.length
+        * (6 * c.width + (2 * c.num_heads + 4 * c.num_kv_heads) * c.head_dim / tensor + 6 * c.mlp_width / tensor)
+        * itemsize
+    )
     scores = 3 * 4 * c.num_heads / tensor * packing.length * (2 * packing.length + packing.prefix)
     kept = packing.length * c.width * itemsize if config.train.remat else inside + scores
     return params + gathered + logits, c.num_layers * kept + inside + scores
 
 
 def update_time(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any, topology: Topology) -> float:
-    """Seconds of one update: products or memory, whichever is longer, and what must be sent between chips, one after the other."""
+    """Seconds of one update: products or memory, whichever is longer, and what must be sent between chips, one after
+    the other.
+    """
     c, chip, tensor, data = shape.model.config, topology.chip, mesh.shape["model"], mesh.shape["data"]
     layers, head = roofline.multiplied(shape.model)
     itemsize = abstract.itemsize(config)
@@ -86,36 +103,59 @@ def update_time(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any, topo
     flops = ((8 if config.train.remat else 6) * layers * positions + 8 * head * packing.labels) / tensor
     whole = (layers + head) * itemsize / tensor
     passes = (3 if config.train.remat else 2) + 1  # gathered for each pass, and gradients scattered
-    optimiser = (3 if config.lora.rank else 12) * (layers + head) * itemsize / mesh.size  # under adapters: the merging
-    local = max(flops / chip.flops, (passes * whole + optimiser) / chip.bandwidth)
+    optimizer = (3 if config.lora.rank else 12) * (layers + head) * itemsize / mesh.size  # under adapters: the merging
+    local = max(flops / chip.flops, (passes * whole + optimizer) / chip.bandwidth)
     sent = passes * whole * (data - 1) / data / chip.ici
-    summed = (6 if config.train.remat else 4) * c.num_layers * positions * c.width * itemsize * 2 * (tensor - 1) / tensor / chip.ici
+    summed = (
+        (6 if config.train.remat else 4)
+        * c.num_layers
+        * positions
+        * c.width
+        * itemsize
+        * 2
+        * (tensor - 1)
+        / tensor
+        / chip.ici
+    )
     between = passes * whole * tensor * (1 - 1 / topology.slices) / (topology.chips / topology.slices * chip.dcn)
     return packing.micro_batches * (local + sent + summed + between)
 
 
 def decode_steps(config: ConfigDict, rows: int, shards: int, assumed: Assumed) -> list[int]:
-    """Rows of each decode step of a batch, as the sampler shrinks it: done rows leave when a smaller size holds the others.
+    """Rows of each decode step of a batch, as the sampler shrinks it: done rows leave when a smaller size holds the
+    others.
 
     As if no row had anything of its draft: how much they have depends on how far the model has collapsed.
     """
     lengths = np.sort(assumed.lengths(config.sample.max_new_tokens, rows))
-    rungs = sizes.ladder(rows, shards, config.sample.max_new_tokens, sizes.ACCELERATOR, config.sample.num_samples, drafted=True)
+    buckets_ = buckets.batch_buckets(
+        rows, shards, config.sample.max_new_tokens, buckets.ACCELERATOR, config.sample.num_samples, drafted=True
+    )
 
     def fit(alive: int) -> int:
-        return min(r.rows for r in rungs if r.rows >= alive)
+        return min(r.rows for r in buckets_ if r.rows >= alive)
 
-    return [fit(max(1, rows - int(np.searchsorted(lengths, step, side="right")))) for step in range(1, int(lengths[-1]))]
+    return [
+        fit(max(1, rows - int(np.searchsorted(lengths, step, side="right")))) for step in range(1, int(lengths[-1]))
+    ]
 
 
-def decode_time(shape: Shape, config: ConfigDict, mesh: Mesh, topology: Topology, rows: int, prompts: int, assumed: Assumed) -> float:
-    """Seconds of one decode step of `rows` rows in all: weights and caches read, products, and two sums over `model` a layer."""
+def decode_time(
+    shape: Shape, config: ConfigDict, mesh: Mesh, topology: Topology, rows: int, prompts: int, assumed: Assumed
+) -> float:
+    """Seconds of one decode step of `rows` rows in all: weights and caches read, products, and two sums over `model` a
+    layer.
+    """
     c, chip, tensor, data = shape.model.config, topology.chip, mesh.shape["model"], mesh.shape["data"]
     itemsize, mine = abstract.itemsize(config), rows / data
     own, prefix = config.sample.max_new_tokens, abstract.prefix_slots(config, assumed)
     work = roofline.decode_work(shape.model, mine, own, prompts / data, prefix, itemsize)
     local = roofline.seconds(work, roofline.Peak(chip.flops, chip.bandwidth)) / tensor
-    sums = 2 * c.num_layers * (HOP + 2 * mine * c.width * itemsize * (tensor - 1) / tensor / chip.ici) if tensor > 1 else 0.0
+    sums = (
+        2 * c.num_layers * (HOP + 2 * mine * c.width * itemsize * (tensor - 1) / tensor / chip.ici)
+        if tensor > 1
+        else 0.0
+    )
     return local + sums
 
 
@@ -124,13 +164,17 @@ def estimate(shape: Shape, config: ConfigDict, mesh: Mesh, topology: Topology, a
     stays, packing = held(shape, config, mesh, assumed), abstract.plan_packing(config, mesh.shape["data"], assumed)
     fixed, per_row = update_temporary(shape, config, mesh, packing)
     plan, prefix = abstract.sampling(config, mesh, assumed), abstract.prefix_slots(config, assumed)
-    drawn_from = max(plan.rows, plan.size * prefix / plan.parts) / mesh.shape["data"]  # positions: a decode step's, or read at once
+    drawn_from = (
+        max(plan.rows, plan.size * prefix / plan.parts) / mesh.shape["data"]
+    )  # positions: a decode step's, or read at once
     logits = 4 * 4 * drawn_from * shape.model.config.vocab_size / mesh.shape["model"]
-    base = stays.params + stays.optimiser + stays.start
+    base = stays.params + stays.optimizer + stays.start
     step = update_time(shape, config, mesh, packing, topology)
     sizes = decode_steps(config, plan.rows, mesh.shape["data"], assumed)
     found, counts = np.unique(sizes, return_counts=True)
-    once = sum(n * decode_time(shape, config, mesh, topology, int(rows), plan.size, assumed) for rows, n in zip(found, counts))
+    once = sum(
+        n * decode_time(shape, config, mesh, topology, int(rows), plan.size, assumed) for rows, n in zip(found, counts)
+    )
     read = 2 * sum(roofline.multiplied(shape.model)) * plan.size * prefix / mesh.size / topology.chip.flops
     sampled = plan.count * (once + read)
     return Estimate(

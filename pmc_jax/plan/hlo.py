@@ -4,14 +4,30 @@ import math
 import re
 from typing import NamedTuple
 
-BYTES = {"pred": 1, "s8": 1, "u8": 1, "s16": 2, "u16": 2, "bf16": 2, "f16": 2, "s32": 4, "u32": 4, "f32": 4, "s64": 8, "u64": 8, "f64": 8}
+BYTES = {
+    "pred": 1,
+    "s8": 1,
+    "u8": 1,
+    "s16": 2,
+    "u16": 2,
+    "bf16": 2,
+    "f16": 2,
+    "s32": 4,
+    "u32": 4,
+    "f32": 4,
+    "s64": 8,
+    "u64": 8,
+    "f64": 8,
+}
 ARRAY = re.compile(r"\b(" + "|".join(BYTES) + r")\[([\d,]*)\]")
 DEFINITION = re.compile(r"^\s*(?:ROOT )?%(\S+) = (.*?) ([a-z][\w\-]*)\(([^)]*)")
 COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute", "ragged-all-to-all")
 
 
 class Collective(NamedTuple):
-    """A kind of collective of a program. elements, bytes: of the whole array, gathered or not yet scattered. group: chips that take part."""
+    """A kind of collective of a program. elements, bytes: of the whole array, gathered or not yet scattered. group:
+    chips that take part.
+    """
 
     kind: str
     elements: int
@@ -38,10 +54,12 @@ def group_size(line: str) -> int:
 
 
 def collectives(text: str) -> list[Collective]:
-    """Every collective once: XLA writes one that runs beside computation into several fusions, always with its channel's number and the same origin.
-    Layers, which are traced as one function, share their channels' numbers; their origins name them. One without an origin is in one piece.
+    """Every collective once: XLA writes one that runs beside computation into several fusions, always with its
+    channel's number and the same origin. Layers, which are traced as one function, share their channels' numbers; their
+    origins name them. One without an origin is in one piece.
 
-    An all-reduce whose computation keeps one slice of the sum is what the TPU backend makes of a reduce-scatter, and counts as one.
+    An all-reduce whose computation keeps one slice of the sum is what the TPU backend makes of a reduce-scatter, and
+    counts as one.
     """
     found: dict[tuple[str, str], Collective] = {}
     computation = ""
@@ -83,6 +101,8 @@ def float32_products(text: str) -> int:
 
 
 def seconds_sent(found: list[Collective], link: float) -> float:
-    """Seconds the collectives take on rings that move `link` bytes/s through each chip, one after the other, with nothing beside them."""
+    """Seconds the collectives take on rings that move `link` bytes/s through each chip, one after the other, with
+    nothing beside them.
+    """
     passes = {"all-reduce": 2.0}
     return sum(passes.get(c.kind, 1.0) * c.bytes * (c.group - 1) / c.group / link for c in found if c.group > 1)

@@ -12,20 +12,27 @@ import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from pmc_jax import decode, parallel, sizes, update
-from pmc_jax.draw import Warp
+from pmc_jax.distributed import meshes
 from pmc_jax.plan import abstract, hlo
 from pmc_jax.plan.abstract import Assumed
+from pmc_jax.sampling import buckets, decode
+from pmc_jax.sampling.draw import SamplingParams
+from pmc_jax.training import update
 
-DEPTHS = (1, 2)  # layers that are compiled in place of all: every layer is the same, so that the rest is on the line through the two
+DEPTHS = (
+    1,
+    2,
+)  # layers that are compiled in place of all: every layer is the same, so that the rest is on the line through the two
 END_TOKENS = (0, 1)  # any two ids
 
 
 class Measured(NamedTuple):
-    """One program on one chip. arguments, outputs, aliased, temporary: bytes. flops, bytes, optimal_seconds: XLA's cost analysis.
+    """One program on one chip. arguments, outputs, aliased, temporary: bytes. flops, bytes, optimal_seconds: XLA's cost
+    analysis.
 
-    A loop's body is counted once: the update's figures are of one micro-batch, prefill's of one reading, decode's of one step. optimal_seconds: what
-    the compiler's own cost model says. collectives: how many of each. float32_products: matrix products of two float32 operands.
+    A loop's body is counted once: the update's figures are of one micro-batch, prefill's of one reading, decode's of
+    one step. optimal_seconds: what the compiler's own cost model says. collectives: how many of each. float32_products:
+    matrix products of two float32 operands.
     """
 
     arguments: float
@@ -46,7 +53,8 @@ class Measured(NamedTuple):
 
 
 def measure(lowered: jax.stages.Lowered) -> tuple[Measured, jax.stages.Compiled]:
-    """Compile, and read off what XLA says about the result. Raises JaxRuntimeError when it does not fit the chip's memory.
+    """Compile, and read off what XLA says about the result. Raises JaxRuntimeError when it does not fit the chip's
+    memory.
 
     The program's text is what the compiler dumps: `as_text` fails on some programs with asynchronous collectives.
     """
@@ -59,9 +67,16 @@ def measure(lowered: jax.stages.Lowered) -> tuple[Measured, jax.stages.Compiled]
     # XLA takes a second off for each call that it has no cost for, most of them these.
     optimal = cost["optimal_seconds"] + text.count('custom_call_target="ConcatBitcast"')
     optimal += math.ceil(max(0.0, -optimal))
-    sizes = memory.argument_size_in_bytes, memory.output_size_in_bytes, memory.alias_size_in_bytes, memory.temp_size_in_bytes
+    sizes = (
+        memory.argument_size_in_bytes,
+        memory.output_size_in_bytes,
+        memory.alias_size_in_bytes,
+        memory.temp_size_in_bytes,
+    )
     found = Counter(hlo.collectives(text))
-    return Measured(*sizes, cost["flops"], cost["bytes accessed"], optimal, seconds, hlo.float32_products(text), found), compiled
+    return Measured(
+        *sizes, cost["flops"], cost["bytes accessed"], optimal, seconds, hlo.float32_products(text), found
+    ), compiled
 
 
 def deeper(few: Measured, more: Measured, depths: tuple[int, int], layers: int) -> Measured:
@@ -78,7 +93,9 @@ def deeper(few: Measured, more: Measured, depths: tuple[int, int], layers: int) 
     return whole._replace(compile_seconds=few.compile_seconds + more.compile_seconds)
 
 
-def lower_update(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, layers: int | None) -> jax.stages.Lowered:
+def lower_update(
+    raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, layers: int | None
+) -> jax.stages.Lowered:
     """The update step."""
     shape = abstract.make_shape(raw, config.train.remat, layers)
     recipe, state, base = abstract.training(shape, config, mesh, assumed)
@@ -86,38 +103,52 @@ def lower_update(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: A
     return update.update.lower(update.on_mesh(shape.model, mesh), recipe, state, batch, base, at=update.layout(state))
 
 
-def lower_prefill(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, layers: int | None) -> jax.stages.Lowered:
+def lower_prefill(
+    raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, layers: int | None
+) -> jax.stages.Lowered:
     """Reading the prompts of one batch of questions and their drafts, and drawing the first tokens."""
     s = config.sample
     shape, plan = abstract.make_shape(raw, config.train.remat, layers), abstract.sampling(config, mesh, assumed)
     params = abstract.params(shape, mesh, "decode", config.model.compute_dtype or config.model.dtype)
-    how = dict(warp=Warp(s.temperature, s.top_k, s.top_p), end_tokens=END_TOKENS, num_samples=s.num_samples)
+    how = dict(
+        sampling=SamplingParams(s.temperature, s.top_k, s.top_p), end_tokens=END_TOKENS, num_samples=s.num_samples
+    )
     shapes = dict(
-        first_slots=sizes.ladder(plan.rows, mesh.shape["data"], s.max_new_tokens, sizes.ACCELERATOR, s.num_samples, drafted=True)[0].slots,
+        first_slots=buckets.batch_buckets(
+            plan.rows, mesh.shape["data"], s.max_new_tokens, buckets.ACCELERATOR, s.num_samples, drafted=True
+        )[0].slots,
         shards=mesh.shape["data"],
         parts=plan.parts,
-        cache_at=parallel.cache(mesh),
+        cache_at=meshes.cache(mesh),
     )
     prompts, alive_Q = abstract.prompts(config, mesh, plan.size, assumed)
     uniform_BA2 = abstract.uniforms(mesh, plan.rows, prompts.drafts_QA.shape[1])
     return decode.prefill.lower(shape.model, params, prompts, alive_Q, uniform_BA2, **how, **shapes)
 
 
-def lower_decode(raw, config, mesh, layers, prefill: jax.stages.Lowered, compiled: jax.stages.Compiled) -> jax.stages.Lowered:
+def lower_decode(
+    raw, config, mesh, layers, prefill: jax.stages.Lowered, compiled: jax.stages.Compiled
+) -> jax.stages.Lowered:
     """A chunk of decode steps on the state that prefill leaves, where it leaves it, grown to the longest answer."""
     s = config.sample
     shape = abstract.make_shape(raw, config.train.remat, layers)
     params = abstract.params(shape, mesh, "decode", config.model.compute_dtype or config.model.dtype)
-    state, _ = jax.tree.map(lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), prefill.out_info, compiled.output_shardings)
+    state, _ = jax.tree.map(
+        lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), prefill.out_info, compiled.output_shardings
+    )
     grown = jax.eval_shape(lambda x: decode.grow(x, s.max_new_tokens), state)
     state = jax.tree.map(lambda x, like: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=like.sharding), grown, state)
-    how = dict(warp=Warp(s.temperature, s.top_k, s.top_p), end_tokens=END_TOKENS)
+    how = dict(sampling=SamplingParams(s.temperature, s.top_k, s.top_p), end_tokens=END_TOKENS)
     uniform_BT2 = abstract.uniforms(mesh, state.done_B.shape[0], decode.CHUNK)
     return decode.decode_chunk.lower(shape.model, params, state, uniform_BT2, decode.CHUNK, **how)
 
 
-def compile_programs(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, layers: int | None) -> dict[str, Measured]:
-    """Update, prefill and decode at one depth (None = the model's own); says on stderr how long each took to compile."""
+def compile_programs(
+    raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, layers: int | None
+) -> dict[str, Measured]:
+    """Update, prefill and decode at one depth (None = the model's own); says on stderr how long each took to
+    compile.
+    """
     found = {}
 
     def measured(name: str, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
@@ -132,7 +163,9 @@ def compile_programs(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assume
     return found
 
 
-def compile_round(raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, whole: bool) -> dict[str, Measured]:
+def compile_round(
+    raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, whole: bool
+) -> dict[str, Measured]:
     """The programs of the whole model: compiled as they are, or, for deep models, at two depths."""
     if whole:
         return compile_programs(raw, config, mesh, assumed, None)

@@ -1,18 +1,19 @@
 """What a step must do at least, in bytes and FLOPs, and how quickly a chip could do just that.
 
-Counted are the matrix products with weights, and what lies in memory and must be read or written once: weights, the cache, gradients and optimiser.
-Attention's own products and elementwise passes are left out, so that a measured share of the bound is never flattered by them.
+Counted are the matrix products with weights, and what lies in memory and must be read or written once: weights, the
+cache, gradients and optimizer. Attention's own products and elementwise passes are left out, so that a measured share
+of the bound is never flattered by them.
 """
 
 from typing import NamedTuple
 
 import jax
 
-from pmc_jax import weights
-from pmc_jax.models import Decoder, ModelConfig
+from pmc_jax.models import Decoder, ModelConfig, weights
 from pmc_jax.plan.topology import CHIPS
 
-OPTIMISER = 8  # numbers moved a parameter: the gradient written; then read, with the parameter and two moments; these three written
+# numbers moved a parameter: the gradient written; then read, with the parameter and two moments; these three written
+OPTIMISER = 8
 
 
 class Peak(NamedTuple):
@@ -35,8 +36,16 @@ class Work(NamedTuple):
 
 
 # Source: NVIDIA's data sheets of the SXM modules, without sparsity; those of TPUs are in topology.py.
-PEAKS = {"H100": Peak(989e12, 3.35e12), "H200": Peak(989e12, 4.8e12)} | {name: Peak(c.flops, c.bandwidth) for name, c in CHIPS.items()}
-KINDS = {"H100": "H100", "H200": "H200", "TPU v5 lite": "v5e", "TPU v5": "v5p", "TPU v6 lite": "v6e"}  # in JAX's words, special ones first
+PEAKS = {"H100": Peak(989e12, 3.35e12), "H200": Peak(989e12, 4.8e12)} | {
+    name: Peak(c.flops, c.bandwidth) for name, c in CHIPS.items()
+}
+KINDS = {
+    "H100": "H100",
+    "H200": "H200",
+    "TPU v5 lite": "v5e",
+    "TPU v5": "v5p",
+    "TPU v6 lite": "v6e",
+}  # in JAX's words, special ones first
 
 
 def peak_of(kind: str) -> Peak | None:
@@ -67,7 +76,9 @@ def slot_bytes(config: ModelConfig, itemsize: int) -> int:
 
 
 def decode_work(model: Decoder, rows: float, own: float, prompts: float, prompt: float, itemsize: int) -> Work:
-    """One decode step: every weight read once, and the keys and values of `own` answer tokens a row and of `prompts` prompts of `prompt` tokens."""
+    """One decode step: every weight read once, and the keys and values of `own` answer tokens a row and of `prompts`
+    prompts of `prompt` tokens.
+    """
     each = sum(multiplied(model))
     return Work(2 * each * rows, each * itemsize + slot_bytes(model.config, itemsize) * (rows * own + prompts * prompt))
 
@@ -75,7 +86,10 @@ def decode_work(model: Decoder, rows: float, own: float, prompts: float, prompt:
 def prefill_work(model: Decoder, tokens: int, drawn_from: int, itemsize: int) -> Work:
     """Reading `tokens` tokens of prompts and drafts: logits after `drawn_from` of them, keys and values written."""
     layers, head = multiplied(model)
-    return Work(2 * layers * tokens + 2 * head * drawn_from, (layers + head) * itemsize + slot_bytes(model.config, itemsize) * tokens)
+    return Work(
+        2 * layers * tokens + 2 * head * drawn_from,
+        (layers + head) * itemsize + slot_bytes(model.config, itemsize) * tokens,
+    )
 
 
 def update_work(model: Decoder, positions: float, labels: float, itemsize: int) -> Work:

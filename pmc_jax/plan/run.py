@@ -8,15 +8,24 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from pmc_jax import config as settings
-from pmc_jax import parallel, weights
+from pmc_jax.distributed import meshes
 from pmc_jax.errors import UserError
+from pmc_jax.models import weights
 from pmc_jax.plan import abstract, estimate, hlo, programs, topology
 from pmc_jax.plan.abstract import Assumed, Shape
 from pmc_jax.plan.estimate import Estimate
 from pmc_jax.plan.programs import Measured
 from pmc_jax.plan.topology import Topology
 
-SHOWN = ("model.dtype", "train.remat", "train.batch_size", "train.accumulate", "lora.rank", "sample.num_samples", "sample.max_rows")
+SHOWN = (
+    "model.dtype",
+    "train.remat",
+    "train.batch_size",
+    "train.accumulate",
+    "lora.rank",
+    "sample.num_samples",
+    "sample.max_rows",
+)
 MOST_TENSOR = 16  # a model axis longer than this leaves the links of a torus axis
 
 
@@ -26,7 +35,7 @@ def candidate_meshes(shape: Shape, where: Topology, devices: list[Any]) -> list[
     for tensor in range(1, MOST_TENSOR + 1):
         divides = not any(size % tensor for size in (c.num_heads, c.num_kv_heads, c.mlp_width, c.vocab_size))
         if divides and len(devices) // where.slices % tensor == 0:
-            found.append(parallel.make_mesh(-1, tensor, devices, where.slices))
+            found.append(meshes.make_mesh(-1, tensor, devices, where.slices))
     return found
 
 
@@ -38,7 +47,8 @@ def choose(options: list[tuple[jax.sharding.Mesh, Estimate]], hbm: float) -> jax
 
 
 def roofline(m: Measured, where: Topology, mesh: jax.sharding.Mesh) -> dict[str, float]:
-    """Seconds that products, memory and collectives each take at the chip's full speed; `bound`, the longest, is what no schedule can beat.
+    """Seconds that products, memory and collectives each take at the chip's full speed; `bound`, the longest, is what
+    no schedule can beat.
 
     Of several slices, a collective over `data` also sends all but each slice's own part over the data centre's network.
     """
@@ -53,12 +63,21 @@ def roofline(m: Measured, where: Topology, mesh: jax.sharding.Mesh) -> dict[str,
 
 def weight_gathers(shape: Shape, mesh: Any, m: Measured) -> int:
     """All-gathers of a program whose result is a weight matrix, whole or one device's share of it along `model`."""
-    sizes = {x.size // parts for x in jax.tree.leaves(weights.abstract_params(shape.model)) if x.ndim > 1 for parts in (1, mesh.shape["model"])}
+    sizes = {
+        x.size // parts
+        for x in jax.tree.leaves(weights.abstract_params(shape.model))
+        if x.ndim > 1
+        for parts in (1, mesh.shape["model"])
+    }
     return round(sum(n for c, n in m.collectives.items() if c.kind == "all-gather" and c.elements in sizes))
 
 
-def largest(shape: Shape, config: ConfigDict, mesh: Any, where: Topology, assumed: Assumed, used: dict[str, float]) -> dict[str, int]:
-    """The largest train.batch_size (in the micro-batches set) and sample.max_rows that fit: what is used now, and a slope from the memory model."""
+def largest(
+    shape: Shape, config: ConfigDict, mesh: Any, where: Topology, assumed: Assumed, used: dict[str, float]
+) -> dict[str, int]:
+    """The largest train.batch_size (in the micro-batches set) and sample.max_rows that fit: what is used now, and a
+    slope from the memory model.
+    """
     packing = abstract.plan_packing(config, mesh.shape["data"], assumed)
     _, per_row = estimate.update_temporary(shape, config, mesh, packing)
     rows = int((where.chip.hbm - used["update"]) // per_row) + packing.rows
@@ -71,8 +90,12 @@ def largest(shape: Shape, config: ConfigDict, mesh: Any, where: Topology, assume
     return {"batch_size": max(0, int(config.train.batch_size * rows / packing.rows)), "max_rows": max(0, answers)}
 
 
-def round_seconds(shape, config, mesh, where: Topology, assumed: Assumed, found: dict[str, Measured]) -> dict[str, float]:
-    """Seconds of a round at the compiled programs' bounds: every reading of prompts, every decode step at the size it then has, every update."""
+def round_seconds(
+    shape, config, mesh, where: Topology, assumed: Assumed, found: dict[str, Measured]
+) -> dict[str, float]:
+    """Seconds of a round at the compiled programs' bounds: every reading of prompts, every decode step at the size it
+    then has, every update.
+    """
     plan = abstract.sampling(config, mesh, assumed)
     bounds = {name: roofline(m, where, mesh)["bound"] for name, m in found.items()}
     sizes, counts = np.unique(estimate.decode_steps(config, plan.rows, mesh.shape["data"], assumed), return_counts=True)
@@ -85,9 +108,11 @@ def round_seconds(shape, config, mesh, where: Topology, assumed: Assumed, found:
 
 
 def memory(found: dict[str, Measured], stays: estimate.Held, chip: topology.Chip, adapters: bool) -> dict[str, Any]:
-    """Bytes on a chip while each program runs, and whether both fit. An update of adapters is given the parameters under them."""
-    state = stays.params + stays.optimiser
-    decode = max(found["decode"].peak, found["prefill"].peak) + (state if stays.sampling else stays.optimiser)
+    """Bytes on a chip while each program runs, and whether both fit. An update of adapters is given the parameters
+    under them.
+    """
+    state = stays.params + stays.optimizer
+    decode = max(found["decode"].peak, found["prefill"].peak) + (state if stays.sampling else stays.optimizer)
     if adapters:  # merged as they are trained, then laid out for decoding
         decode = max(decode, stays.start + stays.sampling + state)
     used = {"update": found["update"].peak + (0 if adapters else stays.start), "decode": stays.start + decode}
@@ -95,8 +120,9 @@ def memory(found: dict[str, Measured], stays: estimate.Held, chip: topology.Chip
 
 
 def plan(config: ConfigDict, where: Topology, assumed: Assumed, compiling: str = "depths") -> dict[str, Any]:
-    """Everything that `pmc-jax plan` prints, JSON-ready. compiling: "none" (the memory and time model alone), "depths" (two shallow models of the
-    same width, the rest extrapolated layer by layer), "whole" (every layer)."""
+    """Everything that `pmc-jax plan` prints, JSON-ready. compiling: "none" (the memory and time model alone), "depths"
+    (two shallow models of the same width, the rest extrapolated layer by layer), "whole" (every layer).
+    """
     settings.check(config)
     start = time.perf_counter()
     raw = abstract.read_shape(config.model.path)
@@ -104,11 +130,11 @@ def plan(config: ConfigDict, where: Topology, assumed: Assumed, compiling: str =
     shape = abstract.make_shape(raw, config.train.remat)
     fixed = config.mesh.data != -1 or config.mesh.model != 1
     if fixed:
-        meshes = [parallel.make_mesh(config.mesh.data, config.mesh.model, devices, where.slices)]
-        parallel.check_mesh(meshes[0], shape.model.config.axis_sizes)
+        layouts = [meshes.make_mesh(config.mesh.data, config.mesh.model, devices, where.slices)]
+        meshes.check_mesh(layouts[0], shape.model.config.axis_sizes)
     else:
-        meshes = candidate_meshes(shape, where, devices)
-    options = [(mesh, estimate.estimate(shape, config, mesh, where, assumed)) for mesh in meshes]
+        layouts = candidate_meshes(shape, where, devices)
+    options = [(mesh, estimate.estimate(shape, config, mesh, where, assumed)) for mesh in layouts]
     mesh = choose(options, where.chip.hbm)
     stays = estimate.held(shape, config, mesh, assumed)
     guess = dict(options)[mesh]
@@ -131,7 +157,11 @@ def plan(config: ConfigDict, where: Topology, assumed: Assumed, compiling: str =
     if compiling == "none":
         used = {"update": guess.update_bytes, "decode": guess.sample_bytes}
         found["memory"] = {"used": used, "hbm": where.chip.hbm, "fits": guess.peak <= where.chip.hbm}
-        found["seconds"] = {"sample": guess.sample_seconds, "update": guess.round_seconds - guess.sample_seconds, "round": guess.round_seconds}
+        found["seconds"] = {
+            "sample": guess.sample_seconds,
+            "update": guess.round_seconds - guess.sample_seconds,
+            "round": guess.round_seconds,
+        }
         return found | {"largest": largest(shape, config, mesh, where, assumed, used)}
     try:
         whole = compiling == "whole" or shape.model.config.num_layers <= programs.DEPTHS[1]
@@ -140,7 +170,8 @@ def plan(config: ConfigDict, where: Topology, assumed: Assumed, compiling: str =
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise UserError(
-            f"{config.model.path} on {where}, mesh {dict(mesh.shape)}: the compiler finds no room: {str(error).splitlines()[0][:300]}"
+            f"{config.model.path} on {where}, mesh {dict(mesh.shape)}: the compiler finds no room: "
+            f"{str(error).splitlines()[0][:300]}"
         ) from None
     found["compiled"] = "whole" if whole else compiling
     found["memory"] = memory(compiled, stays, where.chip, bool(config.lora.rank))

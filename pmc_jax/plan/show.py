@@ -8,7 +8,7 @@ from rich.table import Table
 
 HELD = {
     "params": "parameters",
-    "optimiser": "optimiser",
+    "optimizer": "optimizer",
     "start": "parameters of the start",
     "sampling": "parameters for decoding",
     "cache": "cache",
@@ -41,7 +41,14 @@ def meshes(found: dict[str, Any]) -> Table:
     for m in found["meshes"]:
         chosen = found["mesh"] == {"data": m["data"], "model": m["model"]}
         peak = max(m["update_bytes"], m["sample_bytes"])
-        rows.append([f"{m['data']} x {m['model']}" + " <-" * chosen, gib(peak), "yes" if m["fits"] else "no", seconds(m["round_seconds"])])
+        rows.append(
+            [
+                f"{m['data']} x {m['model']}" + " <-" * chosen,
+                gib(peak),
+                "yes" if m["fits"] else "no",
+                seconds(m["round_seconds"]),
+            ]
+        )
     return table("meshes, estimated", ["data x model", "GiB a chip", "fits", "a round"], rows)
 
 
@@ -52,7 +59,11 @@ def held(found: dict[str, Any]) -> Table:
     rows = [[title, gib(h[name])] for name, title in titles.items()]
     if "programs" in found:
         rows += [[f"{name}: activations and temporaries", gib(p["temporary"])] for name, p in found["programs"].items()]
-    rows += [["all, while updating", gib(m["used"]["update"])], ["all, while sampling", gib(m["used"]["decode"])], ["HBM", gib(m["hbm"])]]
+    rows += [
+        ["all, while updating", gib(m["used"]["update"])],
+        ["all, while sampling", gib(m["used"]["decode"])],
+        ["HBM", gib(m["hbm"])],
+    ]
     return table("memory, GiB a chip", ["what", "GiB"], rows)
 
 
@@ -61,7 +72,10 @@ def programs(found: dict[str, Any]) -> Table:
     rows = []
     for name, p in found["programs"].items():
         r = p["roofline"]
-        times = [seconds(p["optimal_seconds"]), *(seconds(r[k]) for k in ("products", "memory", "collectives", "bound"))]
+        times = [
+            seconds(p["optimal_seconds"]),
+            *(seconds(r[k]) for k in ("products", "memory", "collectives", "bound")),
+        ]
         rows.append(
             [
                 name,
@@ -103,16 +117,33 @@ def show(found: dict[str, Any]) -> None:
     """Print the plan."""
     console = Console(width=None if sys.stdout.isatty() else 160)
     a, s, m = found["assumed"], found["seconds"], found["memory"]
-    how = {"none": "not compiled: estimated", "depths": "compiled at two depths, extrapolated to all layers", "whole": "compiled whole"}
-    console.print(f"{found['model']} ({found['parameters'] / 1e9:.2f}B) on {found['topology']}, {found['chips']} chips; {how[found['compiled']]}")
+    how = {
+        "none": "not compiled: estimated",
+        "depths": "compiled at two depths, extrapolated to all layers",
+        "whole": "compiled whole",
+    }
+    console.print(
+        f"{found['model']} ({found['parameters'] / 1e9:.2f}B) on {found['topology']}, {found['chips']} chips; "
+        f"{how[found['compiled']]}"
+    )
     if rank := found["settings"]["lora.rank"]:
         console.print(f"trained: adapters of rank {rank}, {found['trained'] / 1e6:.1f}M parameters")
-    console.print(f"assumed: {a['questions']} questions of {a['prompt']} tokens ({a['prefix']} shared), answers of {a['answer']} tokens on average")
+    console.print(
+        f"assumed: {a['questions']} questions of {a['prompt']} tokens ({a['prefix']} shared), answers of "
+        f"{a['answer']} tokens on average"
+    )
     for part in [meshes, held] + [programs, collectives] * ("programs" in found):
         console.print(part(found))
     verdict = "fits" if m["fits"] else "DOES NOT FIT"
-    console.print(f"mesh {found['mesh']['data']} x {found['mesh']['model']}: {verdict}; {gib(max(m['used'].values()))} of {gib(m['hbm'])} GiB a chip")
     console.print(
-        f"a round: {seconds(s['round'])} = sampling {seconds(s['sample'])} + {a['updates_per_round']} updates {seconds(s['update'])}, at the bounds"
+        f"mesh {found['mesh']['data']} x {found['mesh']['model']}: {verdict}; {gib(max(m['used'].values()))} of "
+        f"{gib(m['hbm'])} GiB a chip"
     )
-    console.print(f"largest that fits: train.batch_size={found['largest']['batch_size']}, sample.max_rows={found['largest']['max_rows']}")
+    console.print(
+        f"a round: {seconds(s['round'])} = sampling {seconds(s['sample'])} + {a['updates_per_round']} updates "
+        f"{seconds(s['update'])}, at the bounds"
+    )
+    console.print(
+        f"largest that fits: train.batch_size={found['largest']['batch_size']}, "
+        f"sample.max_rows={found['largest']['max_rows']}"
+    )

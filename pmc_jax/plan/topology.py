@@ -12,9 +12,11 @@ from pmc_jax.errors import UserError
 
 
 class Chip(NamedTuple):
-    """One chip. flops: peak bfloat16 FLOP/s. hbm: bytes a program may use (the compiler's own limit). bandwidth: HBM bytes/s.
+    """One chip. flops: peak bfloat16 FLOP/s. hbm: bytes a program may use (the compiler's own limit). bandwidth: HBM
+    bytes/s.
 
-    ici: bytes/s that a ring over one axis of the torus moves through a chip (two links). dcn: bytes/s between slices, the host's share of a chip.
+    ici: bytes/s that a ring over one axis of the torus moves through a chip (two links). dcn: bytes/s between slices,
+    the host's share of a chip.
     axes: of its torus. Source: Cloud TPU documentation, the pages of v5e, v5p and v6e.
     """
 
@@ -32,7 +34,8 @@ CHIPS = {
     "v6e": Chip(918e12, 31.25 * 2**30, 1640e9, 200e9, 12.5e9, 2),
 }
 EXAMPLES = "v5e:2x4, v5e:4x4, v5p:2x4x4, v6e:8x8, 2*v5e:4x4"
-# Nothing but the compiler of libtpu is wanted: no look for a TPU's surroundings, and no lock against others that use it at the same time.
+# Nothing but the compiler of libtpu is wanted: no look for a TPU's surroundings, and no lock against others that use it
+# at the same time.
 SURROUNDINGS = {
     "TPU_SKIP_MDS_QUERY": "1",
     "TPU_WORKER_HOSTNAMES": "localhost",
@@ -66,7 +69,9 @@ def parse_topology(text: str | None, slices: int = 1) -> Topology:
         raise UserError(f"--topology is missing: the slice to plan for, as {EXAMPLES}")
     found = re.fullmatch(r"(?:(\d+)\*)?(\w+):(\d+(?:x\d+)+)", text)
     if not found or found[2] not in CHIPS:
-        raise UserError(f"--topology={text}: not a topology that is known here ({', '.join(CHIPS)}); examples: {EXAMPLES}")
+        raise UserError(
+            f"--topology={text}: not a topology that is known here ({', '.join(CHIPS)}); examples: {EXAMPLES}"
+        )
     shape = tuple(map(int, found[3].split("x")))
     axes = CHIPS[found[2]].axes
     if len(shape) != axes or 0 in shape:
@@ -82,7 +87,9 @@ def parse_topology(text: str | None, slices: int = 1) -> Topology:
 def devices(topology: Topology) -> list[Any]:
     """The topology's devices, to compile for. UserError where libtpu is absent or knows no such slice."""
     if importlib.util.find_spec("libtpu") is None:
-        raise UserError("plan needs the TPU compiler: pip install 'pmc-jax[plan]' (the libtpu package; no TPU is needed)")
+        raise UserError(
+            "plan needs the TPU compiler: pip install 'pmc-jax[plan]' (the libtpu package; no TPU is needed)"
+        )
     os.environ.update({k: v for k, v in SURROUNDINGS.items() if k not in os.environ})
     jax.config.update("jax_platforms", "cpu")  # small host arrays go nowhere else
     jax.config.update("jax_enable_compilation_cache", False)  # a program from the cache would leave no text
@@ -91,7 +98,11 @@ def devices(topology: Topology) -> list[Any]:
     bounds = (*(min(2, n) for n in topology.shape[:2]), 1)
     name = f"{topology.kind}:{'x'.join(map(str, topology.shape))}"
     try:
-        found = topologies.get_topology_desc(platform="tpu", topology_name=name, chips_per_host_bounds=bounds, num_slices=topology.slices)
+        found = topologies.get_topology_desc(
+            platform="tpu", topology_name=name, chips_per_host_bounds=bounds, num_slices=topology.slices
+        )
     except jax.errors.JaxRuntimeError as error:
-        raise UserError(f"--topology={topology}: the TPU compiler knows no such slice: {str(error).splitlines()[0]}") from None
+        raise UserError(
+            f"--topology={topology}: the TPU compiler knows no such slice: {str(error).splitlines()[0]}"
+        ) from None
     return list(found.devices)

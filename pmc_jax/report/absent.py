@@ -3,30 +3,50 @@
 from pmc_jax.report.measures import MEASURED
 from pmc_jax.report.read import Run
 
-# name in MEASURED -> (what, why it would matter): what `pmc-jax evaluate` measures and other runs do not, or not all of them.
+# name in MEASURED -> (what, why it would matter): what `pmc-jax evaluate` measures and other runs do not, or not all of
+# them.
 MEASURABLE = {
-    "attacks": ("Membership attacks", "whether an attacker can still tell that the forget data was trained on, from losses or probabilities."),
+    "attacks": (
+        "Membership attacks",
+        "whether an attacker can still tell that the forget data was trained on, from losses or probabilities.",
+    ),
     "quality": (
         "Forget quality",
-        "TOFU's test against a model that never saw the forget data; it needs that model, and paraphrased and wrong answers.",
+        "TOFU's test against a model that never saw the forget data; it needs that model, and paraphrased and wrong "
+        "answers.",
     ),
     "leakage": ("Leakage under sampling", "greedy answers only: what the worst of many sampled answers gives away."),
     "option": ("Least likely option", "whether the secret is the answer that the model avoids most."),
     "relearning": ("Relearning", "how fast a little fine-tuning brings the answers back."),
-    "drift": ("Drift in unrelated text", "what became of the forget answers' words elsewhere; it needs the model from before unlearning."),
-    "neighbours": ("Neighbouring knowledge", "whether what lies near the secret suffers more than what lies far from it."),
+    "drift": (
+        "Drift in unrelated text",
+        "what became of the forget answers' words elsewhere; it needs the model from before unlearning.",
+    ),
+    "neighbours": (
+        "Neighbouring knowledge",
+        "whether what lies near the secret suffers more than what lies far from it.",
+    ),
 }
 ALWAYS = (
-    ("Other ways to ask", "the questions as written (and one paraphrase) only: no translation, no jailbreak, no examples in the prompt."),
+    (
+        "Other ways to ask",
+        "the questions as written (and one paraphrase) only: no translation, no jailbreak, no examples in the prompt.",
+    ),
     ("Quantisation and merging", "whether the answers come back in fewer bits or in another model's weights."),
     ("Fluency", "an answer that shares no word with the truth scores as forgotten, also when it is no sentence."),
     ("General ability", "no benchmark beyond the sets above."),
     (
         "Chance",
-        "intervals are over rows of one run; another seed may give another result. Rows that all score the same give no width: not certainty.",
+        "intervals are over rows of one run; another seed may give another result. Rows that all score the same give "
+        "no width: not certainty.",
     ),
 )
-SETS = {"forget_paraphrased": "paraphrased forget questions", "retain": "retain", "world_facts": "world facts", "real_authors": "real authors"}
+SETS = {
+    "forget_paraphrased": "paraphrased forget questions",
+    "retain": "retain",
+    "world_facts": "world facts",
+    "real_authors": "real authors",
+}
 
 
 def not_measured(runs: list[Run]) -> list[dict[str, str]]:
@@ -50,9 +70,16 @@ def lacks(run: Run) -> list[tuple[str, str]]:
     evaluated = run.now or run.before
     missing = [title for name, title in SETS.items() if evaluated and evaluated.get(name) is None]
     if missing:
-        found.append((f"Sets: {', '.join(missing)}", "the data does not have them; unlearn quality and utility leave them out."))
+        found.append(
+            (f"Sets: {', '.join(missing)}", "the data does not have them; unlearn quality and utility leave them out.")
+        )
     if evaluated.get("forget_truth") == "original answers":
-        found.append(("Ground truth", "the forget file has no answers: forget rows are held against the original model's own answers."))
+        found.append(
+            (
+                "Ground truth",
+                "the forget file has no answers: forget rows are held against the original model's own answers.",
+            )
+        )
     if not run.result:
         found.append(("The model now", "this run is not finished, so nothing was evaluated after unlearning."))
     elif not run.before:

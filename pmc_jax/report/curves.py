@@ -1,4 +1,6 @@
-"""Plain numbers -> the geometry of small SVG charts; the template draws them, so that colours follow the page, light or dark."""
+"""Plain numbers -> the geometry of small SVG charts; the template draws them, so that colours follow the page, light or
+dark.
+"""
 
 import math
 from collections.abc import Iterable
@@ -12,7 +14,9 @@ Points = list[tuple[float, float | None]]
 
 
 class Line(NamedTuple):
-    """One run's curve. points: (x, value or None for a gap). band: (low, high) around each point, where there is one."""
+    """One run's curve. points: (x, value or None for a gap). band: (low, high) around each point, where there is
+    one.
+    """
 
     name: str
     points: Points
@@ -41,7 +45,15 @@ def whole_ticks(last: int, count: int = 5) -> list[int]:
 def label(value: float) -> str:
     """A number in few characters."""
     size = abs(value)
-    return f"{value:.3g}" if size < 1000 else f"{value:,.0f}" if size < 1e6 else f"{value / 1e6:.3g}M" if size < 1e9 else f"{value:.0e}"
+    return (
+        f"{value:.3g}"
+        if size < 1000
+        else f"{value:,.0f}"
+        if size < 1e6
+        else f"{value / 1e6:.3g}M"
+        if size < 1e9
+        else f"{value:.0e}"
+    )
 
 
 def stretches(points: Iterable[tuple[float, ...]]) -> list[list[tuple[float, ...]]]:
@@ -74,10 +86,14 @@ def band(line: Line, to_x, to_y) -> str:
     return "".join(parts)
 
 
-def chart(title: str, meaning: str, lines: list[Line], top: float | None = None, unit: str = "round") -> dict[str, Any] | None:
-    """A chart with y from 0 to `top` (None: as high as the values) and x from 0, in `unit`s; None when no line has a value.
+def chart(
+    title: str, meaning: str, lines: list[Line], top: float | None = None, unit: str = "round"
+) -> dict[str, Any] | None:
+    """A chart with y from 0 to `top` (None: as high as the values) and x from 0, in `unit`s; None when no line has a
+    value.
 
-    Values beyond the axis are drawn at its end. hits: a strip for each x with points and what all lines say there, for a hint under the pointer.
+    Values beyond the axis are drawn at its end. hits: a strip for each x with points and what all lines say there, for
+    a hint under the pointer.
     """
     values = [y for line in lines for _, y in line.points if known(y)]
     if not values:
@@ -97,7 +113,10 @@ def chart(title: str, meaning: str, lines: list[Line], top: float | None = None,
         "meaning": meaning,
         "y": [(to_y(v), label(v)) for v in ys],
         "x": [(to_x(v), str(v)) for v in whole_ticks(last)],
-        "lines": [{"d": path(line.points, to_x, to_y), "band": band(line, to_x, to_y), "last": last_value(line)} for line in lines],
+        "lines": [
+            {"d": path(line.points, to_x, to_y), "band": band(line, to_x, to_y), "last": last_value(line)}
+            for line in lines
+        ],
         "hits": [
             {"x": to_x(x) - wide / 2, "width": wide, "hint": f"{unit} {x}\n{hint(x, lines)}"}
             for x in sorted({x for line in lines for x, _ in line.points})
@@ -118,14 +137,21 @@ def hint(x: int, lines: list[Line]) -> str:
 
 
 def histogram(series: list[tuple[str, list[float]]], classes: list[str]) -> dict[str, Any]:
-    """Bars side by side in each bin of the recall, 0..1, one for each of the named series. classes: what the template draws a series with."""
+    """Bars side by side in each bin of the recall, 0..1, one for each of the named series. classes: what the template
+    draws a series with.
+    """
     counts_BS = [[count(values, b) for _, values in series] for b in range(BINS)]
     ys = ticks(0, max(1, *(max(counts_S) for counts_S in counts_BS)))
     wide, thin = (WIDTH - LEFT - RIGHT) / BINS, ((WIDTH - LEFT - RIGHT) / BINS - 4) / len(series)
 
     def bar(number: int, which: int):
         high = counts_BS[number][which] / ys[-1] * (HEIGHT - TOP - BOTTOM)
-        return {"x": LEFT + number * wide + 2 + which * thin, "width": max(1, thin - 1), "y": HEIGHT - BOTTOM - high, "height": high}
+        return {
+            "x": LEFT + number * wide + 2 + which * thin,
+            "width": max(1, thin - 1),
+            "y": HEIGHT - BOTTOM - high,
+            "height": high,
+        }
 
     def told(number: int) -> str:
         rows = (f"{name}: {rows} rows" for (name, _), rows in zip(series, counts_BS[number]))

@@ -1,6 +1,8 @@
-"""What `pmc-jax evaluate` measured beyond the answers: leakage, relearning, the least likely option, neighbouring knowledge, drift.
+"""What `pmc-jax evaluate` measured beyond the answers: leakage, relearning, the least likely option, neighbouring
+knowledge, drift.
 
-Each topic becomes a table whose cells are spans (a mean in 0..1 with its interval), or words where a number may be negative or is missing.
+Each topic becomes a table whose cells are spans (a mean in 0..1 with its interval), or words where a number may be
+negative or is missing.
 """
 
 from collections.abc import Callable
@@ -51,7 +53,11 @@ def span(entry: dict[str, Any] | None) -> Cell | None:
     if not entry or entry.get("mean") is None:
         return None
     interval = None if entry["low"] is None else (entry["low"], entry["high"])
-    return {"span": {"now": {"mean": entry["mean"], "interval": interval}, "before": None, "rows": entry["rows"]}, "value": "", "more": ""}
+    return {
+        "span": {"now": {"mean": entry["mean"], "interval": interval}, "before": None, "rows": entry["rows"]},
+        "value": "",
+        "more": "",
+    }
 
 
 def words(entry: dict[str, Any] | None, digits: int = 3, more: str = "") -> Cell | None:
@@ -79,7 +85,8 @@ def leakage(runs: list[Run]) -> dict[str, Any]:
     ]
     samples = next((n for run in runs for how in LEAKS if (n := piece(run, "leakage", how, "samples"))), 0)
     note = (
-        f"ROUGE-L recall of the secret in {samples} answers sampled for each forget question, as the model is (temperature 1), and after words put "
+        f"ROUGE-L recall of the secret in {samples} answers sampled for each forget question, as the model is "
+        "(temperature 1), and after words put "
         "in its mouth; lower is better. Bounds hold with 95 %."
     )
     histograms = []
@@ -88,21 +95,30 @@ def leakage(runs: list[Run]) -> dict[str, Any]:
         if spread:
             colours = [f"c{i % 6}" for i, run in enumerate(runs) if piece(run, "leakage", how, "worst_of_each")]
             histograms.append({"title": f"Worst sample of each question, {title}"} | histogram(spread, colours))
-    return topic("leakage", "Leakage under sampling", note, rows, histograms=histograms, names=[run.name for run in runs])
+    return topic(
+        "leakage", "Leakage under sampling", note, rows, histograms=histograms, names=[run.name for run in runs]
+    )
 
 
 def relearning(runs: list[Run]) -> dict[str, Any]:
-    """Curves of the models, and of the first retain model that one of the runs was held against. A run without a curve keeps its colour."""
+    """Curves of the models, and of the first retain model that one of the runs was held against. A run without a curve
+    keeps its colour.
+    """
     curves = [(run.name, piece(run, "relearning", "model", "looks") or []) for run in runs]
     retain = next((looks for run in runs if (looks := piece(run, "relearning", "retain_model", "looks"))), None)
     curves += [("retain model", retain)] if retain else []
     lines = [curve(name, looks) for name, looks in curves]
-    drawn = chart("Answers held back", "mean recall with its interval, by updates on the answers shown", lines, 1.0, "update")
+    drawn = chart(
+        "Answers held back", "mean recall with its interval, by updates on the answers shown", lines, 1.0, "update"
+    )
     note = (
-        "A few forget answers are trained on; how soon do the others come back? A model that never saw them is the yardstick: what it gains is no "
+        "A few forget answers are trained on; how soon do the others come back? A model that never saw them is the "
+        "yardstick: what it gains is no "
         "memory of them."
     )
-    return topic("relearning", "Relearning", note, [], charts=[drawn] if drawn else [], names=[name for name, _ in curves])
+    return topic(
+        "relearning", "Relearning", note, [], charts=[drawn] if drawn else [], names=[name for name, _ in curves]
+    )
 
 
 def curve(name: str, looks: list[dict[str, Any]]) -> Line:
@@ -116,9 +132,13 @@ def option(runs: list[Run]) -> dict[str, Any]:
     """The least likely option of a multiple choice, against chance."""
     found = [piece(run, "least_likely_option") or {} for run in runs]
     chance = [{"span": None, "value": f"{f['chance']:.3f}", "more": ""} if "chance" in f else None for f in found]
-    rows = [row("The least likely is the secret", "at chance nothing shows", [span(f) for f in found]), row("Chance", "", chance)]
+    rows = [
+        row("The least likely is the secret", "at chance nothing shows", [span(f) for f in found]),
+        row("Chance", "", chance),
+    ]
     note = (
-        "Unlearning that pushes the secret down leaves a fingerprint: the least likely option of a multiple choice is the secret more often than by "
+        "Unlearning that pushes the secret down leaves a fingerprint: the least likely option of a multiple choice "
+        "is the secret more often than by "
         "chance."
     )
     return topic("option", "Least likely option", note, rows)
@@ -127,11 +147,20 @@ def option(runs: list[Run]) -> dict[str, Any]:
 def neighbours(runs: list[Run]) -> dict[str, Any]:
     """Retain rows near to the forget set and far from it, and what became of them."""
     found = [run.neighbours for run in runs]
-    rows = [row(name.capitalize(), "higher is better", [span((f.get("recall") or {}).get(name)) for f in found]) for name in ("near", "far")]
+    rows = [
+        row(name.capitalize(), "higher is better", [span((f.get("recall") or {}).get(name)) for f in found])
+        for name in ("near", "far")
+    ]
     rows.append(row("Near less far", "", [words((f.get("recall") or {}).get("difference")) for f in found]))
     titles = {"near": "Near, change", "far": "Far, change", "difference": "Near less far, change"}
-    rows += [row(title, "since the original model", [words((f.get("change") or {}).get(name)) for f in found]) for name, title in titles.items()]
-    note = "ROUGE-L recall of the quarter of retain questions nearest to the forget questions (by TF-IDF), and of the farthest quarter."
+    rows += [
+        row(title, "since the original model", [words((f.get("change") or {}).get(name)) for f in found])
+        for name, title in titles.items()
+    ]
+    note = (
+        "ROUGE-L recall of the quarter of retain questions nearest to the forget questions (by TF-IDF), and "
+        "of the farthest quarter."
+    )
     return topic("neighbours", "Neighbouring knowledge", note, rows)
 
 
@@ -140,12 +169,17 @@ def drift(runs: list[Run]) -> dict[str, Any]:
 
     def cell(run: Run, kind: str) -> Cell | None:
         entry = piece(run, "drift", kind)
-        return words(entry, 4, f", {entry['words']} words, standard deviation {entry['std']:.4f}") if entry and entry["mean"] is not None else None
+        return (
+            words(entry, 4, f", {entry['words']} words, standard deviation {entry['std']:.4f}")
+            if entry and entry["mean"] is not None
+            else None
+        )
 
     kinds = {"forget_words": "Words of forget answers", "other_words": "Other words"}
     rows = [row(title, "function words left out", [cell(run, kind) for run in runs]) for kind, title in kinds.items()]
     note = (
-        "Change since the original model of a word’s probability in answers that have nothing to do with the secret. Words of the forget answers "
+        "Change since the original model of a word’s probability in answers that have nothing to do with the secret. "
+        "Words of the forget answers "
         "that lose more there than others do are a side effect of unlearning."
     )
     return topic("drift", "Drift in unrelated text", note, rows)

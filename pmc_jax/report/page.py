@@ -1,7 +1,7 @@
 """Workdirs -> what the page says -> HTML.
 
-Everything a model, a data file or a setting says is text to the template, which escapes it; the page carries no data for its script,
-and lets no script run but its own.
+Everything a model, a data file or a setting says is text to the template, which escapes it; the page carries no data
+for its script, and lets no script run but its own.
 """
 
 import base64
@@ -20,12 +20,12 @@ from rapidfuzz.distance import LCSseq
 from pmc_jax import config as settings
 from pmc_jax.errors import UserError
 from pmc_jax.evaluate import quality
-from pmc_jax.progress import clock_time
+from pmc_jax.methods.rewards import rouge_tokens
 from pmc_jax.report.absent import not_measured
 from pmc_jax.report.curves import Line, chart, histogram
 from pmc_jax.report.measures import measures
 from pmc_jax.report.read import Run, read_runs
-from pmc_jax.reward import rouge_tokens
+from pmc_jax.tracking.progress import clock_time
 
 SETS = {
     "forget": "Forget",
@@ -48,14 +48,18 @@ def write(workdirs: list[str | Path], output: str | Path | None = None) -> Path:
         partial.write_text(html, encoding="utf-8", errors="replace")
         os.replace(partial, file)
     except OSError as error:
-        raise UserError(f"{file}: cannot be written: {error.strerror}; choose another place with --output=FILE") from None
+        raise UserError(
+            f"{file}: cannot be written: {error.strerror}; choose another place with --output=FILE"
+        ) from None
     return file
 
 
 def render(values: dict[str, Any]) -> str:
     """The HTML. A value that the template misspells is an error and no blank."""
     loader = jinja2.FileSystemLoader(Path(__file__).parent)
-    env = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True)
+    env = jinja2.Environment(
+        loader=loader, autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
     env.filters |= {"number": number, "percent": percent, "digest": digest, "clock_time": clock_time}
     return env.get_template("report.html.j2").render(values)
 
@@ -79,7 +83,10 @@ def context(runs: list[Run]) -> dict[str, Any]:
     """All that the template shows."""
     return {
         "runs": [headline(run) for run in runs],
-        "sets": [{"title": title, "keep": name in KEEP, "cells": [recall(run, name) for run in runs]} for name, title in SETS.items()],
+        "sets": [
+            {"title": title, "keep": name in KEEP, "cells": [recall(run, name) for run in runs]}
+            for name, title in SETS.items()
+        ],
         "charts": charts(runs),
         "histograms": [histograms(run) for run in runs],
         "questions": questions(runs),
@@ -99,7 +106,12 @@ def headline(run: Run) -> dict[str, Any]:
     frozen = run.frozen["settings"]
     done, last = bool(run.result), run.rounds[-1] if run.rounds else {}
     data = frozen.get("data.forget_file") or f"{frozen.get('data.path')} {frozen.get('data.forget')}"
-    facts = {"Checkpoint": frozen.get("model.path"), "Forget": data, "Method": frozen.get("method"), "Seed": frozen.get("seed")}
+    facts = {
+        "Checkpoint": frozen.get("model.path"),
+        "Forget": data,
+        "Method": frozen.get("method"),
+        "Seed": frozen.get("seed"),
+    }
     if run.rounds:
         asked = "" if done else f", in epoch {last['epoch'] + 1} of {frozen.get('train.epochs')}"
         facts |= {"Rounds": f"{len(run.rounds)}{asked}", "Solved": f"{last['solved']:.0%} of the forget questions"}
@@ -110,10 +122,23 @@ def headline(run: Run) -> dict[str, Any]:
         facts["Time"] = f"{clock_time(took['total'])} min{first}"
     spans = {when: intervals(run, when) for when in ("before", "now")}
     big = [
-        {"title": title, "now": run.now.get(key), "before": run.before.get(key), "interval": spans["now"].get(key), "was": spans["before"].get(key)}
+        {
+            "title": title,
+            "now": run.now.get(key),
+            "before": run.before.get(key),
+            "interval": spans["now"].get(key),
+            "was": spans["before"].get(key),
+        }
         for key, title in (("unlearn_quality", "Unlearn quality"), ("utility", "Utility"))
     ]
-    return {"name": run.name, "path": str(run.path), "done": done, "big": big, "facts": facts, "alone": run.frozen["verb"] == "evaluate"}
+    return {
+        "name": run.name,
+        "path": str(run.path),
+        "done": done,
+        "big": big,
+        "facts": facts,
+        "alone": run.frozen["verb"] == "evaluate",
+    }
 
 
 def values(run: Run, when: str, name: str) -> list[float]:
@@ -122,7 +147,9 @@ def values(run: Run, when: str, name: str) -> list[float]:
 
 
 def intervals(run: Run, when: str) -> dict[str, tuple[float, float] | None]:
-    """Bootstrap 95 % intervals of the recalls, unlearn quality and utility, from the answers "before" or "now"; {} where there are none."""
+    """Bootstrap 95 % intervals of the recalls, unlearn quality and utility, from the answers "before" or "now"; {}
+    where there are none.
+    """
     recalls = {name: found for name in SETS if (found := values(run, when, name))}
     return quality.summarise(recalls)["intervals"] if "forget" in recalls else {}
 
@@ -137,14 +164,25 @@ def recall(run: Run, name: str) -> dict[str, Any] | None:
     means = {"before": run.before.get(name), "now": run.now.get(name)}
     if means["before"] is None and means["now"] is None:
         return None
-    spans = {when: {"mean": mean, "interval": intervals(run, when).get(name)} for when, mean in means.items() if mean is not None}
+    spans = {
+        when: {"mean": mean, "interval": intervals(run, when).get(name)}
+        for when, mean in means.items()
+        if mean is not None
+    }
     return {"rows": (run.now or run.before)["rows"][name], "before": spans.get("before"), "now": spans.get("now")}
 
 
 def histograms(run: Run) -> list[dict[str, Any]]:
     """How the recall of single answers is spread, before and now, where there are answers."""
-    both = [(SETS[name], values(run, "before", name), values(run, "now", name)) for name in ("forget", "forget_paraphrased", "retain")]
-    return [{"title": title} | histogram([("before", before), ("now", now)], ["before", "after"]) for title, before, now in both if before or now]
+    both = [
+        (SETS[name], values(run, "before", name), values(run, "now", name))
+        for name in ("forget", "forget_paraphrased", "retain")
+    ]
+    return [
+        {"title": title} | histogram([("before", before), ("now", now)], ["before", "after"])
+        for title, before, now in both
+        if before or now
+    ]
 
 
 def charts(runs: list[Run]) -> list[dict[str, Any]]:
@@ -152,7 +190,10 @@ def charts(runs: list[Run]) -> list[dict[str, Any]]:
 
     def lines(key: str, spread: str | None = None) -> list[Line]:
         measured = [(run.name, [r for r in run.rounds if r.get(key) is not None]) for run in runs]
-        return [Line(name, [(r["round"], r[key]) for r in rows], [around(r[key], r.get(spread)) for r in rows]) for name, rows in measured]
+        return [
+            Line(name, [(r["round"], r[key]) for r in rows], [around(r[key], r.get(spread)) for r in rows])
+            for name, rows in measured
+        ]
 
     if not any(run.rounds for run in runs):
         return []
@@ -176,18 +217,25 @@ def tokens(word: str) -> tuple[str, ...]:
 
 
 def counted(answer: str, truth: str) -> Segments:
-    """The answer in pieces, and whether ROUGE-L counts the piece as held by the truth (their longest common subsequence)."""
+    """The answer in pieces, and whether ROUGE-L counts the piece as held by the truth (their longest common
+    subsequence).
+    """
     pieces = re.findall(r"\w+|\W+", answer)
     at = [(i, t) for i, piece in enumerate(pieces) for t in tokens(piece)]
     blocks = LCSseq.opcodes([t for _, t in at], rouge_tokens(truth))
     held = {at[k][0] for b in blocks if b.tag == "equal" for k in range(b.src_start, b.src_end)}
     # The gap between two counted words is marked with them: a phrase reads as one.
     marks = [i in held or (i - 1 in held and i + 1 in held) for i in range(len(pieces))]
-    return [("".join(piece for piece, _ in group), mark) for mark, group in itertools.groupby(zip(pieces, marks), key=lambda pair: pair[1])]
+    return [
+        ("".join(piece for piece, _ in group), mark)
+        for mark, group in itertools.groupby(zip(pieces, marks), key=lambda pair: pair[1])
+    ]
 
 
 def by_question(rows: list[dict[str, Any]], sets: tuple[str, ...]) -> dict[tuple[str, str, int], dict[str, Any]]:
-    """Rows of some sets by (set, question, how many times it stood before): how runs, and before and now, are put beside each other."""
+    """Rows of some sets by (set, question, how many times it stood before): how runs, and before and now, are put
+    beside each other.
+    """
     found: dict[tuple[str, str, int], dict[str, Any]] = {}
     for row in rows:
         if row["set"] in sets:
@@ -214,7 +262,9 @@ def questions(runs: list[Run]) -> list[dict[str, Any]]:
     return sorted(rows, key=lambda row: -row["most"])
 
 
-def question(key: tuple[str, str, int], runs: list[Run], before: list[dict | None], now: list[dict | None]) -> dict[str, Any]:
+def question(
+    key: tuple[str, str, int], runs: list[Run], before: list[dict | None], now: list[dict | None]
+) -> dict[str, Any]:
     """One row of the table: what all runs share, and a cell for each run."""
     truths = [(run.name, row["truth"]) for run, b, n in zip(runs, before, now) if (row := n or b)]
     originals = [(run.name, counted(b["answer"], b["truth"])) for run, b in zip(runs, before) if b]
@@ -228,7 +278,13 @@ def question(key: tuple[str, str, int], runs: list[Run], before: list[dict | Non
         for run, b, n in zip(runs, before, now)
     ]
     measured = [n for n in now if n] or [b for b in before if b]
-    shared = {"set": key[0], "title": SETS[key[0]], "question": key[1], "truths": distinct(truths), "originals": distinct(originals)}
+    shared = {
+        "set": key[0],
+        "title": SETS[key[0]],
+        "question": key[1],
+        "truths": distinct(truths),
+        "originals": distinct(originals),
+    }
     return shared | {"cells": cells, "most": max(row["rouge_l_recall"] for row in measured)}
 
 
@@ -237,7 +293,11 @@ def kept(run: Run) -> dict[str, Any]:
     before, now = (by_question(run.answers[when], KEEP) for when in ("before", "now"))
     pairs = [(before[key], now[key]) for key in before if key in now]
     changed = [changed_answer(b, n) for b, n in pairs if b["answer"] != n["answer"]]
-    counts = [(title, [b["answer"] == n["answer"] for b, n in pairs if b["set"] == name]) for name, title in SETS.items() if name in KEEP]
+    counts = [
+        (title, [b["answer"] == n["answer"] for b, n in pairs if b["set"] == name])
+        for name, title in SETS.items()
+        if name in KEEP
+    ]
     return {
         "counts": [{"title": title, "kept": sum(same), "rows": len(same)} for title, same in counts if same],
         "changed": sorted(changed, key=lambda c: c["scores"][1] - c["scores"][0]),
@@ -266,14 +326,21 @@ def tofu_cells(run: Run) -> dict[str, str]:
             low, high = entry.get("interval") or (None, None)
             span = f" [{low:.3f} .. {high:.3f}]" if low is not None else ""
             note = f" ({entry['note']})" if "note" in entry else ""
-            found[name] = f"not computed: {entry['reason']}" if entry["value"] is None else f"{entry['value']:.4g}{span}, {entry['rows']} rows{note}"
+            found[name] = (
+                f"not computed: {entry['reason']}"
+                if entry["value"] is None
+                else f"{entry['value']:.4g}{span}, {entry['rows']} rows{note}"
+            )
     return found
 
 
 def seconds(runs: list[Run]) -> dict[str, Any]:
     """Seconds by phase, one column a run; rounds alone for a run that is not finished."""
     columns = [phases(run) for run in runs]
-    return {"rows": rows_of(columns), "most": max((v for column in columns for v in column.values()), default=1.0) or 1.0}
+    return {
+        "rows": rows_of(columns),
+        "most": max((v for column in columns for v in column.values()), default=1.0) or 1.0,
+    }
 
 
 def phases(run: Run) -> dict[str, float]:
@@ -286,11 +353,21 @@ def phases(run: Run) -> dict[str, float]:
 def rows_of(columns: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Columns of {name: value} -> rows {name, cells, differ}."""
     names = dict.fromkeys(name for column in columns for name in column)
-    return [{"name": n, "cells": (cells := [c.get(n) for c in columns]), "differ": any(c != cells[0] for c in cells), "meaning": ""} for n in names]
+    return [
+        {
+            "name": n,
+            "cells": (cells := [c.get(n) for c in columns]),
+            "differ": any(c != cells[0] for c in cells),
+            "meaning": "",
+        }
+        for n in names
+    ]
 
 
 def settings_rows(runs: list[Run]) -> list[dict[str, Any]]:
-    """Each setting: its value in each run, what it means, whether it is worth a look: not the default, or not the same."""
+    """Each setting: its value in each run, what it means, whether it is worth a look: not the default, or not the
+    same.
+    """
     about = {s.name: s for s in settings.SETTINGS}
     rows = rows_of([run.frozen["settings"] for run in runs])
     for row in rows:

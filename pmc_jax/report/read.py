@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from pmc_jax.errors import UserError
 from pmc_jax.evaluate.neighbours import neighbours
-from pmc_jax.workdir import Workdir, read_json, read_lines
+from pmc_jax.tracking.workdir import Workdir, read_json, read_lines
 
 ANSWER = {"set", "question", "answer", "truth", "rouge_l_recall"}
 
@@ -13,8 +13,9 @@ ANSWER = {"set", "question", "answer", "truth", "rouge_l_recall"}
 class Run(NamedTuple):
     """One run as its folder holds it.
 
-    name: short, different for each run of a page. frozen: config.json. result: {} while unfinished. before, now: evaluation summaries, {} where
-    absent. answers: {"before" or "now": rows}. rounds: one dict a round. kept: {question: the answers it was trained on, oldest first}.
+    name: short, different for each run of a page. frozen: config.json. result: {} while unfinished. before, now:
+    evaluation summaries, {} where absent. answers: {"before" or "now": rows}. rounds: one dict a round. kept:
+    {question: the answers it was trained on, oldest first}.
     neighbours: of `evaluate.neighbours`, {} without answers now.
     """
 
@@ -38,7 +39,9 @@ def read_runs(paths: list[Path]) -> list[Run]:
 
 
 def names(paths: list[Path]) -> list[str]:
-    """The shortest ends of the paths that tell them apart; two parts at least, as demo/unlearned says more than unlearned."""
+    """The shortest ends of the paths that tell them apart; two parts at least, as demo/unlearned says more than
+    unlearned.
+    """
     parts = [p.resolve().parts[1:] for p in paths]
     depth = 2
     while len({p[-depth:] for p in parts}) < len(parts):
@@ -56,19 +59,37 @@ def read_run(path: Path, name: str) -> Run:
     result = read(read_json, path / "result.json") or {}
     before = result.get("before") or (read(read_json, path / "before.json") or {}).get("summary") or {}
     lines = read(read_lines, path / "metrics.jsonl")
-    evaluated = {row["round"]: {k: row[k] for k in ("unlearn_quality", "utility")} for row in lines if row.get("kind") == "evaluation"}
+    evaluated = {
+        row["round"]: {k: row[k] for k in ("unlearn_quality", "utility")}
+        for row in lines
+        if row.get("kind") == "evaluation"
+    }
     rounds = [row | evaluated.get(row["round"], {}) for row in lines if row.get("kind") == "round"]
     if not (result or before or rounds):
         raise UserError(f"{path}: this run has not measured anything yet; run it on, then report")
     now = "after" if frozen["verb"] == "unlearn" else "model"
     found = {"before": answers(path / "answers" / "before.jsonl"), "now": answers(path / "answers" / f"{now}.jsonl")}
     kept = kept_answers(path, [r["round"] for r in rounds])
-    return Run(path, name, frozen, result, before, result.get(now) or {}, found, rounds, kept, result.get("neighbours") or near_and_far(found))
+    return Run(
+        path,
+        name,
+        frozen,
+        result,
+        before,
+        result.get(now) or {},
+        found,
+        rounds,
+        kept,
+        result.get("neighbours") or near_and_far(found),
+    )
 
 
 def near_and_far(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
     """Neighbouring knowledge now, and its change where the same questions were answered before."""
-    recalls = {when: {row["question"]: row["rouge_l_recall"] for row in rows if row["set"] == "retain"} for when, rows in found.items()}
+    recalls = {
+        when: {row["question"]: row["rouge_l_recall"] for row in rows if row["set"] == "retain"}
+        for when, rows in found.items()
+    }
     retain, forget = list(recalls["now"]), [row["question"] for row in found["now"] if row["set"] == "forget"]
     if not retain or not forget:
         return {}
@@ -96,7 +117,9 @@ def answers(file: Path) -> list[dict[str, Any]]:
     rows = read(read_lines, file)
     for number, row in enumerate(rows, 1):
         if not (isinstance(row, dict) and row.keys() >= ANSWER):
-            raise UserError(f"{file}, row {number}: is no evaluated answer; every row needs {', '.join(sorted(ANSWER))}")
+            raise UserError(
+                f"{file}, row {number}: is no evaluated answer; every row needs {', '.join(sorted(ANSWER))}"
+            )
     return rows
 
 

@@ -15,11 +15,15 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 transformers.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
-torch.set_num_threads(1)  # its spinning threads and XLA's would otherwise fight for the cores; models this small gain nothing from two
+torch.set_num_threads(
+    1
+)  # its spinning threads and XLA's would otherwise fight for the cores; models this small gain nothing from two
 
 SHARED = Path(os.environ.get("PMC_SHARED") or Path(__file__).parents[2].parent / "shared")
 CHECKPOINTS = ("tofu-tiny-llama-instruct", "tofu-tiny-phi")
-needs_shared = pytest.mark.skipif(not (SHARED / "checkpoints").is_dir(), reason=f"no {SHARED}/checkpoints (set PMC_SHARED)")
+needs_shared = pytest.mark.skipif(
+    not (SHARED / "checkpoints").is_dir(), reason=f"no {SHARED}/checkpoints (set PMC_SHARED)"
+)
 every_checkpoint = pytest.mark.parametrize("name", CHECKPOINTS)
 
 
@@ -29,13 +33,20 @@ def draw_rope(rng: np.random.Generator, kind: str, partial: float | None) -> dic
     if kind != "default":
         rope["factor"] = float(rng.choice([2.0, 4.0, 8.0]))
     if kind == "llama3":
-        # All three bands (kept, blended, stretched) are met: wavelengths start at 6.3, go through 8..24, and end beyond.
-        rope |= {"low_freq_factor": 1.0, "high_freq_factor": float(rng.choice([2.0, 3.0])), "original_max_position_embeddings": 24}
+        # All three bands (kept, blended, stretched) are met: wavelengths start at 6.3, go through 8..24, and end
+        # beyond.
+        rope |= {
+            "low_freq_factor": 1.0,
+            "high_freq_factor": float(rng.choice([2.0, 3.0])),
+            "original_max_position_embeddings": 24,
+        }
     return rope | ({"partial_rotary_factor": partial} if partial else {})
 
 
 def draw_llama(seed: int) -> Any:
-    """A random LlamaConfig; the kind of RoPE, tied and biases go round with the seed, so that a few seeds meet them all."""
+    """A random LlamaConfig; the kind of RoPE, tied and biases go round with the seed, so that a few seeds meet them
+    all.
+    """
     rng = np.random.default_rng([1, seed])
     kv_heads, group = int(rng.choice([1, 2, 3])), int(rng.choice([1, 2, 4]))
     heads = kv_heads * group
@@ -92,27 +103,37 @@ def save_drawn(folder: Path, config: Any, seed: int, storage: str = "float32", *
 
 
 def to_v4(folder: Path, type_key: str) -> None:
-    """Rewrite config.json as transformers 4 wrote it: rope_theta and partial_rotary_factor on top, rope_scaling, torch_dtype."""
+    """Rewrite config.json as transformers 4 wrote it: rope_theta and partial_rotary_factor on top, rope_scaling,
+    torch_dtype.
+    """
     raw = json.loads((folder / "config.json").read_text())
     rope = raw.pop("rope_parameters")
     kind = rope.pop("rope_type")
     raw |= {key: rope.pop(key) for key in ("rope_theta", "partial_rotary_factor") if key in rope}
-    raw |= {"rope_scaling": None if kind == "default" else {type_key: kind} | rope, "torch_dtype": raw.pop("dtype"), "transformers_version": "4.44.0"}
+    raw |= {
+        "rope_scaling": None if kind == "default" else {type_key: kind} | rope,
+        "torch_dtype": raw.pop("dtype"),
+        "transformers_version": "4.44.0",
+    }
     (folder / "config.json").write_text(json.dumps(raw))
 
 
 def load_torch(folder: Path | str, dtype: str = "float32", attention: str = "eager") -> Any:
     """transformers' model of a folder, ready for inference."""
-    return transformers.AutoModelForCausalLM.from_pretrained(folder, dtype=getattr(torch, dtype), attn_implementation=attention).eval()
+    return transformers.AutoModelForCausalLM.from_pretrained(
+        folder, dtype=getattr(torch, dtype), attn_implementation=attention
+    ).eval()
 
 
-def load_ours(folder: Path | str, dtype: str = "float32") -> pmc_jax.Checkpoint:
+def load_ours(folder: Path | str, dtype: str = "float32") -> pmc_jax.PretrainedModel:
     """Our checkpoint of a folder, on one device."""
     return pmc_jax.load(str(folder), dtype, mesh=golden.package_mesh())
 
 
 def draw_inputs(vocab_size: int, seed: int, length: int = 40) -> tuple[np.ndarray, np.ndarray]:
-    """tokens [4, length] and mask: a full row, one padded on the left, one on the right, a short one padded on both sides."""
+    """tokens [4, length] and mask: a full row, one padded on the left, one on the right, a short one padded on both
+    sides.
+    """
     tokens = np.random.default_rng([3, seed]).integers(0, vocab_size, (4, length))
     mask = np.ones(tokens.shape, bool)
     mask[1, : length // 3] = False

@@ -1,10 +1,12 @@
-"""The distribution that answers are drawn from against transformers' temperature, top-k and top-p warpers, in this order."""
+"""The distribution that answers are drawn from against transformers' temperature, top-k and top-p warpers, in this
+order.
+"""
 
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pmc_jax.draw import Warp, candidates, draw
+from pmc_jax.sampling.draw import SamplingParams, candidates, draw
 
 pytest.importorskip("torch")
 
@@ -17,7 +19,16 @@ from transformers.generation.logits_process import TemperatureLogitsWarper, TopK
 pytestmark = pytest.mark.parity
 
 # temperature, top_k (0 = off, some beyond the vocabulary), top_p (1 = off)
-WARPS = [(1.0, 0, 1.0), (0.9, 50, 0.95), (1.25, 50, 0.95), (0.7, 0, 0.9), (1.4, 0, 0.95), (2.0, 5, 1.0), (1.0, 1, 1.0), (1.0, 0, 0.01)]
+WARPS = [
+    (1.0, 0, 1.0),
+    (0.9, 50, 0.95),
+    (1.25, 50, 0.95),
+    (0.7, 0, 0.9),
+    (1.4, 0, 0.95),
+    (2.0, 5, 1.0),
+    (1.0, 1, 1.0),
+    (1.0, 0, 0.01),
+]
 WARPS += [(0.3, 7, 0.5), (1.0, 5000, 0.8), (1.3, 5000, 1.0), (5.0, 37, 0.99), (0.05, 50, 0.95)]
 
 
@@ -37,9 +48,9 @@ def warped_by_torch(logits_BV: np.ndarray, temperature: float, top_k: int, top_p
     return softmax(scores.numpy())
 
 
-def warped_by_us(logits_BV: np.ndarray, warp: Warp) -> np.ndarray:
+def warped_by_us(logits_BV: np.ndarray, sampling: SamplingParams) -> np.ndarray:
     """The same from `candidates`, put back in vocabulary order."""
-    values_BC, ids_BC = candidates(jnp.asarray(logits_BV), warp)
+    values_BC, ids_BC = candidates(jnp.asarray(logits_BV), sampling)
     probs_BV = np.zeros(logits_BV.shape)
     for row, probs, ids in zip(probs_BV, softmax(np.asarray(values_BC)), np.asarray(ids_BC)):
         assert len(set(ids.tolist())) == len(ids)
@@ -50,9 +61,10 @@ def warped_by_us(logits_BV: np.ndarray, warp: Warp) -> np.ndarray:
 def assert_same_distribution(logits_BV: np.ndarray, settings: tuple[float, int, float]) -> None:
     """The same support, and probabilities within 1e-6 plus what one rounding of the scaled logits makes.
 
-    Where a nucleus ends among tokens rarer than 1e-5, float32 sums decide which of them is its last: only there may the support differ.
+    Where a nucleus ends among tokens rarer than 1e-5, float32 sums decide which of them is its last: only there may the
+    support differ.
     """
-    expected, found = warped_by_torch(logits_BV, *settings), warped_by_us(logits_BV, Warp(*settings))
+    expected, found = warped_by_torch(logits_BV, *settings), warped_by_us(logits_BV, SamplingParams(*settings))
     temperature, top_k, top_p = settings
     uncut_BV = warped_by_torch(logits_BV, temperature, top_k, 1.0)
     order_BV = np.argsort(-uncut_BV, axis=-1, kind="stable")
@@ -92,8 +104,8 @@ def test_draws_follow_that_distribution(settings):
     logits = 2 * np.random.default_rng(3).normal(size=(1, 37)).astype(np.float32)
     expected = warped_by_torch(logits, *settings)[0]
     uniform_B2 = np.random.default_rng(0).random((count, 2), np.float32)
-    warp = Warp(*settings)
-    drawn = np.asarray(draw(jnp.broadcast_to(logits, (count, 37)), uniform_B2, warp))
+    sampling = SamplingParams(*settings)
+    drawn = np.asarray(draw(jnp.broadcast_to(logits, (count, 37)), uniform_B2, sampling))
     found = np.bincount(drawn, minlength=37) / count
     assert not found[expected == 0].any()
     assert (np.abs(found - expected) <= 5 * np.sqrt(expected * (1 - expected) / count) + 1e-9).all()

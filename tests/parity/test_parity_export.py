@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import pmc_jax
-from pmc_jax import weights
+from pmc_jax.models import weights
 
 pytest.importorskip("torch")
 
@@ -40,10 +40,15 @@ def test_export_of_a_drawn_checkpoint_is_the_checkpoint(tmp_path, family, seed, 
     exported, original = load_torch(tmp_path / "out", dtype), load_torch(folder, dtype)
     assert_same_tensors(exported, original)
     tokens, mask = reference.draw_inputs(config.vocab_size, seed)
-    np.testing.assert_array_equal(golden.torch_logits(exported, tokens, mask), golden.torch_logits(original, tokens, mask))
+    np.testing.assert_array_equal(
+        golden.torch_logits(exported, tokens, mask), golden.torch_logits(original, tokens, mask)
+    )
     if dtype == "float32":
         np.testing.assert_allclose(
-            np.asarray(pmc_jax.logits(ours, tokens, mask))[mask], golden.torch_logits(exported, tokens, mask)[mask], rtol=0, atol=1e-4
+            np.asarray(pmc_jax.logits(ours, tokens, mask))[mask],
+            golden.torch_logits(exported, tokens, mask)[mask],
+            rtol=0,
+            atol=1e-4,
         )
     assert transformers.AutoConfig.from_pretrained(tmp_path / "out").dtype == getattr(torch, dtype)
 
@@ -57,7 +62,9 @@ def test_export_of_a_shared_checkpoint_is_the_checkpoint(tmp_path, name, dtype):
     exported, original = load_torch(tmp_path / "out", dtype), load_torch(folder, dtype)
     assert_same_tensors(exported, original)
     tokens, mask = reference.draw_inputs(4096, 0)
-    np.testing.assert_array_equal(golden.torch_logits(exported, tokens, mask), golden.torch_logits(original, tokens, mask))
+    np.testing.assert_array_equal(
+        golden.torch_logits(exported, tokens, mask), golden.torch_logits(original, tokens, mask)
+    )
     assert exported.generation_config.to_dict() == original.generation_config.to_dict()
 
 
@@ -92,11 +99,15 @@ def test_export_in_many_files_loads(tmp_path, name):
 @needs_shared
 @every_checkpoint
 def test_changed_parameters_are_what_is_exported(tmp_path, name):
-    """Not the file that was loaded but the parameters in hand, in transformers' layout: every one is changed, in its own way."""
+    """Not the file that was loaded but the parameters in hand, in transformers' layout: every one is changed, in its
+    own way.
+    """
     ours = load_ours(SHARED / "checkpoints" / name)
     leaves, tree = jax.tree.flatten(ours.params)
     keys = jax.random.split(jax.random.key(0), len(leaves))
-    changed = ours.replace(params=jax.tree.unflatten(tree, [x + 0.02 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys)]))
+    changed = ours.replace(
+        params=jax.tree.unflatten(tree, [x + 0.02 * jax.random.normal(k, x.shape) for x, k in zip(leaves, keys)])
+    )
     pmc_jax.export(changed, tmp_path / "out")
     tokens, mask = reference.draw_inputs(4096, 1)
     expected = golden.torch_logits(load_torch(tmp_path / "out"), tokens, mask)[mask]

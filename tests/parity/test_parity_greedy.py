@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from pmc_jax import config
-from pmc_jax.draw import GREEDY
-from pmc_jax.generate import make_generator
-from pmc_jax.sampler import left_pad
+from pmc_jax.sampling.draw import GREEDY
+from pmc_jax.sampling.engine import left_pad
+from pmc_jax.sampling.generate import make_generator
 
 pytest.importorskip("torch")
 
@@ -34,10 +34,15 @@ def prompt_ids(tokenizer, question: str) -> list[int]:
 def generate(model, prompts: list[list[int]], end: int, max_new_tokens: int) -> list[list[int]]:
     """transformers' greedy answers, up to and with the end token; prompts padded on the left."""
     longest = max(map(len, prompts))
-    tokens, mask = torch.zeros(len(prompts), longest, dtype=torch.long), torch.zeros(len(prompts), longest, dtype=torch.long)
+    tokens, mask = (
+        torch.zeros(len(prompts), longest, dtype=torch.long),
+        torch.zeros(len(prompts), longest, dtype=torch.long),
+    )
     for i, prompt in enumerate(prompts):
         tokens[i, longest - len(prompt) :], mask[i, longest - len(prompt) :] = torch.tensor(prompt), 1
-    out = model.generate(tokens, attention_mask=mask, do_sample=False, max_new_tokens=max_new_tokens, pad_token_id=end, eos_token_id=end)
+    out = model.generate(
+        tokens, attention_mask=mask, do_sample=False, max_new_tokens=max_new_tokens, pad_token_id=end, eos_token_id=end
+    )
     answers = [row.tolist() for row in out[:, longest:]]
     return [a[: a.index(end) + 1] if end in a else a for a in answers]
 
@@ -66,14 +71,18 @@ def test_greedy_answers_are_those_of_generate(name):
     middle = time.perf_counter()
     theirs: list[list[int]] = [[]] * len(questions)
     model = load_torch(folder, attention="sdpa")
-    order = np.argsort([len(a) for a in ours], kind="stable")  # answers of one length together: torch's batches run to their longest
+    order = np.argsort(
+        [len(a) for a in ours], kind="stable"
+    )  # answers of one length together: torch's batches run to their longest
     (end,) = generator.text.end_tokens
     for rows in np.array_split(order, 8):
         for i, answer in zip(rows, generate(model, [prompts[i] for i in rows], end, settings.evaluate.max_new_tokens)):
             theirs[i] = answer
     different = [i for i in range(len(questions)) if ours[i] != theirs[i]]
     seconds = f"ours {middle - start:.1f} s, torch {time.perf_counter() - middle:.1f} s"
-    print(f"{name}: {len(questions)} questions, {sum(map(len, ours))} tokens, {len(different)} answers differ; {seconds}")
+    print(
+        f"{name}: {len(questions)} questions, {sum(map(len, ours))} tokens, {len(different)} answers differ; {seconds}"
+    )
     gaps = {questions[i]: gap_at(model, prompts[i], ours[i], theirs[i]) for i in different}
     assert all(gap < TIE for gap in gaps.values()), gaps
     assert len(different) <= 3, gaps

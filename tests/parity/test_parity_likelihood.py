@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 from pmc_jax.config import default
-from pmc_jax.draw import GREEDY
+from pmc_jax.data.prompts import training_row
 from pmc_jax.evaluate.gradients import gradient_norms
 from pmc_jax.evaluate.likelihood import token_scores
-from pmc_jax.generate import make_generator
-from pmc_jax.prompts import training_row
+from pmc_jax.sampling.draw import GREEDY
+from pmc_jax.sampling.generate import make_generator
 
 pytest.importorskip("torch")
 
@@ -25,7 +25,9 @@ def test_token_scores_and_gradient_norms_are_torchs(name):
     checkpoint, model = load_ours(folder), load_torch(folder)
     text = make_generator(checkpoint, default(), GREEDY, 1).text
     rows = reference.read_rows("forget10_perturbed")[:8]
-    answers = [(r["question"], a) for r in rows for a in (r["answer"], r["paraphrased_answer"], r["perturbed_answer"][0])]
+    answers = [
+        (r["question"], a) for r in rows for a in (r["answer"], r["paraphrased_answer"], r["perturbed_answer"][0])
+    ]
     examples = [training_row(text, q, a, 10**6, group=1) for q, a in answers]
     for row, found in zip(examples, token_scores(checkpoint.model, checkpoint.params, examples), strict=True):
         with torch.no_grad():
@@ -36,7 +38,9 @@ def test_token_scores_and_gradient_norms_are_torchs(name):
         assert abs(found.log_probs.mean(dtype=np.float64) - picked.mean()) < 1e-5
         mean = (log_p.exp() * log_p).sum(-1)
         np.testing.assert_allclose(found.means, mean.numpy(), rtol=1e-4, atol=1e-5)
-        np.testing.assert_allclose(found.variances, (log_p.exp() * (log_p - mean[:, None]) ** 2).sum(-1).numpy(), rtol=1e-3, atol=1e-4)
+        np.testing.assert_allclose(
+            found.variances, (log_p.exp() * (log_p - mean[:, None]) ** 2).sum(-1).numpy(), rtol=1e-3, atol=1e-4
+        )
         assert found.hits.tolist() == (log_p.argmax(-1) == labels).tolist()
 
     norms = gradient_norms(checkpoint.model, checkpoint.params, examples[:6])

@@ -24,7 +24,9 @@ def draw_config(family: str, seed: int):
 
 
 def style(seed: int) -> dict[str, object]:
-    """How the checkpoint is written: storage dtype, several files, config.json of transformers 5 or 4 with either name of the RoPE type."""
+    """How the checkpoint is written: storage dtype, several files, config.json of transformers 5 or 4 with either name
+    of the RoPE type.
+    """
     return {"storage": STORAGE[seed % 3], "sharded": seed % 4 == 1, "v4": [None, "type", "rope_type"][seed // 2 % 3]}
 
 
@@ -75,11 +77,15 @@ def test_the_drawn_configs_meet_every_switch():
 
 
 def real_rows(name: str, count: int = 12) -> tuple[np.ndarray, np.ndarray]:
-    """Questions with their answers as the checkpoint was trained on them; even rows padded on the left, odd ones on the right."""
+    """Questions with their answers as the checkpoint was trained on them; even rows padded on the left, odd ones on the
+    right.
+    """
     tokenizer = load_ours(SHARED / "checkpoints" / name).tokenizer
     rows = reference.read_rows("forget10")[: count // 2] + reference.read_rows("retain_perturbed")[: count // 2]
     if tokenizer.chat_template:
-        chats = [[{"role": "user", "content": r["question"]}, {"role": "assistant", "content": r["answer"]}] for r in rows]
+        chats = [
+            [{"role": "user", "content": r["question"]}, {"role": "assistant", "content": r["answer"]}] for r in rows
+        ]
         ids = [tokenizer.apply_chat_template(c, return_dict=False) for c in chats]
     else:
         ids = [tokenizer(f"Question: {r['question']}\nAnswer: {r['answer']}")["input_ids"] for r in rows]
@@ -105,7 +111,10 @@ def test_shared_checkpoint_gives_the_logits_of_transformers(name):
     low = pmc_jax.logits(load_ours(folder, "bfloat16"), tokens, mask)
     assert low.dtype == np.float32
     ours = np.abs(np.asarray(low)[mask] - exact)
-    print(f"{name}: bfloat16 error, mean and max: ours {ours.mean():.2e} {ours.max():.2e}, transformers {theirs.mean():.2e} {theirs.max():.2e}")
+    print(
+        f"{name}: bfloat16 error, mean and max: ours {ours.mean():.2e} {ours.max():.2e}, transformers "
+        f"{theirs.mean():.2e} {theirs.max():.2e}"
+    )
     assert ours.mean() > 0  # bfloat16 was computed in, and not float32 behind its back
     assert ours.mean() < 1.2 * theirs.mean()
     assert ours.max() < 1.5 * theirs.max()  # the largest of millions of roundings is noisier than their mean
@@ -130,4 +139,7 @@ def test_stored_golden_values_are_what_transformers_computes(tmp_path):
     for name in logits:
         np.testing.assert_allclose(logits[name], stored_logits[name], rtol=0, atol=1e-5)
         assert values[name]["gradient_norms"] == pytest.approx(stored[name]["gradient_norms"], rel=1e-5)
-        assert values[name]["loss"] == pytest.approx(stored[name]["loss"], rel=1e-5) and values[name]["greedy"] == stored[name]["greedy"]
+        assert (
+            values[name]["loss"] == pytest.approx(stored[name]["loss"], rel=1e-5)
+            and values[name]["greedy"] == stored[name]["greedy"]
+        )

@@ -1,11 +1,13 @@
-"""What `export` writes in adapter/ is what PEFT loads: the same logits on the untouched checkpoint as ours with the adapters merged in."""
+"""What `export` writes in adapter/ is what PEFT loads: the same logits on the untouched checkpoint as ours with the
+adapters merged in.
+"""
 
 import numpy as np
 import pytest
 
 import pmc_jax
-from pmc_jax import lora
-from pmc_jax.parallel import mesh_of
+from pmc_jax.distributed.meshes import mesh_of
+from pmc_jax.models import lora
 
 pytest.importorskip("torch")
 
@@ -24,7 +26,10 @@ def test_peft_loads_what_is_exported(request, tmp_path, family, targets):
     plan = lora.plan(ours.family, ours.model, 3, 12.0, targets)
     rng = np.random.default_rng(0)
     fresh = lora.create(ours.model, plan, 0, mesh_of(ours.params))
-    adapters = {path: {side: rng.normal(size=x.shape).astype(np.float32) / 8 for side, x in pair.items()} for path, pair in fresh.items()}
+    adapters = {
+        path: {side: rng.normal(size=x.shape).astype(np.float32) / 8 for side, x in pair.items()}
+        for path, pair in fresh.items()
+    }
     merged = ours.replace(params=lora.merge(ours.model, plan, ours.params, adapters), adapters=(plan, adapters))
     out = pmc_jax.export(merged, tmp_path / "out")
     tokens = rng.integers(5, ours.config.vocab_size, (2, 17))

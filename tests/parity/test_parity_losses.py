@@ -6,13 +6,13 @@ import jax
 import numpy as np
 import pytest
 
-from pmc_jax import losses
 from pmc_jax.config import default
-from pmc_jax.draw import GREEDY
-from pmc_jax.generate import make_generator
-from pmc_jax.packing import Row
-from pmc_jax.prompts import training_row
-from pmc_jax.update import put_batch
+from pmc_jax.data.packing import Row
+from pmc_jax.data.prompts import training_row
+from pmc_jax.sampling.draw import GREEDY
+from pmc_jax.sampling.generate import make_generator
+from pmc_jax.training import losses
+from pmc_jax.training.update import put_batch
 
 pytest.importorskip("torch")
 
@@ -23,7 +23,13 @@ from reference import SHARED, every_checkpoint, load_ours, load_torch, needs_sha
 
 pytestmark = pytest.mark.parity
 
-DRAWN = [("llama", 0), ("llama", 3), ("llama", 5), ("phi", 0), ("phi", 1)]  # default, llama3 and linear RoPE; tied, untied; biases; qk-norm
+DRAWN = [
+    ("llama", 0),
+    ("llama", 3),
+    ("llama", 5),
+    ("phi", 0),
+    ("phi", 1),
+]  # default, llama3 and linear RoPE; tied, untied; biases; qk-norm
 
 
 def save(folder, family: str, seed: int):
@@ -43,7 +49,9 @@ def drawn_rows(vocab_size: int, count: int = 9) -> list[Row]:
 
 
 def real_rows(checkpoint, count: int = 6) -> list[Row]:
-    """Forget questions with answers the model does not expect, and retain rows that it knows by heart: large and tiny losses."""
+    """Forget questions with answers the model does not expect, and retain rows that it knows by heart: large and tiny
+    losses.
+    """
     text = make_generator(checkpoint, default(), GREEDY, 1).text
     forget, retain = reference.read_rows("forget10_perturbed")[:count], reference.read_rows("retain90")[:count]
     rows = [training_row(text, r["question"], r["perturbed_answer"][0], 200, group=1) for r in forget]
@@ -56,17 +64,25 @@ def torch_token_losses(model, rows: list[Row]) -> dict[tuple[int, ...], float]:
     with torch.no_grad():
         for row in rows:
             logits = model(torch.tensor([row.tokens])).logits[0]
-            values = torch.nn.functional.cross_entropy(logits[row.start - 1 : -1], torch.tensor(row.tokens[row.start :]), reduction="none")
+            values = torch.nn.functional.cross_entropy(
+                logits[row.start - 1 : -1], torch.tensor(row.tokens[row.start :]), reduction="none"
+            )
             found |= {tuple(row.tokens[: row.start + i + 1]): value for i, value in enumerate(values.tolist())}
     return found
 
 
-def packed_token_losses(checkpoint, rows: list[Row], length: int, packed_rows: int, labels: int) -> dict[tuple[int, ...], float]:
-    """The same from a packed batch: a label's context is the shared prefix and its own segment, up to where it is predicted."""
+def packed_token_losses(
+    checkpoint, rows: list[Row], length: int, packed_rows: int, labels: int
+) -> dict[tuple[int, ...], float]:
+    """The same from a packed batch: a label's context is the shared prefix and its own segment, up to where it is
+    predicted.
+    """
     batch = golden.package_batch(rows, length, packed_rows, labels)
     assert (np.max(batch.segments_MRT, axis=-1) > 2).any() and batch.used == 1  # something is packed
     on_device = put_batch(batch, golden.package_mesh())
-    values_A = np.asarray(jax.jit(losses.batch_losses, static_argnums=0)(checkpoint.model, checkpoint.params, on_device, 0))[0]
+    values_A = np.asarray(
+        jax.jit(losses.batch_losses, static_argnums=0)(checkpoint.model, checkpoint.params, on_device, 0)
+    )[0]
     found, (tokens, segments) = {}, (x[0].ravel() for x in (batch.tokens_MRT, batch.segments_MRT))
     for value, at, label, group in zip(values_A, batch.at_MSA[0, 0], batch.labels_MSA[0, 0], batch.group_MSA[0, 0]):
         if group:
@@ -94,7 +110,9 @@ def assert_same_gradients(gradients: dict[str, np.ndarray], model) -> None:
 def test_losses_of_packed_rows_are_torchs_per_token(tmp_path, family, seed):
     folder, vocab_size = save(tmp_path, family, seed)
     rows = drawn_rows(vocab_size)
-    assert_same_losses(packed_token_losses(load_ours(folder), rows, 48, 4, 96), torch_token_losses(load_torch(folder), rows))
+    assert_same_losses(
+        packed_token_losses(load_ours(folder), rows, 48, 4, 96), torch_token_losses(load_torch(folder), rows)
+    )
 
 
 @needs_shared
@@ -113,12 +131,16 @@ def test_losses_in_chunks_are_torchs_per_token(tmp_path, monkeypatch):
     folder, vocab_size = save(tmp_path, "phi", 1)
     monkeypatch.setattr(losses, "LOGITS_AT_ONCE", 7 * vocab_size)
     rows = drawn_rows(vocab_size)
-    assert_same_losses(packed_token_losses(load_ours(folder), rows, 48, 4, 96), torch_token_losses(load_torch(folder), rows))
+    assert_same_losses(
+        packed_token_losses(load_ours(folder), rows, 48, 4, 96), torch_token_losses(load_torch(folder), rows)
+    )
 
 
 @pytest.mark.parametrize(("family", "seed"), DRAWN)
 def test_gradients_of_packed_rows_are_autograds(tmp_path, family, seed):
-    """Both groups, a retain weight that is not 1; with several micro-batches for every other draw, whose sizes differ."""
+    """Both groups, a retain weight that is not 1; with several micro-batches for every other draw, whose sizes
+    differ.
+    """
     folder, vocab_size = save(tmp_path, family, seed)
     rows, model = drawn_rows(vocab_size), load_torch(folder)
     loss = golden.torch_loss(model, rows, 1.7)
@@ -151,7 +173,9 @@ def test_gradients_of_a_shared_checkpoint_are_autograds(name, parts, remat):
     ours = ours.replace(model=dataclasses.replace(ours.model, remat=remat))
     rows, model = real_rows(ours), load_torch(folder)
     golden.torch_loss(model, rows, 1.25).backward()
-    metrics, gradients = golden.package_gradients(ours, golden.package_batch(rows, 128, 12 // parts, 768 // parts, several=parts > 1), 1.25)
+    metrics, gradients = golden.package_gradients(
+        ours, golden.package_batch(rows, 128, 12 // parts, 768 // parts, several=parts > 1), 1.25
+    )
     assert_same_gradients(gradients, model)
     norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])
     assert float(metrics["grad_norm"]) == pytest.approx(norm.item(), rel=1e-4)

@@ -1,0 +1,1 @@
+"""Questions, prompts and training rows: what goes in."""

@@ -1,0 +1,117 @@
+"""Records -> token ids: templates, prompts, and training rows with their labels.
+
+Prompt and answer are tokenised apart and joined, so that labels are known by construction and never searched for.
+"""
+
+import dataclasses
+from typing import Any, NamedTuple
+
+from pmc_jax.data.packing import Row
+from pmc_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Template:
+    """How a question and its answer become text.
+
+    style: "chat" (the tokenizer's chat template), "plain" (question_tag + question, newline, answer_tag + answer), or
+    "auto": chat where there is a template. tag_in: for plain, whether the answer tag belongs to the "answer" (labelled,
+    generated, stripped: the published PMC) or to the "prompt" (open-unlearning).
+    """
+
+    style: str = "auto"
+    system: str = "You are a helpful assistant."
+    date: str = "10 Apr 2025"
+    question_tag: str = "Question: "
+    answer_tag: str = "Answer: "
+    tag_in: str = "answer"
+
+    def __post_init__(self):
+        if self.style not in ("auto", "chat", "plain"):
+            raise UserError(f"prompt.style={self.style!r}: choose one of auto, chat, plain")
+        if self.tag_in not in ("answer", "prompt"):
+            raise UserError(f"prompt.tag_in={self.tag_in!r}: choose one of answer, prompt")
+
+    def is_chat(self, tokenizer: Any) -> bool:
+        if self.style == "chat" and not tokenizer.chat_template:
+            raise UserError("prompt.style='chat', but the tokenizer has no chat template; use prompt.style=plain")
+        return self.style == "chat" or (self.style == "auto" and bool(tokenizer.chat_template))
+
+
+class Text(NamedTuple):
+    """A tokenizer and a template: text <-> token ids. end_tokens: all that stop an answer; end_token: the one put after
+    trained answers.
+    """
+
+    tokenizer: Any
+    template: Template
+    end_tokens: tuple[int, ...]
+    end_token: int
+
+    def prompt(self, question: str) -> list[int]:
+        """Token ids of the prompt, up to where the answer begins."""
+        t = self.template
+        if t.is_chat(self.tokenizer):
+            return self._chat([{"role": "user", "content": question}], add_generation_prompt=True)
+        tag = t.answer_tag.rstrip() if t.tag_in == "prompt" else ""
+        # A space at the end of a prompt would hide in it the space that starts the answer's first token.
+        return self.tokenizer(f"{t.question_tag}{question}\n{tag}")["input_ids"]
+
+    def answer_text(self, answer: str) -> str:
+        """The text that answer tokens stand for: it ends with the answer."""
+        t = self.template
+        if t.is_chat(self.tokenizer):
+            return answer.strip()
+        if t.tag_in == "answer":
+            return t.answer_tag + answer
+        return t.answer_tag[len(t.answer_tag.rstrip()) :] + answer
+
+    def answer(self, answer: str) -> list[int]:
+        """Token ids of the answer, its end token included."""
+        return self.tokenizer(self.answer_text(answer), add_special_tokens=False)["input_ids"] + [self.end_token]
+
+    def read(self, tokens: list[int]) -> str:
+        """The answer in generated tokens: without its end token, other special tokens and answer tag."""
+        if tokens and tokens[-1] in self.end_tokens:
+            tokens = tokens[:-1]
+        text = self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
+        t = self.template
+        if not t.is_chat(self.tokenizer) and t.tag_in == "answer":
+            text = text.removeprefix(t.answer_tag.strip()).strip()
+        return text
+
+    def read_part(self, tokens: list[int]) -> str:
+        """The words that are whole for sure in an answer that is still being drawn: they stay whatever comes."""
+        text = self.read(tokens)
+        if self.template.answer_tag.strip().startswith(text):
+            return ""  # perhaps the start of the tag, which is no part of the answer
+        words = text.rsplit(maxsplit=1)
+        return words[0] if len(words) == 2 else ""
+
+    def _chat(self, turns: list[dict[str, str]], **options) -> list[int]:
+        t = self.template
+        system = [{"role": "system", "content": t.system}] if t.system else []
+        return self.tokenizer.apply_chat_template(system + turns, date_string=t.date, return_dict=False, **options)
+
+
+def make_text(tokenizer: Any, template: Template, end_tokens: tuple[int, ...]) -> Text:
+    """A Text whose end token is what the chat template puts after an answer, or else the tokenizer's own."""
+    own = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else end_tokens[0]
+    text = Text(tokenizer, template, end_tokens, own)
+    if not template.is_chat(tokenizer):
+        return text
+    turns = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "x"}]
+    prompt, whole = text._chat(turns[:1], add_generation_prompt=True), text._chat(turns)
+    after = [i for i in whole[len(prompt) :] if i in end_tokens]
+    return text._replace(end_token=after[0]) if after and whole[: len(prompt)] == prompt else text
+
+
+def training_row(text: Text, question: str, answer: str, max_length: int, group: int) -> Row:
+    """Prompt and answer, cut to `max_length` tokens in all. UserError when no answer token is left."""
+    prompt = text.prompt(question)
+    if len(prompt) >= max_length:
+        raise UserError(
+            f"train.max_length={max_length} leaves no room for an answer: the prompt of {question[:60]!r} has "
+            f"{len(prompt)} tokens"
+        )
+    return Row((prompt + text.answer(answer))[:max_length], len(prompt), group)

@@ -1,0 +1,37 @@
+"""A byte-level BPE tokenizer with a chat template, trained on the spot for models made from scratch."""
+
+from typing import Any
+
+from pmc_jax.data.questions import Rows
+
+BEGIN, END, HEADER, HEADER_END, PAD = "<|begin|>", "<|end|>", "<|role|>", "<|/role|>", "<|pad|>"
+CHAT_TEMPLATE = (
+    "{{ bos_token }}{% for message in messages %}"
+    f"{HEADER}{{{{ message['role'] }}}}{HEADER_END}{{{{ message['content'] | trim }}}}{END}"
+    "{% endfor %}"
+    f"{{% if add_generation_prompt %}}{HEADER}assistant{HEADER_END}{{% endif %}}"
+)
+
+
+def train_tokenizer(rows: Rows, vocab_size: int) -> Any:
+    """A transformers tokenizer of at most `vocab_size` tokens, trained on the questions and answers of `rows`."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    special = [BEGIN, END, HEADER, HEADER_END, PAD]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
+    )
+    tokenizer.train_from_iterator([text for row in rows for text in (row["question"], row["answer"])], trainer)
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        bos_token=BEGIN,
+        eos_token=END,
+        pad_token=PAD,
+        extra_special_tokens=[HEADER, HEADER_END],
+        chat_template=CHAT_TEMPLATE,
+    )

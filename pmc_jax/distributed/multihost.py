@@ -1,0 +1,189 @@
+"""The processes of one run, one a host (or a GPU): how they find each other, agree, share work that is not on a device,
+and end together.
+
+All of them run the same program and take the same decisions. What only one of them can see or do (the workdir, the
+files in it) the first one does, and tells the others. A run of one process takes the same path.
+
+JAX is imported inside the functions: a report is read and written without it.
+"""
+
+import contextlib
+import json
+import os
+import platform
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from pmc_jax.errors import UserError
+
+LAST_WORDS = 5  # seconds
+AGAIN = "the same command on every host goes on from the last finished round"
+
+
+def cluster() -> bool:
+    """Whether a scheduler started this process as one of several: SLURM, a Kubernetes Job or JobSet, Cloud TPU.
+
+    JAX finds out the rest by itself, but asked in a shell of one process inside a larger SLURM allocation it would wait
+    for partners.
+    """
+    import jax  # noqa: F401  leaves a mark where it finds TPU chips
+
+    slurm = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1")) > 1
+    kubernetes = {"KUBERNETES_SERVICE_HOST", "JOB_COMPLETION_INDEX"} <= os.environ.keys()
+    tpu = "tpu" in os.environ.get("JAX_PLATFORMS", "tpu") and os.environ.get("TPU_ML_PLATFORM") == "JAX"
+    return slurm or kubernetes or tpu
+
+
+def several(coordinator: str | None, num_processes: int | None, process_id: int | None) -> bool:
+    """Whether there are other processes to join: all three flags are given, or none and a scheduler is there. UserError
+    for flags that do not go together.
+    """
+    flags = {"--coordinator": coordinator, "--num_processes": num_processes, "--process_id": process_id}
+    missing = [name for name, value in flags.items() if value is None]
+    if len(missing) == len(flags):
+        return cluster()
+    if missing:
+        raise UserError(
+            f"{' and '.join(missing)} missing: --coordinator=HOST:PORT, --num_processes and --process_id are given "
+            "together or not at all"
+        )
+    if not coordinator.rpartition(":")[2].isdigit():
+        raise UserError(f"--coordinator={coordinator}: must be HOST:PORT of the process with --process_id=0")
+    if not 0 <= process_id < num_processes:
+        raise UserError(
+            f"--process_id={process_id}: must be 0 to {num_processes - 1} with --num_processes={num_processes}"
+        )
+    return True
+
+
+def start(coordinator: str | None, num_processes: int | None, process_id: int | None, timeout: int) -> None:
+    """Connect to the other processes, before any device is touched. timeout: seconds after which one that is not heard
+    of counts as dead.
+    """
+    import jax
+
+    # Left on, it catches SIGTERM and waits for the program to ask; every round is saved anyway.
+    jax.config.update("jax_enable_preemption_service", False)
+    times = dict(
+        initialization_timeout=3 * timeout, heartbeat_timeout_seconds=timeout, shutdown_timeout_seconds=timeout
+    )
+    method = "deactivate" if coordinator else None
+    try:
+        jax.distributed.initialize(coordinator, num_processes, process_id, cluster_detection_method=method, **times)
+    except ValueError as error:
+        if "coordinator_address" not in str(
+            error
+        ):  # JAX's word for TPU chips without a scheduler around them: a run of one process
+            raise
+    except RuntimeError as error:
+        raise UserError(f"the other processes of the run were not found: {_first_line(error)}") from None
+
+
+def is_primary() -> bool:
+    """Whether this process is the one that prints and writes."""
+    import jax
+
+    return not jax.distributed.is_initialized() or jax.process_index() == 0
+
+
+def exchange(mine: bytes) -> list[bytes]:
+    """What every process hands in, in their order, on all of them."""
+    import jax
+    from jax.experimental import multihost_utils
+
+    if jax.process_count() == 1:
+        return [mine]
+    sizes_P = multihost_utils.process_allgather(np.int32(len(mine)))
+    width = 1 << int(sizes_P.max()).bit_length()  # powers of two: few shapes to compile
+    padded = np.frombuffer(mine.ljust(width), np.uint8)
+    return [row.tobytes()[:size] for row, size in zip(multihost_utils.process_allgather(padded), sizes_P)]
+
+
+def broadcast_from_primary(work: Callable[[], Any]) -> Any:
+    """What `work` returns on the first process, told to all. It must be JSON-ready. A UserError there is raised
+    on all.
+    """
+    said: dict[str, Any] = {}
+    if is_primary():
+        try:
+            said["value"] = work()
+        except UserError as error:
+            said["error"] = str(error)
+    told = json.loads(exchange(json.dumps(said).encode())[0])
+    if "error" in told:
+        raise UserError(told["error"])
+    return told["value"]
+
+
+def map_across_processes(work: Callable[[Any], Any], items: list[Any]) -> list[Any]:
+    """[work(item) for item in items], a share of them on each process and the results, JSON-ready, exchanged once."""
+    import jax
+
+    count = jax.process_count()
+    shares = exchange(json.dumps([work(item) for item in items[jax.process_index() :: count]]).encode())
+    found: list[Any] = [None] * len(items)
+    for process, share in enumerate(shares):
+        found[process::count] = json.loads(share)
+    return found
+
+
+@contextlib.contextmanager
+def join(coordinator: str | None, num_processes: int | None, process_id: int | None, timeout: int) -> Iterator[None]:
+    """The run of one process among others (or alone). Only the first one's stdout is seen; when one fails, all end.
+
+    coordinator: "host:port" of the first process. All of the first three or none, which then come from the scheduler.
+    timeout: see `start`.
+    """
+    if not several(coordinator, num_processes, process_id):
+        yield
+        return
+    # JAX ends a process whose partners are gone from outside of Python, with a stack trace. This gives it a last line
+    # that says what to do.
+    whose = f"this process (pid {os.getpid()} on {platform.node()})"
+    words = f"pmc-jax: {whose} was ended: it was killed, or another process of the run is gone or never came; {AGAIN}"
+    witness = subprocess.Popen(
+        ["sh", "-c", 'read -r ended || echo "$0" >&2', words], stdin=subprocess.PIPE, start_new_session=True
+    )
+    try:
+        start(coordinator, num_processes, process_id, timeout)
+        with (
+            open(os.devnull, "w") as nowhere,
+            contextlib.nullcontext() if is_primary() else contextlib.redirect_stdout(nowhere),
+        ):
+            yield
+            exchange(b"done")  # the first process may write for longer than the others wait for it at the end
+        witness.communicate(b"ended\n")
+    except BaseException as error:
+        code = _say_why(error)
+        witness.communicate(b"ended\n")
+        if is_primary():
+            time.sleep(LAST_WORDS)  # all hang on its connection: those that met the same error are to say so
+        os._exit(code)  # an orderly end would wait for partners that wait for this one
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _say_why(error: BaseException) -> int:
+    """One line on stderr, after the traceback of what should not happen. Returns the exit code."""
+    import jax
+
+    code, why = 1, f"failed: {_first_line(error)}; {AGAIN}"
+    if isinstance(error, UserError):
+        code, why = 2, str(error)
+    elif isinstance(error, KeyboardInterrupt):
+        code, why = 130, f"stopped; {AGAIN}"
+    elif isinstance(error, jax.errors.JaxRuntimeError):
+        why = f"a computation broke off, as it does when another process is gone ({_first_line(error)}); {AGAIN}"
+    else:
+        traceback.print_exception(error)
+    name = f"process {jax.process_index()} of {jax.process_count()}: " if jax.distributed.is_initialized() else ""
+    print(f"pmc-jax: {name}{why}", file=sys.stderr, flush=True)
+    return code

@@ -1,0 +1,1 @@
+"""Unlearning methods: which rows each round is trained on."""

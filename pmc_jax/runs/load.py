@@ -1,0 +1,50 @@
+"""What a run starts from: the checkpoint and the rows that the settings name."""
+
+import json
+
+from ml_collections import ConfigDict
+
+from pmc_jax.data import questions
+from pmc_jax.data.tokenizer import train_tokenizer
+from pmc_jax.distributed import meshes
+from pmc_jax.errors import UserError
+from pmc_jax.models import pretrained
+from pmc_jax.models.pretrained import PretrainedModel
+from pmc_jax.training.loop import plan_adapters, with_remat
+
+
+def load_checkpoint(config: ConfigDict) -> PretrainedModel:
+    """The checkpoint that the settings name, on the mesh that they ask for, with remat set as they say."""
+    checkpoint = pretrained.load(
+        config.model.path, config.model.dtype, meshes.make_mesh(config.mesh.data, config.mesh.model)
+    )
+    plan_adapters(checkpoint.family, checkpoint.model, config)  # an unknown target is told before anything is written
+    return with_remat(checkpoint, config)
+
+
+def finetune_rows(config: ConfigDict) -> questions.Rows:
+    """The rows of all splits named in data.finetune."""
+    found: questions.Rows = []
+    for split in config.data.finetune.split("+"):
+        rows = questions.load_split(config.data.path, split)
+        found += questions.check_rows(rows, f"{config.data.path} {split}", ("question", "answer"))
+    return found
+
+
+def start_checkpoint(config: ConfigDict, rows: questions.Rows) -> PretrainedModel:
+    """The checkpoint to fine-tune: loaded, or made from scratch when model.path is empty and model.scratch is given."""
+    if config.model.path:
+        return load_checkpoint(config)
+    if not config.model.scratch:
+        raise UserError(
+            "model.path is empty and so is model.scratch: name a checkpoint, or give the config.json of a new model"
+        )
+    raw = json.loads(config.model.scratch.to_json())
+    tokenizer = train_tokenizer(rows, raw["vocab_size"])
+    raw |= {
+        "bos_token_id": tokenizer.bos_token_id,
+        "eos_token_id": tokenizer.eos_token_id,
+        "pad_token_id": tokenizer.pad_token_id,
+    }
+    mesh = meshes.make_mesh(config.mesh.data, config.mesh.model)
+    return pretrained.create(raw, tokenizer, config.seed, config.model.dtype, mesh)

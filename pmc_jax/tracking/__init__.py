@@ -1,0 +1,1 @@
+"""What a run keeps of itself: its folder, progress, seconds."""

@@ -1,0 +1,1 @@
+"""Training rows in, updated parameters out."""
