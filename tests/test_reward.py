@@ -11,7 +11,8 @@ from scipy import stats
 
 import pmc_jax
 from pmc_jax.errors import UserError
-from pmc_jax.methods.rewards import Memory, keep_best, score, select, unsolved
+from pmc_jax.methods.memory import Memory, keep_best, unsolved
+from pmc_jax.methods.rewards import score, select
 
 SCORER = rouge_scorer.RougeScorer(["rougeL"], use_stemmer=True)
 ODD = [

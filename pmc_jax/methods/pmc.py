@@ -19,7 +19,8 @@ from pmc_jax.data.packing import Packing, Row
 from pmc_jax.data.prompts import training_row
 from pmc_jax.distributed import meshes, multihost
 from pmc_jax.errors import UserError
-from pmc_jax.methods.rewards import Memory, keep_best, rouge_tokens, score, select, unsolved
+from pmc_jax.methods.memory import Memory, keep_best, unsolved
+from pmc_jax.methods.rewards import rouge_tokens, score, select
 from pmc_jax.models.pretrained import PretrainedModel
 from pmc_jax.sampling import engine
 from pmc_jax.sampling.draw import GREEDY
