@@ -6,7 +6,7 @@ import json
 import numpy as np
 
 from pmc_jax import config as settings
-from pmc_jax.evaluate.collapse import Evaluation
+from pmc_jax.evaluate.answers import Evaluation
 from pmc_jax.evaluate.interval import mean_with_interval
 from pmc_jax.methods.rewards import score
 from pmc_jax.tracking.workdir import Workdir, write_json, write_lines

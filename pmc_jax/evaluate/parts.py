@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from pmc_jax.data.questions import Rows
 from pmc_jax.distributed import multihost
 from pmc_jax.evaluate import attacks, logs, tofu
-from pmc_jax.evaluate.collapse import evaluate
+from pmc_jax.evaluate.answers import evaluate
 from pmc_jax.evaluate.drift import Word, word_probabilities
 from pmc_jax.evaluate.greedy import greedy_answers
 from pmc_jax.evaluate.likelihood import TokenScores

@@ -8,7 +8,7 @@ from tensorboardX import SummaryWriter
 from pmc_jax import config as settings
 from pmc_jax.data import questions
 from pmc_jax.distributed import multihost
-from pmc_jax.evaluate.collapse import Evaluation, evaluate
+from pmc_jax.evaluate.answers import Evaluation, evaluate
 from pmc_jax.methods import pmc
 from pmc_jax.models import pretrained
 from pmc_jax.models.pretrained import PretrainedModel
