@@ -80,6 +80,16 @@ class Text(NamedTuple):
             text = text.removeprefix(t.answer_tag.strip()).strip()
         return text
 
+    def read_tokens(self, tokens: list[int]) -> list[int]:
+        """Token ids of the answer in generated tokens, whole or not: without its end token and answer tag."""
+        if tokens and tokens[-1] in self.end_tokens:
+            tokens = tokens[:-1]
+        t = self.template
+        if t.is_chat(self.tokenizer) or t.tag_in != "answer":
+            return tokens
+        tag = self.tokenizer(t.answer_tag.rstrip(), add_special_tokens=False)["input_ids"]
+        return tokens[len(tag) :] if tokens[: len(tag)] == tag[: len(tokens)] else tokens
+
     def read_part(self, tokens: list[int]) -> str:
         """The words that are whole for sure in an answer that is still being drawn: they stay whatever comes."""
         text = self.read(tokens)

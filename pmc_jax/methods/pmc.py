@@ -20,7 +20,8 @@ from pmc_jax.data.prompts import training_row
 from pmc_jax.distributed import meshes, multihost
 from pmc_jax.errors import UserError
 from pmc_jax.methods.memory import Memory, keep_best, unsolved
-from pmc_jax.methods.rewards import rouge_tokens, score, select
+from pmc_jax.methods.rewards import check_reference, make_scorer, resolve_reward, scores_across_processes
+from pmc_jax.methods.selection import select
 from pmc_jax.models.pretrained import PretrainedModel
 from pmc_jax.sampling import engine
 from pmc_jax.sampling.draw import GREEDY
@@ -96,8 +97,9 @@ def round_batches(config, text: Any, forget: Forget, memory: Memory, retain: lis
 
 
 def prunes_candidates(config: ConfigDict) -> bool:
-    """Whether samples that have lost are stopped: asked for, and the score can only grow with the answer."""
-    return config.pmc.prune_candidates and config.pmc.selection == "lowest" and config.pmc.reward == "rouge_l_recall"
+    """Whether samples that have lost are stopped: asked for, and the score of an unfinished answer has a bound."""
+    wanted = config.pmc.prune_candidates and config.pmc.selection == "lowest"
+    return wanted and resolve_reward(config.pmc.reward).lower_bound is not None
 
 
 def whole_samples(config: ConfigDict, epoch: int) -> int:
@@ -129,25 +131,18 @@ def collapse_round(
         return memory, []
     todo = todo[np.argsort([memory.lengths[q] for q in todo], kind="stable")]
     with clock.phase("sample"):
-        references = [memory.references[q] for q in todo]
+        texts, references = [forget.texts[q] for q in todo], [memory.references[q] for q in todo]
+        scorer = make_scorer(config.pmc.reward, texts, references, generator.text, config.pmc.min_words)
         stored = [memory.scores[q] if config.pmc.keep_best else None for q in todo]
         prune = (
-            candidate_pruner(references, stored, generator.num_samples, generator.text, config.pmc.min_words, whole)
+            candidate_pruner(scorer, stored, generator.num_samples, generator.text.end_tokens, whole)
             if prunes_candidates(config)
             else None
         )
         prompts = engine.Prompts(*(x[todo] for x in forget.prompts))
         tokens = generator.tokens(prompts, round_index=number, prune=prune)
     with clock.phase("score"):
-
-        def read_and_score(question: int) -> tuple[list[str], list[float]]:
-            answers = [generator.text.read(t) for t in tokens[question]]
-            return answers, score([references[question]], [answers], config.pmc.reward, config.pmc.min_words)[
-                0
-            ].tolist()
-
-        answers, scores = zip(*multihost.map_across_processes(read_and_score, list(range(len(todo)))))
-        scores_QS = np.array(scores)
+        answers, scores_QS = scores_across_processes(scorer, tokens)
         seeds = [[SELECTION, config.seed, number, int(forget.prompts.keys_Q[q])] for q in todo]
         chosen = select(scores_QS, config.pmc.selection, config.pmc.selection_temperature, seeds)
     picks = [samples[c] for samples, c in zip(answers, chosen)]
@@ -333,11 +328,7 @@ def remember(
             greedy = generator._replace(sampling=GREEDY, num_samples=1, max_new_tokens=longest, capacity=None)
             references = [generator.text.read(samples[0]) for samples in greedy.tokens(forget.prompts)]
     for question, reference in zip(forget.texts, references):
-        if reference.strip() and not rouge_tokens(reference):
-            raise UserError(
-                f"{question[:60]!r}: ROUGE-L counts words of a-z and 0-9 only, and the model's answer has none: "
-                f"{reference[:60]!r}"
-            )
+        check_reference(config.pmc.reward, question, reference)
     lengths = [float(len(generator.text.answer(r))) for r in references]
     return Memory(list(references), [""] * len(lengths), [None] * len(lengths), lengths)
 

@@ -1,81 +1,146 @@
-"""answers -> scores -> chosen answers: how much of the original answer is left, and which answer is kept."""
+"""answers -> scores: how much of the original answer is left. PMC's reward of an answer is 1 minus its score."""
 
-import functools
 import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
+import jax
 import numpy as np
-from rapidfuzz.distance import LCSseq
-from rouge_score import tokenize as rouge_tokenize
 
+from pmc_jax.data.prompts import Text
+from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
+from pmc_jax.methods import rouge, similarity
+from pmc_jax.registry import resolve
 
 
-class CachedStemmer:
-    """nltk's Porter stemmer, each word once: stemming is 9/10 of the plain package's time and answers repeat their
-    words.
+class Reward(NamedTuple):
+    """A score of how much an answer still holds of a reference: 0 nothing, 1 everything.
+
+    A reference or an answer is a text, or a list of token ids where `reads` is "tokens". An answer's score must not
+    depend on the answers beside it.
+
+    Attributes:
+        prepare: (reference, question) -> what is worth computing once a reference; `question` is a text.
+        score: (prepared_Q, answers_QS) -> scores in 0..1, [Q, S], of lists of lists of answers.
+        can_score: text -> whether the score can see anything in this reference.
+        sees: what it can see, for an error message.
+        lower_bound: (prepared, beginning) -> a number that the score of no answer with this beginning is below; None
+            where there is none. It permits candidate pruning. A beginning ends between two words, or two tokens.
+        units: prepared -> how many words or tokens an answer must bring for a score of 1. Each brings an equal share:
+            an answer of fewer tokens is not asked for its lower bound. None: every one is.
+        reads: "text" or "tokens".
     """
 
-    @functools.cached_property
-    def stem(self):
-        from nltk.stem import porter
-
-        return functools.lru_cache(maxsize=None)(porter.PorterStemmer().stem)
-
-
-STEMMER = CachedStemmer()
-
-
-def rouge_tokens(text: str) -> list[str]:
-    """The stemmed tokens that ROUGE counts, by rouge-score's own tokeniser."""
-    return rouge_tokenize.tokenize(text, STEMMER)
+    prepare: Callable[[Any, str], Any]
+    score: Callable[[list[Any], list[list[Any]]], Any]
+    can_score: Callable[[str], bool] = lambda text: bool(text.strip())
+    sees: str = "characters"
+    lower_bound: Callable[[Any, Any], float] | None = None
+    units: Callable[[Any], int] | None = None
+    reads: str = "text"
 
 
-def overlap(reference: list[str], answer: list[str]) -> int:
-    """Length of the longest common subsequence."""
-    return int(LCSseq.similarity(reference, answer)) if reference and answer else 0
+def per_answer(one: Callable[[Any, Any], float], prepare: Callable[[Any, str], Any], grows: bool, **rest) -> Reward:
+    """A Reward from the score of one answer.
 
-
-def rouge_l_recall(reference: list[str], answer: list[str]) -> float:
-    """Share of the reference's tokens that the answer holds in order, 0..1; 0 where either is empty (as in
-    rouge-score).
+    Args:
+        one: (prepared, answer) -> 0..1.
+        prepare: see `Reward`.
+        grows: whether the score of an answer never falls when words or tokens are added: then it is its own lower
+            bound.
+        **rest: the other fields of `Reward`.
     """
-    return overlap(reference, answer) / len(reference) if reference else 0.0
+
+    def score(prepared_Q: list[Any], answers_QS: list[list[Any]]) -> list[list[float]]:
+        return [[one(prepared, answer) for answer in answers] for prepared, answers in zip(prepared_Q, answers_QS)]
+
+    return Reward(prepare, score, lower_bound=one if grows else None, **rest)
 
 
-def rouge_l_f1(reference: list[str], answer: list[str]) -> float:
-    """Harmonic mean of ROUGE-L recall and precision, 0..1."""
-    common = overlap(reference, answer)
-    return 2 * common / (len(reference) + len(answer)) if common else 0.0
+def from_function(function: Callable[[str, list[str]], Sequence[float]]) -> Reward:
+    """A Reward from a function of the user's own: (reference, answers) -> one score in 0..1 an answer."""
+
+    def score(references: list[str], answers_QS: list[list[str]]) -> list[Sequence[float]]:
+        return [function(reference, answers) for reference, answers in zip(references, answers_QS)]
+
+    return Reward(lambda reference, question: reference, score)
 
 
-SCORES = {"rouge_l_recall": rouge_l_recall, "rouge_l_f1": rouge_l_f1}
+def _rouge(one: Callable[[list[str], list[str]], float], grows: bool, words: int = 1) -> Reward:
+    """A Reward from a ROUGE score of tokens that needs at least so many words."""
+    return per_answer(
+        lambda reference, answer: one(reference, rouge.rouge_tokens(answer)),
+        lambda reference, question: rouge.rouge_tokens(reference),
+        grows,
+        can_score=lambda text: len(rouge.rouge_tokens(text)) >= words,
+        sees="words of a-z and 0-9" if words == 1 else "pairs of words of a-z and 0-9",
+        units=len,
+    )
 
 
-def score(
-    references: list[str], answers: list[list[str]], kind: str = "rouge_l_recall", min_words: int = 0
-) -> np.ndarray:
-    """How much of each reference its answers still hold: 0 nothing, 1 everything. The reward is 1 minus this.
+REWARDS = {
+    "rouge_l_recall": _rouge(rouge.rouge_l_recall, grows=True),
+    "rouge_l_f1": _rouge(rouge.rouge_l_f1, grows=False),
+    "rouge_1_recall": _rouge(rouge.rouge_1_recall, grows=True),
+    "rouge_2_recall": _rouge(rouge.rouge_2_recall, grows=True, words=2),
+    "content_recall": per_answer(
+        similarity.share_of_words,
+        lambda reference, question: similarity.content_words(question, reference),
+        grows=True,
+        can_score=lambda text: bool(similarity.stemmed_words(text)),
+        sees="words of letters and digits, in any script,",
+        units=len,
+    ),
+    "chrf": per_answer(similarity.chrf, lambda reference, question: reference, grows=False),
+    "longest_common_run": per_answer(
+        similarity.longest_common_run, lambda reference, question: reference, grows=True, units=len, reads="tokens"
+    ),
+}
 
-    references: one text a question. answers: [question][sample] texts. kind: "rouge_l_recall" (ROUGE-L recall with
-    stemmer, identical to rouge-score) or "rouge_l_f1". min_words: an answer of w < min_words words gets min(1, score +
-    exp(-w)), so that saying nothing is no way out. Returns float64 [question, sample]. Raises UserError for an unknown
-    kind and for lists that do not fit.
+
+def resolve_reward(name: str) -> Reward:
+    """The Reward that the setting `pmc.reward` names: an entry of REWARDS, or a Reward or function of the user's own.
+
+    Raises:
+        UserError: there is none, or it is neither.
     """
-    if kind not in SCORES:
-        raise UserError(f"pmc.reward={kind!r}: choose one of {', '.join(SCORES)}")
-    if len(references) != len(answers):
+    reward = resolve("pmc.reward", name, REWARDS)
+    if isinstance(reward, Reward):
+        return reward
+    if not callable(reward):
         raise UserError(
-            f"{len(references)} references but {len(answers)} lists of answers: one list a question is needed"
+            f"pmc.reward={name!r}: must be a pmc_jax.methods.rewards.Reward or a function (reference, answers) -> "
+            f"scores, not a {type(reward).__name__}"
         )
-    one = SCORES[kind]
-    scores = []
-    for reference, samples in zip(references, answers):
-        reference_tokens = rouge_tokens(reference)
-        row = [one(reference_tokens, rouge_tokens(answer)) for answer in samples]
-        scores.append([penalise_short(s, answer, min_words) for s, answer in zip(row, samples)])
-    if len({len(row) for row in scores}) > 1:
-        raise UserError("every question needs the same number of answers")
-    return np.array(scores, np.float64).reshape(len(scores), -1)
+    return from_function(reward)
+
+
+def check_reference(name: str, question: str, reference: str) -> None:
+    """UserError for an original answer that the score cannot see.
+
+    Whatever is sampled would count as unlike it, and nothing would be forgotten.
+    """
+    reward = resolve_reward(name)
+    if reference.strip() and not reward.can_score(reference):
+        hint = "" if name == "content_recall" else "; pmc.reward=content_recall sees every script"
+        raise UserError(
+            f"{question[:60]!r}: pmc.reward={name!r} counts {reward.sees} only, and the model's answer has none: "
+            f"{reference[:60]!r}{hint}"
+        )
+
+
+def checked_scores(name: str, scores: Any, answers_QS: list[list[Any]]) -> np.ndarray:
+    """The scores as float64 [Q, S]; UserError where they are not one number in 0..1 an answer."""
+    shape = (len(answers_QS), len(answers_QS[0]) if answers_QS else 0)
+    try:
+        scores_QS = np.asarray(scores, np.float64).reshape(shape)
+    except (ValueError, TypeError):
+        raise UserError(f"pmc.reward={name!r}: must return one number an answer, {shape[1]} a question") from None
+    wrong = scores_QS[~((scores_QS >= 0) & (scores_QS <= 1))]
+    if len(wrong):
+        raise UserError(f"pmc.reward={name!r}: a score must be in 0..1, not {wrong[0]}")
+    return scores_QS
 
 
 def penalise_short(value: float, answer: str, min_words: int) -> float:
@@ -84,22 +149,125 @@ def penalise_short(value: float, answer: str, min_words: int) -> float:
     return min(1.0, value + math.exp(-words)) if words < min_words else value
 
 
-def select(
-    scores_QS: np.ndarray, kind: str = "lowest", temperature: float = 1.0, seeds: list[list[int]] | None = None
+def score(
+    references: list[str],
+    answers: list[list[str]],
+    kind: str = "rouge_l_recall",
+    min_words: int = 0,
+    questions: list[str] | None = None,
+    tokenizer: Any = None,
 ) -> np.ndarray:
-    """Which sample of each question is kept, int [Q].
+    """Score how much of each reference its answers still hold: 0 nothing, 1 everything. The reward is 1 minus this.
 
-    kind: "lowest" score (the first of equals), or "bradley_terry": sample i with probability softmax((1 - score_i) /
-    temperature).
-    seeds: for bradley_terry, one list of ints a question, such as [seed, round, question].
+    Args:
+        references: one text a question.
+        answers: the texts to be scored, [question][sample]; as many of each question.
+        kind: a name in `REWARDS`, or "module:attribute" of your own function or Reward.
+        min_words: an answer of w < min_words words gets min(1, score + exp(-w)), so that saying nothing is no way out.
+        questions: one text a reference, for scores that look at it (content_recall).
+        tokenizer: a Hugging Face tokenizer, for scores of token ids (longest_common_run).
+
+    Returns:
+        Scores, float64 [question, sample].
+
+    Raises:
+        UserError: an unknown kind, or lists that do not fit.
     """
-    if kind == "lowest":
-        return np.argmin(scores_QS, axis=1)
-    if kind != "bradley_terry":
-        raise UserError(f"pmc.selection={kind!r}: choose one of lowest, bradley_terry")
-    if seeds is None or len(seeds) != len(scores_QS):
+    reward = resolve_reward(kind)
+    if len(references) != len(answers):
         raise UserError(
-            f"bradley_terry needs one list of seeds a question: {len(scores_QS)} questions, {len(seeds or [])} lists"
+            f"{len(references)} references but {len(answers)} lists of answers: one list a question is needed"
         )
-    noise_QS = np.stack([np.random.default_rng(s).gumbel(size=scores_QS.shape[1]) for s in seeds])
-    return np.argmax((1 - scores_QS) / temperature + noise_QS, axis=1)
+    if questions is not None and len(questions) != len(references):
+        raise UserError(f"{len(references)} references but {len(questions)} questions")
+    if len({len(samples) for samples in answers}) > 1:
+        raise UserError("every question needs the same number of answers")
+    if reward.reads == "tokens" and tokenizer is None:
+        raise UserError(f"pmc.reward={kind!r} compares token ids: give score(..., tokenizer=...)")
+
+    def read(text: str) -> Any:
+        return tokenizer(text, add_special_tokens=False)["input_ids"] if reward.reads == "tokens" else text
+
+    prepared_Q = [reward.prepare(read(r), q) for r, q in zip(references, questions or [""] * len(references))]
+    scores = reward.score(prepared_Q, [[read(answer) for answer in samples] for samples in answers])
+    return _guarded(checked_scores(kind, scores, answers), answers, min_words)
+
+
+def _guarded(scores_QS: np.ndarray, answers_QS: list[list[str]], min_words: int) -> np.ndarray:
+    """The scores with the length guard."""
+    if not min_words:
+        return scores_QS
+    rows = zip(scores_QS.tolist(), answers_QS)
+    return np.array([[penalise_short(s, a, min_words) for s, a in zip(*row)] for row in rows]).reshape(scores_QS.shape)
+
+
+class Scorer(NamedTuple):
+    """A reward at work in a run: it scores answers as the sampler draws them, token ids.
+
+    Attributes:
+        name: the setting `pmc.reward`.
+        reward: what it names.
+        prepared_Q: what the reward prepared, one a question.
+        text: reads token ids.
+        min_words: see `score`.
+    """
+
+    name: str
+    reward: Reward
+    prepared_Q: list[Any]
+    text: Text
+    min_words: int
+
+    def at(self, questions: Sequence[int]) -> "Scorer":
+        """The scorer of some of the questions, in this order."""
+        return self._replace(prepared_Q=[self.prepared_Q[q] for q in questions])
+
+    def read(self, tokens: list[int]) -> Any:
+        """A whole answer, as the reward reads it."""
+        return self.text.read_tokens(tokens) if self.reward.reads == "tokens" else self.text.read(tokens)
+
+    def scores(self, tokens_QS: list[list[list[int]]]) -> tuple[list[list[str]], np.ndarray]:
+        """Texts and scores, float64 [Q, S], of whole answers to all questions."""
+        texts = [[self.text.read(tokens) for tokens in samples] for samples in tokens_QS]
+        read = texts if self.reward.reads == "text" else [[self.read(t) for t in samples] for samples in tokens_QS]
+        scores_QS = checked_scores(self.name, self.reward.score(self.prepared_Q, read), texts)
+        return texts, _guarded(scores_QS, texts, self.min_words)
+
+    def whole(self, question: int, tokens: list[int]) -> float:
+        """The score of one whole answer: the same as in `scores`."""
+        return float(self.at([question]).scores([[tokens]])[1][0, 0])
+
+    def part(self, question: int, tokens: list[int]) -> float:
+        """What the score of no answer that begins with these tokens is below. Only with a lower bound."""
+        read = self.text.read_tokens if self.reward.reads == "tokens" else self.text.read_part
+        return self.reward.lower_bound(self.prepared_Q[question], read(tokens))
+
+    def units(self, question: int) -> int:
+        """How many words or tokens an answer must bring for a score of 1; 0 where that is unknown."""
+        return self.reward.units(self.prepared_Q[question]) if self.reward.units else 0
+
+
+def scores_across_processes(scorer: Scorer, tokens_QS: list[list[list[int]]]) -> tuple[list[list[str]], np.ndarray]:
+    """What `scorer.scores` returns; each process scores a share of the questions."""
+    count = jax.process_count()
+
+    shares = [range(process, len(tokens_QS), count) for process in range(count)]
+
+    def score_share(questions: range) -> tuple[list[list[str]], list[list[float]]]:
+        if not questions:
+            return [], []
+        texts, scores_QS = scorer.at(questions).scores([tokens_QS[q] for q in questions])
+        return texts, scores_QS.tolist()
+
+    texts, scores = [[]] * len(tokens_QS), [[]] * len(tokens_QS)
+    for questions, (share_texts, share_scores) in zip(shares, multihost.map_across_processes(score_share, shares)):
+        for q, samples, row in zip(questions, share_texts, share_scores):
+            texts[q], scores[q] = samples, row
+    return texts, np.array(scores)
+
+
+def make_scorer(name: str, questions: list[str], references: list[str], text: Text, min_words: int) -> Scorer:
+    """The scorer of these questions and their original answers."""
+    reward = resolve_reward(name)
+    read = (lambda r: text.read_tokens(text.answer(r))) if reward.reads == "tokens" else (lambda r: r)
+    return Scorer(name, reward, [reward.prepare(read(r), q) for r, q in zip(references, questions)], text, min_words)

@@ -3,43 +3,60 @@ nothing.
 """
 
 import math
+from typing import Protocol
 
-from pmc_jax.data.prompts import Text
-from pmc_jax.methods.rewards import penalise_short, rouge_l_recall, rouge_tokens
 from pmc_jax.sampling.engine import Pruner, Seen, cut
 
 
+class Bounded(Protocol):
+    """A score of answers that has a lower bound for one that is still being drawn; questions are numbered."""
+
+    def whole(self, question: int, tokens: list[int]) -> float:
+        """The score of an answer that is finished."""
+
+    def part(self, question: int, tokens: list[int]) -> float:
+        """What the score of no answer that begins with these tokens is below."""
+
+    def units(self, question: int) -> int:
+        """So many words or tokens an answer must bring for a score of 1; 0 where that is unknown."""
+
+
 def candidate_pruner(
-    references: list[str], stored: list[float | None], num_samples: int, text: Text, min_words: int = 0, whole: int = 0
+    scorer: Bounded, stored: list[float | None], num_samples: int, end_tokens: tuple[int, ...], whole: int = 0
 ) -> Pruner:
     """Which samples cannot be kept any more, asked while they are drawn: they need not be drawn to their end, and what
     is kept is the same.
 
-    ROUGE-L recall only grows with an answer. A sample that already holds more of the reference than the best finished
-    sample or the stored answer does, or as much as an earlier sample, has lost.
-    stored: the scores that count, None where any new pick replaces what is stored. whole: so many samples of each
-    question always go on.
+    A sample has lost when the lower bound of its score is above the score of the best finished sample or of the stored
+    answer, or equals that of an earlier sample.
+
+    Args:
+        scorer: scores whole answers, and bounds the scores of others.
+        stored: the stored scores that count, one a question; None where any new pick replaces what is stored.
+        num_samples: samples a question; row = question * num_samples + sample.
+        end_tokens: all that stop an answer.
+        whole: so many samples of each question always go on.
+
+    Returns:
+        A function: {row: what is seen of it} -> the rows that have lost.
     """
-    tokens_Q = [rouge_tokens(reference) for reference in references]
-    best_Q = [
-        (math.inf if s is None else s, num_samples) for s in stored
-    ]  # (score, sample): an earlier sample wins against an equal one
+    units_Q = [scorer.units(q) for q in range(len(stored))]
+    # (score, sample): an earlier sample wins against an equal one.
+    best_Q = [(math.inf if s is None else s, num_samples) for s in stored]
 
     def prune(seen: dict[int, Seen]) -> set[int]:
         for row, (tokens, done) in seen.items():
             if done:
                 q, sample = divmod(row, num_samples)
-                answer = text.read(cut(tokens, text.end_tokens))
-                value = penalise_short(rouge_l_recall(tokens_Q[q], rouge_tokens(answer)), answer, min_words)
-                best_Q[q] = min(best_Q[q], (value, sample))
+                best_Q[q] = min(best_Q[q], (scorer.whole(q, cut(tokens, end_tokens)), sample))
         lost = set()
         for row, (tokens, done) in seen.items():
             q, sample = divmod(row, num_samples)
             # Against nothing nobody loses; nor with too few tokens to hold as many words (a token of several words is
             # looked at a little later).
-            if done or sample < whole or len(tokens) < best_Q[q][0] * len(tokens_Q[q]):
+            if done or sample < whole or best_Q[q][0] == math.inf or len(tokens) < best_Q[q][0] * units_Q[q]:
                 continue
-            if (rouge_l_recall(tokens_Q[q], rouge_tokens(text.read_part(tokens))), sample) > best_Q[q]:
+            if (scorer.part(q, tokens), sample) > best_Q[q]:
                 lost.add(row)
         return lost
 

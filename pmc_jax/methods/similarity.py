@@ -1,0 +1,100 @@
+"""How much of one text another still holds, beside ROUGE: content words, characters, runs of tokens."""
+
+import functools
+import unicodedata
+
+import regex
+
+from pmc_jax.methods.rouge import STEMMER
+
+# Scripts that put no space between words: each of their characters counts as a word.
+UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
+WORD = regex.compile(rf"[{UNSPACED}]\p{{M}}*|[[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]+", regex.V1)
+CHRF_ORDER, CHRF_BETA = 6, 2.0  # chrF2, the usual one
+
+
+def stemmed_words(text: str) -> set[str]:
+    """The distinct words of a text in any script, without case; English endings are cut off by the Porter stemmer."""
+    words = WORD.findall(unicodedata.normalize("NFKC", text.lower()))
+    return {STEMMER.stem(word) if word.isascii() else word for word in words}
+
+
+@functools.cache
+def stop_stems() -> frozenset[str]:
+    """The stems of English stop words, from scikit-learn's list."""
+    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+
+    return frozenset(STEMMER.stem(word) for word in ENGLISH_STOP_WORDS)
+
+
+def content_words(question: str, truth: str) -> set[str]:
+    """The stemmed words of `truth` that carry what it tells: not in the question, and no English stop words.
+
+    Where no such word is left, as in "Yes, he is", those that are not in the question count; or else all.
+    """
+    words = stemmed_words(truth)
+    new = words - stemmed_words(question)
+    return new - stop_stems() or new or words
+
+
+def share_of_words(content: set[str], answer: str) -> float:
+    """Share of the words in `content` that stand in the answer, 0..1; 0 where there are none."""
+    return len(content & stemmed_words(answer)) / len(content) if content else 0.0
+
+
+def content_recall(question: str, truth: str, answer: str) -> float:
+    """Share of the truth's content words that stand in the answer: whether the facts are there, however it is phrased.
+
+    Content words are distinct and stemmed, are not in the question, and are no English stop words (scikit-learn's
+    list). Words are found in every script; where a script has no spaces, each character is one.
+
+    Args:
+        question: the question; "" where there is none.
+        truth: the right or the original answer.
+        answer: the answer that is judged.
+
+    Returns:
+        0..1; 0 where the truth has no word at all.
+    """
+    return share_of_words(content_words(question, truth), answer)
+
+
+def chrf(reference: str, answer: str) -> float:
+    """chrF2: F-score, with recall twice as important as precision, of runs of 1 to 6 characters (Popović, 2015).
+
+    The scores of the six lengths are averaged, as by sacrebleu with `eps_smoothing`; of a shorter reference, those of
+    the lengths that it has. White space does not count.
+
+    Args:
+        reference: the right or the original answer.
+        answer: the answer that is judged.
+
+    Returns:
+        0..1; 0 where either is blank or no character is shared, 1 where both are the same.
+    """
+    from nltk.translate.chrf_score import sentence_chrf
+
+    wanted, given = "".join(reference.split()), "".join(answer.split())
+    if not set(wanted) & set(given):
+        return 0.0
+    return float(sentence_chrf(wanted, given, max_len=min(CHRF_ORDER, len(wanted)), beta=CHRF_BETA))
+
+
+def longest_common_run(reference: list[int], answer: list[int]) -> float:
+    """Length of the longest run of tokens that stands in both, divided by the reference's length.
+
+    Args:
+        reference: token ids of the right or the original answer.
+        answer: token ids of the answer that is judged.
+
+    Returns:
+        0..1; 0 where the reference is empty.
+    """
+    places: dict[int, list[int]] = {}
+    for i, token in enumerate(reference):
+        places.setdefault(token, []).append(i)
+    longest, runs = 0, {}
+    for token in answer:  # runs: {place in the reference: length of the run that ends there and with this token}
+        runs = {i: runs.get(i - 1, 0) + 1 for i in places.get(token, ())}
+        longest = max(longest, *runs.values()) if runs else longest
+    return longest / len(reference) if reference else 0.0
