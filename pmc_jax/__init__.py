@@ -17,7 +17,7 @@ _PUBLIC = {
     "PretrainedModel": "models.pretrained",
     "sample": "sampling.generate",
     "score": "methods.rewards",
-    "select": "methods.rewards",
+    "select": "methods.selection",
     "unlearn": "methods.pmc",
     "UserError": "errors",
 }

@@ -88,8 +88,7 @@ SETTINGS = (
     Setting(
         "pmc.reward",
         "rouge_l_recall",
-        "what likeness to the original answer is measured by",
-        *one_of("rouge_l_recall", "rouge_l_f1"),
+        "score of what is left of the original answer: a name of docs/rewards.md, or module:attribute of your own",
     ),
     Setting("pmc.min_words", 0, "shorter answers are penalised; 0 = off", *AT_LEAST_0),
     Setting("pmc.keep_best", True, "a new pick replaces the stored answer only if it scores no worse"),

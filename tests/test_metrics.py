@@ -7,11 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as how
 from hypothesis import strategies as st
-from rouge_score import rouge_scorer
 
 from pmc_jax.errors import UserError
 from pmc_jax.evaluate import metrics
-from pmc_jax.methods.rewards import rouge_tokens
 
 LOSS = st.floats(0, 30)
 HITS = st.lists(st.lists(st.sampled_from([True, True, False]), max_size=9), min_size=1, max_size=6)
@@ -193,11 +191,3 @@ def test_privacy_leak():
     assert metrics.privacy_leak(1.0, 0.38) == pytest.approx(-100)
     assert metrics.privacy_leak(0.2, 0.5) == pytest.approx(60)
     assert metrics.privacy_leak(0.9, 1.0) is None
-
-
-@given(
-    *[st.lists(st.sampled_from("the authors wrote writes in 1971 the . konya".split()), max_size=12).map(" ".join)] * 2
-)
-def test_rouge_1_recall_is_that_of_rouge_score(reference, answer):
-    wanted = rouge_scorer.RougeScorer(["rouge1"], use_stemmer=True).score(reference, answer)["rouge1"].recall
-    assert metrics.rouge_1_recall(rouge_tokens(reference), rouge_tokens(answer)) == pytest.approx(wanted, abs=1e-12)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pmc_jax.evaluate import metrics
-from pmc_jax.methods.rewards import rouge_l_f1, rouge_l_recall, rouge_tokens
+from pmc_jax.methods.rouge import rouge_1_recall, rouge_l_f1, rouge_l_recall, rouge_tokens
 
 SETS = ("forget", "retain", "ra", "wf")  # forget and retain rows, real authors, world facts
 RATIOS = {"forget": "forget_truth_ratio", **{s: f"{s}_Truth_Ratio" for s in SETS[1:]}}
@@ -39,7 +39,7 @@ def rouge_rows(inputs: list[str], truths: list[str], generations: list[str]) -> 
     for text, truth, generation in zip(inputs, truths, generations, strict=True):
         wanted, said = rouge_tokens(truth), rouge_tokens(generation)
         measured = {
-            "rouge1_recall": metrics.rouge_1_recall(wanted, said),
+            "rouge1_recall": rouge_1_recall(wanted, said),
             "rougeL_f1": rouge_l_f1(wanted, said),
             "rougeL_recall": rouge_l_recall(wanted, said),
         }

@@ -7,7 +7,6 @@ without labels: it has no probability, and means leave it out.
 
 import math
 import warnings
-from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -142,10 +141,3 @@ def privacy_leak(auc: float, retain_auc: float) -> float | None:
     None where the retain model's AUC is 1: there is nothing to compare with.
     """
     return 100 * ((1 - auc) - (1 - retain_auc)) / (1 - retain_auc) if retain_auc < 1 else None
-
-
-def rouge_1_recall(reference: list[str], answer: list[str]) -> float:
-    """Share of the reference's tokens that the answer holds in any order, each as often as it stands there, 0..1; 0
-    where either is empty.
-    """
-    return (Counter(reference) & Counter(answer)).total() / len(reference) if reference else 0.0

@@ -17,7 +17,7 @@ from pmc_jax import config as settings
 from pmc_jax.data import questions
 from pmc_jax.data.packing import Packing, Row
 from pmc_jax.data.prompts import training_row
-from pmc_jax.distributed import meshes, multihost
+from pmc_jax.distributed import meshes
 from pmc_jax.errors import UserError
 from pmc_jax.methods.memory import Memory, keep_best, unsolved
 from pmc_jax.methods.rewards import check_reference, make_scorer, resolve_reward, scores_across_processes
@@ -257,6 +257,7 @@ def unlearn(
     questions.check_rows(rows, "forget", ("question",))
     questions.check_rows(retain, "retain", ("question", "answer"))
     check_sizes(config, rows, retain)
+    resolve_reward(config.pmc.reward)
     check_length(config, checkpoint.config.rope)
     checkpoint = with_remat(checkpoint, config)
     with clock or Clock() as clock:

@@ -20,7 +20,7 @@ from rapidfuzz.distance import LCSseq
 from pmc_jax import config as settings
 from pmc_jax.errors import UserError
 from pmc_jax.evaluate import quality
-from pmc_jax.methods.rewards import rouge_tokens
+from pmc_jax.methods.rouge import rouge_tokens
 from pmc_jax.report.absent import not_measured
 from pmc_jax.report.curves import Line, chart, histogram
 from pmc_jax.report.measures import measures

@@ -10,6 +10,7 @@ from pmc_jax.data import questions
 from pmc_jax.distributed import multihost
 from pmc_jax.evaluate.answers import Evaluation, evaluate
 from pmc_jax.methods import pmc
+from pmc_jax.methods.rewards import resolve_reward
 from pmc_jax.models import pretrained
 from pmc_jax.models.pretrained import PretrainedModel
 from pmc_jax.runs.console import console, print_result
@@ -55,6 +56,7 @@ def unlearn(config: ConfigDict, workdir: str) -> dict[str, Any]:
     stopped. Returns result.json.
     """
     settings.check(config)
+    resolve_reward(config.pmc.reward)  # before anything is loaded
     with Workdir(workdir) as work, Clock() as clock:
         with clock.phase("load"):
             pretrained.check_path(config.model.path)  # before the data, which may have to come from the hub

@@ -6,7 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pmc_jax.data.prompts import Template, make_text
-from pmc_jax.methods.rewards import Memory, keep_best, score, select
+from pmc_jax.methods.memory import Memory, keep_best
+from pmc_jax.methods.rewards import REWARDS, make_scorer
+from pmc_jax.methods.selection import select
 from pmc_jax.sampling.engine import Seen, cut
 from pmc_jax.sampling.pruning import candidate_pruner
 
@@ -25,6 +27,7 @@ WORDS = [
     "na\nïve",
     "🙂",
 ]
+BOUNDED = sorted(name for name, reward in REWARDS.items() if reward.lower_bound)
 ANSWERS = st.lists(st.lists(st.sampled_from(WORDS), max_size=25).map(" ".join), min_size=5, max_size=5)
 
 
@@ -52,7 +55,8 @@ def draw_in_chunks(text, answers, prune, chunk):
             open_rows.remove(row)
 
 
-@settings(deadline=None)
+@pytest.mark.parametrize("name", BOUNDED)
+@settings(deadline=None, max_examples=40)
 @given(
     ANSWERS,
     ANSWERS,
@@ -61,35 +65,32 @@ def draw_in_chunks(text, answers, prune, chunk):
     st.sampled_from([0, 4]),
     st.integers(0, 2),
 )
-def test_what_is_kept_is_the_same(text, first, second, chunk, stored, min_words, whole):
-    references, answers = [REFERENCE, REFERENCE.upper()], [first, second]
-    prune = candidate_pruner(references, [stored, None], 5, text, min_words, whole)
-    tokens = draw_in_chunks(text, first + second, prune, chunk)
-    drawn = [[text.read(tokens[5 * q + s]) for s in range(5)] for q in range(2)]
-    read = [[text.read(text.answer(a)) for a in of_question] for of_question in answers]
+def test_what_is_kept_is_the_same(name, text, first, second, chunk, stored, min_words, whole):
+    references = [REFERENCE, REFERENCE.upper()]
+    scorer = make_scorer(name, ["Who was born in Ankara?", ""], references, text, min_words)
+    pruner = candidate_pruner(scorer, [stored, None], 5, text.end_tokens, whole)
+    drawn = [text.answer(answer) for answer in first + second]
+    pruned = draw_in_chunks(text, first + second, pruner, chunk)
 
-    def kept(samples):
-        scores_QS = score(references, samples, min_words=min_words)
+    def kept(tokens):
+        texts, scores_QS = scorer.scores([tokens[:5], tokens[5:]])
         chosen = select(scores_QS)
         memory = Memory(references, ["stored", ""], [stored, None], [0.0, 0.0])
-        return keep_best(
-            memory,
-            np.arange(2),
-            [s[c] for s, c in zip(samples, chosen)],
-            [float(r[c]) for r, c in zip(scores_QS, chosen)],
-            [0, 0],
-        )
+        picks = [samples[c] for samples, c in zip(texts, chosen)]
+        return keep_best(memory, np.arange(2), picks, [float(r[c]) for r, c in zip(scores_QS, chosen)], [0, 0])
 
-    assert kept(drawn) == kept(read)
-    assert [samples[:whole] for samples in drawn] == [samples[:whole] for samples in read], "these are never dropped"
+    assert kept([pruned[row] for row in range(10)]) == kept(drawn)
+    assert all(pruned[row] == drawn[row] for row in range(10) if row % 5 < whole), "these are never dropped"
 
 
-def test_a_sample_that_repeats_the_original_is_dropped_early(text):
+@pytest.mark.parametrize("name", BOUNDED)
+def test_a_sample_that_repeats_the_original_is_dropped_early(text, name):
     parrot, other = (
         REFERENCE,
         "A painter of quiet rooms, known for very little else, who lived by herself for years and years in the hills.",
     )
-    tokens = draw_in_chunks(text, [other, parrot], candidate_pruner([REFERENCE], [0.2], 2, text), 4)
+    scorer = make_scorer(name, ["Who?"], [REFERENCE], text, 0)
+    tokens = draw_in_chunks(text, [other, parrot], candidate_pruner(scorer, [0.3], 2, text.end_tokens), 4)
     assert len(tokens[1]) < len(text.answer(parrot)) / 2 and len(tokens[0]) == len(text.answer(other))
 
 
