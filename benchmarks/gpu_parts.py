@@ -19,10 +19,14 @@ from steps import decode_step, seconds, typical_batch, updating
 
 import pmc_jax
 from pmc_jax.distributed import meshes
+from pmc_jax.distributed.device_kind import device_kind
 from pmc_jax.plan import roofline
-from pmc_jax.sampling import buckets, engine
-from pmc_jax.sampling import decode as programs
-from pmc_jax.sampling.generate import round_generator
+from pmc_jax.sampling import engine, prefill
+from pmc_jax.sampling.buckets import batch_buckets, plan_batches
+from pmc_jax.sampling.decode import CHUNK
+from pmc_jax.sampling.generate import round_sampler
+from pmc_jax.sampling.prompts import left_pad, with_drafts
+from pmc_jax.sampling.uniforms import row_uniforms
 from pmc_jax.tracking.timing import Clock
 from pmc_jax.training import loop, losses
 
@@ -83,41 +87,31 @@ def decode(checkpoint: Any, job: Job, forget: list, rows: int) -> dict[str, Any]
     return work(least, rows=rows, seconds=found["seconds"])
 
 
-def prefill(checkpoint: Any, job: Job, forget: list) -> dict[str, Any]:
-    """Reading the prompts of one batch of a round, with answers as drafts, and drawing each row's tokens along them."""
-    s = job.config.sample
-    generator = round_generator(checkpoint, job.config)
-    asked, drafts = (
-        [generator.text.prompt(r["question"]) for r in forget],
-        [generator.text.answer(r["answer"]) for r in forget],
-    )
-    mesh = meshes.mesh_of(checkpoint.params)
-    limits = engine.device_limits(mesh)
-    whole = engine.left_pad(asked, [r["question"] for r in forget], multiple=8)
-    whole = engine.with_drafts(whole, drafts, generator.text.end_tokens, s.max_new_tokens)
-    width, draft = whole.tokens_QP.shape[1], whole.drafts_QA.shape[1]
-    plan = buckets.cut_batches(len(forget), width + draft - 1, s.num_samples, s.max_rows, 1, limits)
-    prompts = engine.Prompts(*(x[: plan.size] for x in whole))
+def read_prompts(checkpoint: Any, job: Job, forget: list) -> dict[str, Any]:
+    """Prefill of one batch of a round, with answers as drafts: prompts are read, and each row draws along its draft."""
+    sampler, mesh = round_sampler(checkpoint, job.config), meshes.mesh_of(checkpoint.params)
+    sampling, kind, texts = sampler.sampling, device_kind(mesh), [r["question"] for r in forget]
+    drafts = [sampler.text.answer(r["answer"]) for r in forget]
+    whole = left_pad([sampler.text.prompt(q) for q in texts], texts, multiple=8)
+    whole = with_drafts(whole, drafts, sampler.text.end_tokens, sampling.max_new_tokens)
+    draft_slots = whole.drafts_QA.shape[1]
+    width, samples = whole.tokens_QP.shape[1] + draft_slots - 1, sampling.num_samples
+    batch = plan_batches(len(forget), width, samples, sampler.engine.max_rows, 1, kind)
+    prompts = whole.take(slice(batch.size))
     count = len(prompts.keys_Q)
-    inputs = meshes.put((prompts, np.ones(count, bool)), meshes.rows(mesh))
-    uniform_BA2 = meshes.put(
-        engine.row_uniforms(prompts.keys_Q, 0, 0, s.num_samples, draft)[:, :draft], meshes.rows(mesh)
+    uniform_BA2 = row_uniforms(prompts.keys_Q, 0, 0, samples, draft_slots)[:, :draft_slots]
+    inputs = meshes.put((prompts, np.ones(count, bool), uniform_BA2), meshes.rows(mesh))
+    slots = batch_buckets(batch.rows, 1, sampling.max_new_tokens, kind, samples, drafted=True)[0].slots
+    static = dict(
+        strategy=sampling.strategy,
+        end_tokens=sampler.text.end_tokens,
+        plan=prefill.PrefillPlan(samples, slots, parts=batch.parts),
     )
-    how = dict(
-        sampling=generator.sampling,
-        end_tokens=generator.text.end_tokens,
-        num_samples=s.num_samples,
-        shards=1,
-        parts=plan.parts,
-    )
-    slots = buckets.batch_buckets(plan.rows, 1, s.max_new_tokens, limits, s.num_samples, drafted=True)[0].slots
-    took = seconds(
-        lambda: programs.prefill(checkpoint.model, generator.params, *inputs, uniform_BA2, first_slots=slots, **how)
-    )
+    took = seconds(lambda: prefill.prefill(checkpoint.model, sampler.params, *inputs, **static))
     drawn_from = int(np.sum(prompts.drafts_QA[:, :-1] >= 0)) + count
     tokens = int(np.sum(prompts.mask_QP)) + drawn_from - count
     least = roofline.prefill_work(checkpoint.model, tokens, drawn_from, itemsize(checkpoint))
-    return work(least, prompts=count, tokens=tokens, width=width + draft - 1, rows=plan.rows, seconds=took)
+    return work(least, prompts=count, tokens=tokens, width=width, rows=batch.rows, seconds=took)
 
 
 def update(checkpoint: Any, job: Job, forget: list, retain: list, logits: int) -> dict[str, Any]:
@@ -157,7 +151,7 @@ def steps(job: Job, record: Record) -> None:
     forget, retain = make_rows(job, chat, job.assumed.questions, 1), make_rows(job, chat, job.retain, 2)
     for rows in sorted(job.rows, key=lambda rows: rows != 512):
         errors(record, f"decode_{rows}", lambda rows=rows: decode(checkpoint, job, forget, rows))
-    errors(record, "prefill", lambda: prefill(checkpoint, job, forget))
+    errors(record, "prefill", lambda: read_prompts(checkpoint, job, forget))
     errors(record, "update", lambda: update(checkpoint, job, forget, retain, losses.LOGITS_AT_ONCE))
     if checkpoint.config.vocab_size * LABELS > losses.LOGITS_AT_ONCE:
         errors(record, "update_wider_loss", lambda: update(checkpoint, job, forget, retain, WIDER))
@@ -169,8 +163,8 @@ def counted() -> Iterator[dict[str, int]]:
     """Counts, while it is open, the programs that are compiled and the rows x steps that the sampler decodes (the step
     that prefill takes included).
 
-    Chunks are aligned, so that one which ends at `last` began at the multiple of CHUNK before it: in the last chunk of
-    a batch all rows may be done earlier, and a few steps too many are counted.
+    Chunks are aligned: one that ends at `last_step` began at the multiple of CHUNK before it. In the last chunk of a
+    batch all rows may be done earlier, and a few steps too many are counted.
     """
     counts = {"compiled": 0, "row_steps": 0}
     plain = engine.decode_chunk
@@ -178,9 +172,9 @@ def counted() -> Iterator[dict[str, int]]:
     def on_event(event: str, _: float, **__) -> None:
         counts["compiled"] += event == "/jax/core/compile/backend_compile_duration"
 
-    def decode_chunk(model, params, state, uniform_BT2, last, **how):
-        counts["row_steps"] += len(uniform_BT2) * int(last - (last - 1) // programs.CHUNK * programs.CHUNK)
-        return plain(model, params, state, uniform_BT2, last, **how)
+    def decode_chunk(model, params, state, uniform_BT2, last_step, **static):
+        counts["row_steps"] += len(uniform_BT2) * int(last_step - (last_step - 1) // CHUNK * CHUNK)
+        return plain(model, params, state, uniform_BT2, last_step, **static)
 
     jax.monitoring.register_event_duration_secs_listener(on_event)
     try:

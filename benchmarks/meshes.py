@@ -26,8 +26,8 @@ from pmc_jax.data import questions
 from pmc_jax.data.packing import Row
 from pmc_jax.errors import UserError
 from pmc_jax.evaluate.likelihood import token_scores
-from pmc_jax.sampling.engine import left_pad
-from pmc_jax.sampling.generate import round_generator
+from pmc_jax.sampling.generate import round_sampler
+from pmc_jax.sampling.prompts import left_pad
 
 DEVICES = 8
 CLOSE = 1e-5
@@ -49,16 +49,16 @@ def draw(
     """The samples of every seed for the questions to forget, and the log-probabilities of those given (of its own first
     ones when None).
     """
-    generator = round_generator(pmc_jax.load(checkpoint, mesh=mesh), config)
+    sampler = round_sampler(pmc_jax.load(checkpoint, mesh=mesh), config)
     texts = [row["question"] for row in questions.load_forget(config.data)]
-    prompts = [generator.text.prompt(q) for q in texts]
-    tokens = [generator._replace(seed=seed).tokens(left_pad(prompts, texts)) for seed in range(seeds)]
+    prompts = [sampler.text.prompt(q) for q in texts]
+    tokens = [sampler.with_sampling(seed=seed).tokens(left_pad(prompts, texts)) for seed in range(seeds)]
     rows = [
         Row(prompt + answer, len(prompt), 1)
         for prompt, samples in zip(prompts, given or tokens[0])
         for answer in samples
     ]
-    scores = token_scores(generator.checkpoint.model, generator.checkpoint.params, rows)
+    scores = token_scores(sampler.checkpoint.model, sampler.checkpoint.params, rows)
     return Drawn(tokens, [s.log_probs for s in scores])
 
 

@@ -23,11 +23,14 @@ from rich.table import Table
 import pmc_jax
 from pmc_jax import config as settings
 from pmc_jax.data import questions
-from pmc_jax.data.packing import Batch, Packing, Row, pack
+from pmc_jax.data.packing import Batch, Packing, Row, pack, round_up
 from pmc_jax.data.prompts import training_row
 from pmc_jax.distributed import meshes
-from pmc_jax.sampling import buckets, decode, engine
-from pmc_jax.sampling.generate import round_generator, text_of
+from pmc_jax.sampling.decode import CHUNK, decode_chunk
+from pmc_jax.sampling.generate import round_sampler, text_of
+from pmc_jax.sampling.prefill import PrefillPlan, prefill
+from pmc_jax.sampling.prompts import left_pad
+from pmc_jax.sampling.uniforms import row_uniforms
 from pmc_jax.training import loop, update
 
 ROWS = ((8, 1), (20, 1), (20, 3), (20, 10), (40, 10))  # questions, samples each
@@ -96,7 +99,7 @@ def typical_batch(checkpoint, config, forget, retain) -> Typical:
         [training_row(text, r["question"], r["answer"], longest, group=g) for r in part]
         for g, part in ((1, forget), (2, retain))
     ]
-    prompts = buckets.round_up(max(r.start for r in rows[0]), 8)
+    prompts = round_up(max(r.start for r in rows[0]), 8)
     mesh = meshes.mesh_of(checkpoint.params)
     packing = loop.start_packing(config, *rows, min(longest, prompts + config.sample.max_new_tokens), mesh, len(forget))
     some = loop.even_batches(list(zip(*rows)), config.train.batch_size)[0]
@@ -129,26 +132,22 @@ def update_steps(checkpoint, config, forget, retain) -> list[dict]:
     return found
 
 
-def decode_step(checkpoint, config, forget, questions_, samples) -> dict:
+def decode_step(checkpoint, config, forget, num_questions, samples) -> dict:
     """Seconds of one decode step of questions x samples rows with 64 answer slots, and the FLOPs of its matrix
     products.
     """
-    generator = round_generator(checkpoint, config)._replace(num_samples=samples)
-    texts = [r["question"] for r in forget[:questions_]]
-    prompts = engine.left_pad([generator.text.prompt(q) for q in texts], texts)
+    sampler = round_sampler(checkpoint, config)
+    texts = [r["question"] for r in forget[:num_questions]]
+    prompts = left_pad([sampler.text.prompt(q) for q in texts], texts)
     inputs = meshes.put((prompts, np.ones(len(texts), bool)), meshes.rows(meshes.mesh_of(checkpoint.params)))
-    how, shape = (
-        dict(sampling=generator.sampling, end_tokens=()),
-        dict(num_samples=samples, first_slots=64, shards=1, parts=1),
-    )
-    uniform_BT2 = jnp.asarray(engine.row_uniforms(prompts.keys_Q, 0, 0, samples, decode.CHUNK))
-    state = [decode.prefill(checkpoint.model, generator.params, *inputs, uniform_BT2[:, :1], **shape, **how)[0]]
+    static, plan = dict(strategy=sampler.sampling.strategy, end_tokens=()), PrefillPlan(samples, slots=64)
+    uniform_BT2 = jnp.asarray(row_uniforms(prompts.keys_Q, 0, 0, samples, CHUNK))
+    state = [prefill(checkpoint.model, sampler.params, *inputs, uniform_BT2[:, :1], plan=plan, **static)[0]]
 
     def run():
-        state[0] = decode.decode_chunk(
-            checkpoint.model, generator.params, state[0]._replace(step=jnp.int32(32)), uniform_BT2, 48, **how
-        )
-        return state[0].answers_BC
+        at_32 = state[0]._replace(step=jnp.int32(32))
+        state[0] = decode_chunk(checkpoint.model, sampler.params, at_32, uniform_BT2, 48, **static)
+        return state[0].tokens_BC
 
     rows = len(texts) * samples
     return {"rows": rows, "seconds": seconds(run) / 16, "flops": 2 * rows * sum(weights(checkpoint))}

@@ -5,9 +5,10 @@ import numpy as np
 import pytest
 
 import pmc_jax
+from pmc_jax.distributed import device_kind
 from pmc_jax.errors import UserError
 from pmc_jax.methods import pmc
-from pmc_jax.sampling import buckets, engine
+from pmc_jax.sampling import engine
 from pmc_jax.training import loop
 from pmc_jax.training.checkpoint import RoundCheckpointer
 
@@ -132,7 +133,7 @@ def test_drawing_ahead_of_the_score_changes_nothing_that_is_kept(
     )
     drawn = {}
     for ahead in (False, True):
-        monkeypatch.setattr(buckets, "CPU", buckets.CPU._replace(ahead=ahead, first_slots=first_slots))
+        monkeypatch.setattr(device_kind, "CPU", device_kind.CPU._replace(decode_ahead=ahead, first_slots=first_slots))
         unlearned, _, seen_by_round = run(tiny_checkpoint, splits, small())
         assert same_bits(unlearned, base[0])
         for seen, wanted in zip(seen_by_round, base[2]):

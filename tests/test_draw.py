@@ -5,7 +5,8 @@ import pytest
 from scipy import stats
 
 from pmc_jax.errors import UserError
-from pmc_jax.sampling.draw import GREEDY, SamplingParams, draw
+from pmc_jax.sampling.draw import draw
+from pmc_jax.sampling.params import GREEDY, SamplingStrategy
 
 DRAWS = 20000
 AT_ONCE = 2000
@@ -23,15 +24,15 @@ def warped(logits_V, temperature, k, p):
     return found
 
 
-def draws(logits_V, sampling, count=DRAWS, seed=0, at_once=AT_ONCE):
+def draws(logits_V, strategy, count=DRAWS, seed=0, at_once=AT_ONCE):
     """`count` independent draws from the same logits."""
     logits_BV = jnp.broadcast_to(jnp.asarray(logits_V, jnp.float32), (at_once, len(logits_V)))
     one = jax.jit(
-        draw, static_argnames="sampling"
+        draw, static_argnames="strategy"
     )  # logits as an argument: XLA would sort a constant at compile time, for minutes
     rng = np.random.default_rng(seed)
     return np.concatenate(
-        [np.asarray(one(logits_BV, uniforms(rng, at_once), sampling)) for _ in range(-(-count // at_once))]
+        [np.asarray(one(logits_BV, uniforms(rng, at_once), strategy)) for _ in range(-(-count // at_once))]
     )
 
 
@@ -61,12 +62,12 @@ LOGITS = np.random.default_rng(0).normal(size=200) * 2
     "k, p", [(50, 0.95), (50, 1.0), (0, 0.9), (0, 1.0), (1000, 0.8), (1000, 1.0), (1, 0.5), (7, 0.3)]
 )
 def test_draws_follow_the_warped_distribution(temperature, k, p):
-    assert chi_square(draws(LOGITS, SamplingParams(temperature, k, p)), warped(LOGITS, temperature, k, p)) > 1e-3
+    assert chi_square(draws(LOGITS, SamplingStrategy(temperature, k, p)), warped(LOGITS, temperature, k, p)) > 1e-3
 
 
 @pytest.mark.parametrize("other", [(1.1, 50, 0.95), (1.0, 20, 0.95), (1.0, 50, 0.8), (0.9, 50, 0.95)])
 def test_the_chi_square_test_notices_another_distribution(other):
-    found = draws(LOGITS, SamplingParams(1.0, 50, 0.95))
+    found = draws(LOGITS, SamplingStrategy(1.0, 50, 0.95))
     try:
         assert chi_square(found, warped(LOGITS, *other)) < 1e-6
     except AssertionError as error:
@@ -79,7 +80,7 @@ def test_the_chi_square_test_notices_another_distribution(other):
 def test_draws_of_a_large_vocabulary(vocabulary, k, p):
     logits = np.random.default_rng(vocabulary).normal(size=vocabulary) - 3
     logits[np.random.default_rng(1).choice(vocabulary, 60, replace=False)] += np.linspace(6, 12, 60)
-    found = draws(logits, SamplingParams(1.0, k, p), count=2048 if k else 256, at_once=64)
+    found = draws(logits, SamplingStrategy(1.0, k, p), count=2048 if k else 256, at_once=64)
     assert chi_square(found, warped(logits, 1.0, k, p)) > 1e-3
 
 
@@ -91,7 +92,7 @@ def test_top_k_is_exact_also_among_equal_logits(vocabulary, k):
     logits[rng.choice(vocabulary, k // 2, replace=False)] = 0.5
     logits[-k // 4 :] = 0.5
     kept = np.argsort(-logits, kind="stable")[:k]
-    found = draws(logits, SamplingParams(5.0, k, 1.0), count=15 * k, at_once=min(400, 2**23 // vocabulary))
+    found = draws(logits, SamplingStrategy(5.0, k, 1.0), count=15 * k, at_once=min(400, 2**23 // vocabulary))
     assert set(found.tolist()) <= set(kept.tolist())
     assert len(set(found.tolist())) == k
 
@@ -99,22 +100,22 @@ def test_top_k_is_exact_also_among_equal_logits(vocabulary, k):
 def test_masked_logits_and_a_single_candidate():
     logits = np.full(1000, -np.inf)
     logits[[3, 700]] = [1.0, 2.0]
-    for sampling in (
-        SamplingParams(1.0, 50, 1.0),
-        SamplingParams(1.0, 0, 1.0),
-        SamplingParams(1.0, 50, 0.95),
-        SamplingParams(1.0, 0, 0.99),
+    for strategy in (
+        SamplingStrategy(1.0, 50, 1.0),
+        SamplingStrategy(1.0, 0, 1.0),
+        SamplingStrategy(1.0, 50, 0.95),
+        SamplingStrategy(1.0, 0, 0.99),
     ):
-        assert set(draws(logits, sampling, 2000).tolist()) == {3, 700}, sampling
-    assert set(draws(LOGITS, SamplingParams(1.0, 50, 1e-6), 2000).tolist()) == {int(np.argmax(LOGITS))}, (
+        assert set(draws(logits, strategy, 2000).tolist()) == {3, 700}, strategy
+    assert set(draws(LOGITS, SamplingStrategy(1.0, 50, 1e-6), 2000).tolist()) == {int(np.argmax(LOGITS))}, (
         "top-p keeps at least the likeliest"
     )
 
 
 def test_a_low_temperature_and_half_precision_logits():
-    assert set(draws(LOGITS, SamplingParams(1e-4, 50, 1.0), 2000).tolist()) == {int(np.argmax(LOGITS))}
+    assert set(draws(LOGITS, SamplingStrategy(1e-4, 50, 1.0), 2000).tolist()) == {int(np.argmax(LOGITS))}
     half = jnp.asarray(LOGITS, jnp.bfloat16)
-    found = draws(half, SamplingParams(1.0, 50, 0.95))
+    found = draws(half, SamplingStrategy(1.0, 50, 0.95))
     assert chi_square(found, warped(np.asarray(half, np.float64), 1.0, 50, 0.95)) > 1e-3
 
 
@@ -128,22 +129,22 @@ def test_greedy_is_the_first_of_the_largest_and_needs_no_randomness():
 def test_each_row_has_its_own_numbers_and_the_same_numbers_give_the_same_draw():
     logits = jnp.zeros((512, 100))
     some, others = (uniforms(np.random.default_rng(seed), 512) for seed in (0, 1))
-    sampling = SamplingParams(1.0, 0, 1.0)
-    first, again, other = (draw(logits, numbers, sampling) for numbers in (some, some, others))
+    strategy = SamplingStrategy(1.0, 0, 1.0)
+    first, again, other = (draw(logits, numbers, strategy) for numbers in (some, some, others))
     assert (first == again).all() and len(set(first.tolist())) > 50
     assert np.mean(np.asarray(first) == np.asarray(other)) < 0.1
-    alone = draw(logits[:1], some[7:8], sampling)
+    alone = draw(logits[:1], some[7:8], strategy)
     assert alone[0] == first[7]
 
 
-@pytest.mark.parametrize("sampling", [SamplingParams(1.0, 20, 1.0), SamplingParams(1.0, 0, 1.0)])
-def test_rounding_that_turns_the_order_of_near_ties_changes_no_draw(sampling):
+@pytest.mark.parametrize("strategy", [SamplingStrategy(1.0, 20, 1.0), SamplingStrategy(1.0, 0, 1.0)])
+def test_rounding_that_turns_the_order_of_near_ties_changes_no_draw(strategy):
     """Pairs of all but equal logits, whose ranks change places: what is drawn stays, as tokens are told apart by their
     ids.
     """
     logits = np.repeat(np.linspace(0, 2, 20), 2).astype(np.float32)
     nudge = np.tile([1e-6, -1e-6], 20).astype(np.float32)
-    one, other = (draws(logits + sign * nudge, sampling, 4000) for sign in (1, -1))
+    one, other = (draws(logits + sign * nudge, strategy, 4000) for sign in (1, -1))
     assert np.mean(one == other) > 0.999 and len(set(one.tolist())) > 10
 
 
@@ -159,4 +160,4 @@ def test_rounding_that_turns_the_order_of_near_ties_changes_no_draw(sampling):
 )
 def test_a_warp_out_of_bounds_is_refused_by_name(bad, name):
     with pytest.raises(UserError, match=name):
-        SamplingParams(**bad)
+        SamplingStrategy(**bad)

@@ -13,8 +13,7 @@ from pmc_jax import config as settings
 from pmc_jax.data.packing import Row
 from pmc_jax.errors import UserError
 from pmc_jax.evaluate import attacks, gradients, logs, parts, tofu
-from pmc_jax.sampling.draw import GREEDY
-from pmc_jax.sampling.generate import make_generator
+from pmc_jax.sampling.generate import greedy_sampler
 from pmc_jax.tracking.workdir import write_lines
 
 
@@ -232,7 +231,7 @@ def test_odd_rows_have_results(tiny_checkpoint, small):
         for q, a in zip(["Who?", "誰？", "Who?", "What?"], answers)
     ]
     sets = {"forget": rows, "holdout": [{"question": "Why?", "answer": "No"}]}
-    generator = make_generator(tiny_checkpoint, small({"evaluate.max_new_tokens": 4}), GREEDY, 1)
+    generator = greedy_sampler(tiny_checkpoint, small({"evaluate.max_new_tokens": 4}))
     assert len(generator.text.answer(answers[-1])) > 2000
     found = tofu.likelihood_rows(sets, tofu.score_sets(generator, sets)) | tofu.answer_rows(
         generator, sets, {"誰？": ""}

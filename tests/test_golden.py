@@ -10,9 +10,8 @@ import pytest
 
 import pmc_jax
 from pmc_jax import config
-from pmc_jax.sampling.draw import GREEDY
-from pmc_jax.sampling.engine import left_pad
-from pmc_jax.sampling.generate import make_generator
+from pmc_jax.sampling.generate import greedy_sampler
+from pmc_jax.sampling.prompts import left_pad
 
 LOGITS, VALUES = golden.load_stored()
 every_config = pytest.mark.parametrize("name", golden.CONFIGS)
@@ -54,7 +53,7 @@ def test_loss_and_gradients_are_those_of_torch(load, name):
 @every_config
 def test_greedy_answers_are_those_of_generate(load, name):
     assert VALUES[name]["least_gap"] > 1e-3  # no near-ties: the answers are decided
-    generator = make_generator(load(name), config.default(), GREEDY, 1)._replace(max_new_tokens=golden.ANSWER_TOKENS)
+    generator = greedy_sampler(load(name), config.default()).with_sampling(max_new_tokens=golden.ANSWER_TOKENS)
     prompts = golden.prompts()
     assert [samples[0] for samples in generator.tokens(left_pad(prompts, [str(p) for p in prompts]))] == VALUES[name][
         "greedy"

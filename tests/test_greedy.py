@@ -4,14 +4,13 @@ import numpy as np
 import pytest
 
 from pmc_jax.evaluate.greedy import agreed, capacity, greedy_answers
-from pmc_jax.sampling.draw import GREEDY
-from pmc_jax.sampling.generate import make_generator
+from pmc_jax.sampling.generate import greedy_sampler
 
 
 @pytest.fixture(params=["tiny_checkpoint", "tiny_phi", "fresh_checkpoint"])
 def generator(request, small):
     checkpoint = request.getfixturevalue(request.param)
-    return make_generator(checkpoint, small(), GREEDY, 1)._replace(max_new_tokens=40)
+    return greedy_sampler(checkpoint, small()).with_sampling(max_new_tokens=40)
 
 
 def test_guesses_of_any_kind_change_nothing(generator, splits):
@@ -31,13 +30,13 @@ def test_guesses_of_any_kind_change_nothing(generator, splits):
 
 def test_programs_do_not_depend_on_what_was_agreed_to(tiny_checkpoint, small, splits, monkeypatch):
     """Prompts are as wide, and batches as large, for guesses that are right for a few tokens and for none."""
-    generator = make_generator(tiny_checkpoint, small(), GREEDY, 1)
+    generator = greedy_sampler(tiny_checkpoint, small())
     questions, shapes, spied = [r["question"] for r in splits["full"]], set(), type(generator).tokens
     said = [a for (a,) in generator.answers(questions)]
     monkeypatch.setattr(
         type(generator),
         "tokens",
-        lambda self, p, *a, **h: shapes.add((p.tokens_QP.shape[1], self.capacity)) or spied(self, p, *a, **h),
+        lambda self, p, *a, **h: shapes.add((p.tokens_QP.shape[1], self.engine.capacity)) or spied(self, p, *a, **h),
     )
     for guesses in ([""] * len(said), [a[:12] for a in said], [a[:-1] for a in said]):
         assert greedy_answers(generator, questions, guesses, "answers", show=False) == said
@@ -49,7 +48,7 @@ def test_no_questions(generator):
 
 
 def test_what_is_agreed_to_ends_where_the_answer_leaves_the_guess(tiny_checkpoint, splits, small):
-    generator = make_generator(tiny_checkpoint, small(), GREEDY, 1)
+    generator = greedy_sampler(tiny_checkpoint, small())
     questions = [r["question"] for r in splits["full"][:6]]
     answers = generator.tokens_after([generator.text.prompt(q) for q in questions], questions)
     prompts = [generator.text.prompt(q) for q in questions]

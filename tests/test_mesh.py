@@ -44,7 +44,6 @@ from pmc_jax import config as settings
 from pmc_jax.distributed import meshes
 from pmc_jax.sampling import generate
 from pmc_jax.training.checkpoint import RoundCheckpointer
-from pmc_jax.sampling.draw import GREEDY
 from pmc_jax.data.prompts import training_row
 from pmc_jax.training.loop import make_recipe, start_packing, train_on
 from pmc_jax.training.update import create_state, update
@@ -55,7 +54,7 @@ def flat(params):
 
 
 def train(checkpoint, task, config):
-    text = generate.make_generator(checkpoint, config, GREEDY, 1).text
+    text = generate.greedy_sampler(checkpoint, config).text
     forget, retain = (
         [training_row(text, r["question"], r["answer"], 200, group) for r in task[name]]
         for name, group in (("forget", 1), ("retain", 2))

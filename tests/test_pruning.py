@@ -9,7 +9,7 @@ from pmc_jax.data.prompts import Template, make_text
 from pmc_jax.methods.memory import Memory, keep_best
 from pmc_jax.methods.rewards import REWARDS, make_scorer
 from pmc_jax.methods.selection import select
-from pmc_jax.sampling.engine import Seen, cut
+from pmc_jax.sampling.batches import Seen, cut
 from pmc_jax.sampling.pruning import candidate_pruner
 
 REFERENCE = "The author Konya Yıldız was born in Ankara, Turkey, and writes novels about the sea."

@@ -1,8 +1,7 @@
 """Relearning on tiny checkpoints."""
 
 from pmc_jax.evaluate.relearn import relearning
-from pmc_jax.sampling.draw import GREEDY
-from pmc_jax.sampling.generate import make_generator
+from pmc_jax.sampling.generate import greedy_sampler
 
 
 def test_shown_rows_come_back_and_what_is_known_stays(tiny_checkpoint, fresh_checkpoint, small, splits):
@@ -18,12 +17,12 @@ def test_shown_rows_come_back_and_what_is_known_stays(tiny_checkpoint, fresh_che
             "train.learning_rate": 5e-3,
         }
     )
-    generator = make_generator(fresh_checkpoint, config, GREEDY, 1)
+    generator = greedy_sampler(fresh_checkpoint, config)
     first = [a for (a,) in generator.answers([row["question"] for row in rows])]
     found = relearning(generator, config, rows, first)
     assert [f["updates"] for f in found] == [0, 1, 3, 10, 30, 60]
     assert found[0]["shown"]["mean"] < 0.2 and found[-1]["shown"]["mean"] > 0.8 > found[-1]["held_back"]["mean"]
     assert found[0]["shown"]["rows"] == 2 and found[0]["held_back"]["rows"] == len(rows) - 2
     short = small({"evaluate.max_new_tokens": 48, "evaluate.relearn_rows": 99, "evaluate.relearn_updates": 1})
-    knows = relearning(make_generator(tiny_checkpoint, short, GREEDY, 1), short, rows, [row["answer"] for row in rows])
+    knows = relearning(greedy_sampler(tiny_checkpoint, short), short, rows, [row["answer"] for row in rows])
     assert knows[0]["shown"]["mean"] == 1 and knows[0]["held_back"]["mean"] is None, "all rows are shown"

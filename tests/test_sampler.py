@@ -4,22 +4,29 @@ from scipy import stats
 from test_draw import chi_square, warped
 
 import pmc_jax
+from pmc_jax.distributed import device_kind
 from pmc_jax.errors import UserError
-from pmc_jax.sampling import buckets, engine, generate
-from pmc_jax.sampling.draw import GREEDY, SamplingParams
-from pmc_jax.sampling.engine import left_pad
+from pmc_jax.sampling import engine, prompts
+from pmc_jax.sampling.batches import group_rows
+from pmc_jax.sampling.generate import configured_sampler, greedy_params, round_params, round_sampler
+from pmc_jax.sampling.prompts import accepted_length, left_pad, with_drafts
+from pmc_jax.sampling.uniforms import row_uniforms
 
 HOT = dict(num_samples=6, temperature=1.3, top_p=0.95, top_k=50, max_new_tokens=48, seed=3)
 
 
-def make(checkpoint, config, sampling=None, num_samples=6, **changes):
-    """A Generator as the rounds use it."""
-    generator = generate.make_generator(checkpoint, config, sampling or SamplingParams(1.3, 50, 0.95), num_samples)
-    return generator._replace(**({"max_new_tokens": config.sample.max_new_tokens} | changes))
+def make(checkpoint, config, **changes):
+    """A sampler as the rounds use it."""
+    hot = dict(num_samples=6, temperature=1.3, top_k=50, top_p=0.95)
+    return configured_sampler(checkpoint, config, round_params(config).replace(**(hot | changes)))
 
 
-def tokens(generator, questions, round_index=0):
-    return generator.tokens(left_pad([generator.text.prompt(q) for q in questions], questions), round_index)
+def make_greedy(checkpoint, config, max_new_tokens):
+    return configured_sampler(checkpoint, config, greedy_params(config).replace(max_new_tokens=max_new_tokens))
+
+
+def tokens(sampler, questions, round_index=0):
+    return sampler.tokens(left_pad([sampler.text.prompt(q) for q in questions], questions), round_index)
 
 
 @pytest.fixture(scope="module")
@@ -72,62 +79,62 @@ def test_drafts_change_nothing(tiny_checkpoint, tiny_phi, forget_questions, many
         config = small(
             {"sample.temperature": 1.3, "sample.num_samples": 6, "sample.max_new_tokens": 48, "seed": 3} | changes
         )
-        generator = generate.round_generator(checkpoint, config)
-        plain = left_pad([generator.text.prompt(q) for q in forget_questions], forget_questions)
+        sampler = round_sampler(checkpoint, config)
+        plain = left_pad([sampler.text.prompt(q) for q in forget_questions], forget_questions)
         drafts, most = drafts_of(checkpoint, forget_questions, many, small), config.sample.max_new_tokens
-        found = generator.tokens(plain)
+        found = sampler.tokens(plain)
         for share in (0.25, 1.0):  # most drafts cut, or none
             with pytest.MonkeyPatch.context() as patch:
-                patch.setattr(engine, "DRAFT_SHARE", share)
-                drafted = engine.with_drafts(plain, drafts, generator.text.end_tokens, most)
+                patch.setattr(prompts, "DRAFT_SHARE", share)
+                drafted = with_drafts(plain, drafts, sampler.text.end_tokens, most)
             assert drafted.drafts_QA.shape[1] > 1
-            assert generator.tokens(drafted) == found
+            assert sampler.tokens(drafted) == found
 
 
 def test_a_draft_is_read_once_and_saves_its_decode_steps(tiny_checkpoint, forget_questions, small, monkeypatch):
-    generator = make(tiny_checkpoint, small(), GREEDY, 1, max_new_tokens=64)
+    sampler = make_greedy(tiny_checkpoint, small(), 64)
     questions = forget_questions[:4]
-    plain = left_pad([generator.text.prompt(q) for q in questions], questions)
-    answers = generator.tokens(plain)
-    drafted = engine.with_drafts(
-        plain, [a[:-1] + [0] * (i == 1) for i, (a,) in enumerate(answers)], generator.text.end_tokens, 64
+    plain = left_pad([sampler.text.prompt(q) for q in questions], questions)
+    answers = sampler.tokens(plain)
+    drafted = with_drafts(
+        plain, [a[:-1] + [0] * (i == 1) for i, (a,) in enumerate(answers)], sampler.text.end_tokens, 64
     )
     steps = []
     spied = engine.decode_chunk
-    monkeypatch.setattr(engine, "decode_chunk", lambda *given, **how: steps.append(given) or spied(*given, **how))
-    monkeypatch.setattr(engine, "DRAFT_SHARE", 1.0)
-    whole = engine.with_drafts(plain, [a for (a,) in answers], generator.text.end_tokens, 64)
-    assert generator.tokens(whole) == answers and not steps, "all rows end with their drafts"
-    assert generator.tokens(drafted) == answers
+    monkeypatch.setattr(engine, "decode_chunk", lambda *given, **static: steps.append(given) or spied(*given, **static))
+    monkeypatch.setattr(prompts, "DRAFT_SHARE", 1.0)
+    whole = with_drafts(plain, [a for (a,) in answers], sampler.text.end_tokens, 64)
+    assert sampler.tokens(whole) == answers and not steps, "all rows end with their drafts"
+    assert sampler.tokens(drafted) == answers
 
 
 def test_how_many_tokens_are_the_drafts():
     for tokens, wanted in (([5, 6, 7], 3), ([5, 6, 8, 7], 2), ([5, 6, 7, 9], 3), ([1], 0), ([], 0)):
-        assert engine.agreed(np.array([5, 6, 7, -1]), tokens) == wanted
+        assert accepted_length(np.array([5, 6, 7, -1]), tokens) == wanted
 
 
 def test_rows_of_a_question_stay_together():
-    groups = engine.together(np.array([0, 1, 4, 5, 6, 7, 9, 11]), before=5, sharing=2)
+    groups = group_rows(np.array([0, 1, 4, 5, 6, 7, 9, 11]), rows_together=5, sharing=2)
     assert [g.tolist() for g in groups] == [[0, 1], [4, 4], [5, 6], [7, 9], [11, 11]]
-    assert [g.tolist() for g in engine.together(np.array([3, 8]), before=1, sharing=1)] == [[3], [8]]
+    assert [g.tolist() for g in group_rows(np.array([3, 8]), rows_together=1, sharing=1)] == [[3], [8]]
 
 
 @pytest.mark.parametrize("first_slots", [8, 16])
 def test_rows_that_outgrow_their_batch_go_on_in_smaller_ones(
     tiny_checkpoint, forget_questions, many, monkeypatch, first_slots
 ):
-    monkeypatch.setattr(buckets, "CPU", buckets.CPU._replace(first_slots=first_slots))
-    moved = []
-    spied = engine.move
-    monkeypatch.setattr(engine, "move", lambda *given: moved.append(spied(*given)) or moved[-1])
+    monkeypatch.setattr(device_kind, "CPU", device_kind.CPU._replace(first_slots=first_slots))
+    compacted = []
+    spied = engine.compact
+    monkeypatch.setattr(engine, "compact", lambda *given: compacted.append(spied(*given)) or compacted[-1])
     assert pmc_jax.sample(tiny_checkpoint, forget_questions, **HOT) == many
-    assert max(map(len, moved)) > 1, "no batch was split"
+    assert max(map(len, compacted)) > 1, "no batch was split"
 
 
 def test_spare_capacity(tiny_checkpoint, forget_questions, many, small):
-    generator = make(tiny_checkpoint, small(), max_new_tokens=48, seed=3, capacity=8)
-    assert generator.answers(forget_questions[:3]) == many[:3]
-    assert generator.answers(forget_questions) == many
+    sampler = make(tiny_checkpoint, small(), max_new_tokens=48, seed=3).with_capacity(8)
+    assert sampler.answers(forget_questions[:3]) == many[:3]
+    assert sampler.answers(forget_questions) == many
 
 
 def test_fewer_samples_are_the_first_of_many(tiny_checkpoint, forget_questions, many):
@@ -165,10 +172,10 @@ def test_every_row_ends_at_once(tiny_checkpoint, forget_questions, small):
 def test_greedy_is_the_argmax_of_the_logits_without_a_cache(tiny_checkpoint, tiny_phi, small, forget_questions):
     questions = [forget_questions[0], "Who?", forget_questions[5] + " " + " ".join(forget_questions[:2])]
     for checkpoint in (tiny_checkpoint, tiny_phi):
-        generator = make(checkpoint, small(), GREEDY, 1, max_new_tokens=12)
-        found = tokens(generator, questions)
+        sampler = make_greedy(checkpoint, small(), 12)
+        found = tokens(sampler, questions)
         for question, (answer,) in zip(questions, found):
-            prompt = generator.text.prompt(question)
+            prompt = sampler.text.prompt(question)
             ids = np.zeros((1, 160), np.int32)
             ids[0, : len(prompt) + len(answer)] = prompt + answer
             logits_TV = pmc_jax.logits(checkpoint, ids, np.arange(160)[None] < len(prompt) + len(answer))[0]
@@ -193,9 +200,10 @@ def test_prompts_of_very_different_length(tiny_checkpoint, forget_questions, man
 
 
 def test_first_and_second_token_follow_the_models_own_distribution(tiny_checkpoint, forget_questions, small):
-    generator = make(tiny_checkpoint, small(), SamplingParams(2.5, 50, 0.95), 4000, max_new_tokens=2, max_rows=4000)
-    (answers,) = tokens(generator, forget_questions[:1])
-    prompt = generator.text.prompt(forget_questions[0])
+    config = small({"sample.max_rows": 4000})
+    sampler = make(tiny_checkpoint, config, num_samples=4000, temperature=2.5, max_new_tokens=2)
+    (answers,) = tokens(sampler, forget_questions[:1])
+    prompt = sampler.text.prompt(forget_questions[0])
     first = np.array([a[0] for a in answers])
     likeliest = int(np.bincount(first).argmax())
     second = np.array([a[1] for a in answers if a[0] == likeliest])
@@ -214,8 +222,9 @@ def test_draws_differ_by_seed_round_question_sample_and_position(fresh_checkpoin
     questions = ["Who is it?", "Who was it?", "Where?"]
 
     def drawn(seed=0, round_index=0):
-        generator = make(checkpoint, small(), SamplingParams(1.0, 0, 1.0), 5, max_new_tokens=24, seed=seed)
-        return np.array(tokens(generator, questions, round_index))
+        plain = dict(temperature=1.0, top_k=0, top_p=1.0)
+        sampler = make(checkpoint, small(), num_samples=5, max_new_tokens=24, seed=seed, **plain)
+        return np.array(tokens(sampler, questions, round_index))
 
     base_QSC = drawn()
     assert base_QSC.shape == (3, 5, 24), "no row ends"
@@ -246,17 +255,17 @@ def test_no_questions_and_values_out_of_bounds(tiny_checkpoint):
 
 def test_progress_counts_questions(tiny_checkpoint, forget_questions, small):
     seen = []
-    generator = make(tiny_checkpoint, small({"sample.max_rows": 18}))
-    generator.answers(forget_questions, on_progress=seen.append)
+    sampler = make(tiny_checkpoint, small({"sample.max_rows": 18}))
+    sampler.answers(forget_questions, on_progress=seen.append)
     assert seen[-1] == 8 and seen == sorted(seen)
 
 
 def test_each_row_has_a_stream_of_random_numbers_of_its_own():
     keys = np.array([5, 9], np.uint32)
-    long = engine.row_uniforms(keys, 3, 1, 50, 128)
+    long = row_uniforms(keys, 3, 1, 50, 128)
     assert long.shape == (100, 128, 2) and long.dtype == np.float32 and 0 <= long.min() and long.max() < 1
     assert stats.kstest(long.ravel(), "uniform").pvalue > 1e-3 and len(np.unique(long[:, 0, 0])) == 100
-    short = engine.row_uniforms(keys[::-1], 3, 1, 2, 20)
+    short = row_uniforms(keys[::-1], 3, 1, 2, 20)
     assert short.shape[1] >= 20 and (short[[2, 3, 0, 1]] == long[[0, 1, 50, 51], : short.shape[1]]).all()
     for seed, number in ((4, 1), (3, 2), (-3, 1)):
-        assert not np.isin(engine.row_uniforms(keys, seed, number, 2, 20)[:, 0], long[:, 0]).all(axis=-1).any()
+        assert not np.isin(row_uniforms(keys, seed, number, 2, 20)[:, 0], long[:, 0]).all(axis=-1).any()

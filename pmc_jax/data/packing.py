@@ -16,8 +16,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pmc_jax.sampling.buckets import round_up
-
 LENGTH_MULTIPLE = 32  # positions of a block
 LABEL_MULTIPLE = 32
 
@@ -67,6 +65,11 @@ class Packing(NamedTuple):
     def longest(self) -> int:
         """Tokens of the longest example that fits."""
         return min(self.prefix + 2 * self.length, self.rows * self.length, self.labels)
+
+
+def round_up(value: int, multiple: int) -> int:
+    """The smallest multiple of `multiple` that is at least `value`."""
+    return -(-value // multiple) * multiple
 
 
 def common_prefix(rows: list[Row]) -> int:

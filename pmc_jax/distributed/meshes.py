@@ -12,7 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
-from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from pmc_jax.errors import UserError
 
@@ -93,11 +93,6 @@ def replicated(mesh: Mesh) -> NamedSharding:
 def mesh_of(params: Any) -> Mesh:
     """The mesh that a parameter tree lies on."""
     return jax.tree.leaves(params)[0].sharding.mesh
-
-
-def on_cpu(mesh: Mesh | AbstractMesh) -> bool:
-    """Whether the mesh's devices are processors; those of a mesh of shapes only are not."""
-    return isinstance(mesh, Mesh) and mesh.devices.flat[0].platform == "cpu"
 
 
 def put(tree: Any, sharding: NamedSharding) -> Any:

@@ -6,7 +6,7 @@ from pmc_jax.data.questions import Rows
 from pmc_jax.evaluate import quality
 from pmc_jax.evaluate.greedy import greedy_answers
 from pmc_jax.methods.rewards import score
-from pmc_jax.sampling.generate import Generator
+from pmc_jax.sampling.sampler import Sampler
 
 
 class Evaluation(NamedTuple):
@@ -41,7 +41,7 @@ def truths(sets: dict[str, Rows], references: list[str] | None) -> tuple[dict[st
 
 
 def evaluate(
-    generator: Generator,
+    generator: Sampler,
     sets: dict[str, Rows],
     references: list[str] | None = None,
     what: str = "answers",

@@ -14,9 +14,8 @@ from scipy.stats import beta
 from pmc_jax.data.questions import Rows
 from pmc_jax.evaluate.interval import mean_with_interval
 from pmc_jax.methods.rewards import score
-from pmc_jax.sampling.draw import SamplingParams
-from pmc_jax.sampling.engine import left_pad
-from pmc_jax.sampling.generate import Generator
+from pmc_jax.sampling.prompts import left_pad
+from pmc_jax.sampling.sampler import Sampler
 
 LEVEL = 0.05
 PREFILL = "The answer is:"
@@ -82,15 +81,15 @@ def leakage(scores_QS: np.ndarray) -> dict[str, Any]:
     return {"measures": measures, "samples": scores_QS.shape[1], "worst_of_each": per_question["worst"].tolist()}
 
 
-def longest_sample(generator: Generator, answers: list[str]) -> int:
+def longest_sample(generator: Sampler, answers: list[str]) -> int:
     """Tokens after which a sample that looks for these answers is cut: ROOM times the longest of them, at most as many
     as greedy answers may have.
     """
-    return min(generator.max_new_tokens, ROOM * max(len(generator.text.answer(a)) for a in answers))
+    return min(generator.sampling.max_new_tokens, ROOM * max(len(generator.text.answer(a)) for a in answers))
 
 
 def sampled_leakage(
-    generator: Generator, rows: Rows, samples: int, prefill: str = "", on_progress: Any = None
+    generator: Sampler, rows: Rows, samples: int, prefill: str = "", on_progress: Any = None
 ) -> dict[str, Any]:
     """Leakage of the forget rows' answers under sampling from the model as it is (temperature 1, nothing cut off).
 
@@ -100,9 +99,8 @@ def sampled_leakage(
     words = generator.text.answer(prefill)[:-1] if prefill else []
     texts, truths = [r["question"] for r in rows], [r["answer"] for r in rows]
     prompts = left_pad([generator.text.prompt(q) + words for q in texts], texts)
-    drawing = generator._replace(
-        sampling=SamplingParams(1.0, 0, 1.0), num_samples=samples, max_new_tokens=longest_sample(generator, truths)
-    )
+    longest = longest_sample(generator, truths)
+    drawing = generator.with_sampling(num_samples=samples, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=longest)
     answers = [
         [generator.text.read(t) for t in of_question]
         for of_question in drawing.tokens(prompts, on_progress=on_progress)

@@ -9,16 +9,16 @@ rounding may change places.
 
 import numpy as np
 
-from pmc_jax.data.packing import Row
+from pmc_jax.data.packing import Row, round_up
 from pmc_jax.evaluate.likelihood import token_scores
-from pmc_jax.sampling.buckets import round_up
-from pmc_jax.sampling.engine import PROMPT_MULTIPLE, cut
-from pmc_jax.sampling.generate import Generator
+from pmc_jax.sampling.batches import cut
+from pmc_jax.sampling.prompts import PROMPT_MULTIPLE
+from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.tracking.progress import track
 
 
 def greedy_answers(
-    generator: Generator, questions: list[str], guesses: list[str], what: str, show: bool = True
+    generator: Sampler, questions: list[str], guesses: list[str], what: str, show: bool = True
 ) -> list[str]:
     """The model's greedy answers, in the questions' order. generator: greedy, one sample.
 
@@ -26,7 +26,7 @@ def greedy_answers(
     time and changes nothing.
     what: names the progress lines.
     """
-    text, most = generator.text, generator.max_new_tokens
+    text, most = generator.text, generator.sampling.max_new_tokens
     prompts = [text.prompt(q) for q in questions]
     said = agreed(generator, prompts, [text.answer(g)[:most] for g in guesses], what, show)
     left = [i for i, tokens in enumerate(said) if len(tokens) < most and not set(tokens) & set(text.end_tokens)]
@@ -35,7 +35,7 @@ def greedy_answers(
     width = round_up(max(map(len, prompts), default=0), PROMPT_MULTIPLE)
     kept = {i: said[i][: width - len(prompts[i])] for i in left}
     with track(what, len(left), show=show) as advance:
-        few = generator._replace(capacity=capacity(len(left), len(questions)))
+        few = generator.with_capacity(capacity(len(left), len(questions)))
         found = few.tokens_after(
             [prompts[i] + kept[i] for i in left], [questions[i] for i in left], advance, multiple=width
         )
@@ -52,7 +52,7 @@ def capacity(left: int, questions: int) -> int:
 
 
 def agreed(
-    generator: Generator, prompts: list[list[int]], guesses: list[list[int]], what: str, show: bool
+    generator: Sampler, prompts: list[list[int]], guesses: list[list[int]], what: str, show: bool
 ) -> list[list[int]]:
     """What greedy decoding says of each guess, from its first token on."""
     rows = [Row(prompt + guess, len(prompt), 1) for prompt, guess in zip(prompts, guesses)]

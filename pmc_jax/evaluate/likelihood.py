@@ -7,10 +7,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pmc_jax.data.packing import LABEL_MULTIPLE, LENGTH_MULTIPLE, Batch, Packing, Row, common_prefix, pack
+from pmc_jax.data.packing import LABEL_MULTIPLE, LENGTH_MULTIPLE, Batch, Packing, Row, common_prefix, pack, round_up
 from pmc_jax.distributed import meshes
 from pmc_jax.models import Decoder
-from pmc_jax.sampling.buckets import round_up
 from pmc_jax.training import losses
 from pmc_jax.training.update import put_batch
 

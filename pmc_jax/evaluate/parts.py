@@ -19,7 +19,7 @@ from pmc_jax.evaluate.likelihood import TokenScores
 from pmc_jax.evaluate.quality import KEEP
 from pmc_jax.evaluate.relearn import relearning
 from pmc_jax.methods.rewards import score
-from pmc_jax.sampling.generate import Generator
+from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.tracking.progress import track
 from pmc_jax.tracking.workdir import Workdir, read_json, read_lines, write_json, write_lines
 
@@ -38,9 +38,9 @@ class Setup(NamedTuple):
     config: ConfigDict
     sets: dict[str, Rows]
     tofu: dict[str, Rows]
-    load: Callable[[str], Generator]
+    load: Callable[[str], Sampler]
 
-    def model(self) -> Generator:
+    def model(self) -> Sampler:
         return self.load(self.config.model.path)
 
     def answers(self) -> list[dict[str, Any]]:
@@ -135,7 +135,7 @@ def relearn(setup: Setup) -> Any:
     return relearned(setup, setup.model(), first, "model") if setup.config.evaluate.relearn_rows else OFF
 
 
-def relearned(setup: Setup, generator: Generator, first: list[str], whose: str) -> dict[str, Any]:
+def relearned(setup: Setup, generator: Sampler, first: list[str], whose: str) -> dict[str, Any]:
     """A relearning curve, with a progress line."""
     with track(f"relearning, {whose}, updates", setup.config.evaluate.relearn_updates) as advance:
         return {"looks": relearning(generator, setup.config, setup.sets["forget"], first, advance)}
@@ -146,7 +146,7 @@ def unrelated(setup: Setup) -> Rows:
     return [{"question": row["question"], "answer": row["answer"]} for name in KEEP for row in setup.sets.get(name, [])]
 
 
-def words_in(generator: Generator, rows: Rows, scores: list[list[TokenScores]]) -> list[list[Word]]:
+def words_in(generator: Sampler, rows: Rows, scores: list[list[TokenScores]]) -> list[list[Word]]:
     """Every word of the rows' answers with its probability."""
     text, found = generator.text, []
     for row, (of_row,) in zip(rows, scores):

@@ -13,7 +13,7 @@ from pmc_jax.data.questions import Rows
 from pmc_jax.distributed import meshes
 from pmc_jax.evaluate.interval import mean_with_interval
 from pmc_jax.methods.rewards import score
-from pmc_jax.sampling.generate import Generator
+from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.training.loop import start_packing, train_on
 from pmc_jax.training.update import Recipe, create_state, update
 
@@ -21,7 +21,7 @@ LOOKS = (1, 3, 10, 30, 100)  # updates after which the answers are looked at, be
 
 
 def relearning(
-    generator: Generator, config: ConfigDict, rows: Rows, first: list[str], on_progress: Any = None
+    generator: Sampler, config: ConfigDict, rows: Rows, first: list[str], on_progress: Any = None
 ) -> list[dict[str, Any]]:
     """[{updates, shown, held_back}]: mean ROUGE-L recall, with rows and interval, of greedy answers to the rows trained
     on and to all others.
@@ -46,7 +46,9 @@ def relearning(
         state, _ = train_on(step, state, [examples] * (look - done), packing)
         done = look
         found.append(
-            look_at(done, generator.at(state.params).answers([r["question"] for r in rows]), rows, shown, others)
+            look_at(
+                done, generator.with_params(state.params).answers([r["question"] for r in rows]), rows, shown, others
+            )
         )
         if on_progress:
             on_progress(done, f"held back {found[-1]['held_back']['mean'] or 0:.2f}")

@@ -13,7 +13,7 @@ from pmc_jax.evaluate import log_rows, logs, membership, metrics
 from pmc_jax.evaluate.gradients import gradient_norms
 from pmc_jax.evaluate.greedy import greedy_answers
 from pmc_jax.evaluate.likelihood import TokenScores, token_scores
-from pmc_jax.sampling.generate import Generator
+from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.tracking.progress import track
 
 NO_LIMIT = 2**30  # tokens of a scored row: answers are not cut
@@ -69,7 +69,7 @@ def texts_to_score(name: str, rows: Rows) -> dict[str, list[list[str]]]:
     return found
 
 
-def score_sets(generator: Generator, sets: dict[str, Rows], what: str = "likelihoods") -> Scores:
+def score_sets(generator: Sampler, sets: dict[str, Rows], what: str = "likelihoods") -> Scores:
     """The scores of all answers of all sets, in one scoring pass; an answer that stands in several sets is scored once.
     what: its progress line.
     """
@@ -141,7 +141,7 @@ def strict_extraction(scores: Scores) -> list[float]:
     return metrics.extraction_strength(fields["hits"], lengths_N).tolist()
 
 
-def gradient_rows(generator: Generator, sets: dict[str, Rows]) -> dict[str, Any]:
+def gradient_rows(generator: Sampler, sets: dict[str, Rows]) -> dict[str, Any]:
     """The log's rows of the gradient-norm attack."""
 
     def norms(side: str) -> list[float]:
@@ -170,7 +170,7 @@ def reference_rows(rows: dict[str, Any], retain_log: dict[str, Any]) -> dict[str
     return {"mia_reference": found}
 
 
-def answer_rows(generator: Generator, sets: dict[str, Rows], known: dict[str, str]) -> dict[str, Any]:
+def answer_rows(generator: Sampler, sets: dict[str, Rows], known: dict[str, str]) -> dict[str, Any]:
     """The log's ROUGE rows of the four sets. known: greedy answers by question from an earlier pass."""
     scored = {name: rows for name, rows in sets.items() if name in logs.SETS}
     missing = {r["question"]: r["answer"] for rows in scored.values() for r in rows if r["question"] not in known}

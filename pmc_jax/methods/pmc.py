@@ -23,10 +23,10 @@ from pmc_jax.methods.memory import Memory, keep_best, unsolved
 from pmc_jax.methods.rewards import check_reference, make_scorer, resolve_reward, scores_across_processes
 from pmc_jax.methods.selection import select
 from pmc_jax.models.pretrained import PretrainedModel
-from pmc_jax.sampling import engine
-from pmc_jax.sampling.draw import GREEDY
-from pmc_jax.sampling.generate import Generator, round_generator, text_of
+from pmc_jax.sampling.generate import round_sampler, text_of
+from pmc_jax.sampling.prompts import Prompts, accepted_length, left_pad, with_drafts
 from pmc_jax.sampling.pruning import candidate_pruner
+from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.tracking.timing import Clock
 from pmc_jax.training.checkpoint import RoundCheckpointer
 from pmc_jax.training.loop import (
@@ -48,13 +48,13 @@ class Forget(NamedTuple):
     """The forget questions, ready to be sampled. texts: the questions; prompts: their padded tokens."""
 
     texts: list[str]
-    prompts: engine.Prompts
+    prompts: Prompts
 
-    def with_drafts(self, generator: Generator, answers: list[str]) -> "Forget":
+    def with_drafts(self, generator: Sampler, answers: list[str]) -> "Forget":
         """The questions with the original answers as drafts: the first rounds' samples still begin with them."""
         drafts = [generator.text.answer(a) for a in answers]
         return self._replace(
-            prompts=engine.with_drafts(self.prompts, drafts, generator.text.end_tokens, generator.max_new_tokens)
+            prompts=with_drafts(self.prompts, drafts, generator.text.end_tokens, generator.sampling.max_new_tokens)
         )
 
 
@@ -113,7 +113,7 @@ def whole_samples(config: ConfigDict, epoch: int) -> int:
 
 def collapse_round(
     config,
-    generator: Generator,
+    generator: Sampler,
     forget: Forget,
     memory: Memory,
     number: int,
@@ -135,11 +135,11 @@ def collapse_round(
         scorer = make_scorer(config.pmc.reward, texts, references, generator.text, config.pmc.min_words)
         stored = [memory.scores[q] if config.pmc.keep_best else None for q in todo]
         prune = (
-            candidate_pruner(scorer, stored, generator.num_samples, generator.text.end_tokens, whole)
+            candidate_pruner(scorer, stored, generator.sampling.num_samples, generator.text.end_tokens, whole)
             if prunes_candidates(config)
             else None
         )
-        prompts = engine.Prompts(*(x[todo] for x in forget.prompts))
+        prompts = forget.prompts.take(todo)
         tokens = generator.tokens(prompts, round_index=number, prune=prune)
     with clock.phase("score"):
         answers, scores_QS = scores_across_processes(scorer, tokens)
@@ -148,7 +148,7 @@ def collapse_round(
     picks = [samples[c] for samples, c in zip(answers, chosen)]
     picked = [float(row[c]) for row, c in zip(scores_QS, chosen)]
     lengths = [[len(t) for t in samples] for samples in tokens]
-    original = [[engine.agreed(draft_A, t) for t in samples] for draft_A, samples in zip(prompts.drafts_QA, tokens)]
+    original = [[accepted_length(draft_A, t) for t in samples] for draft_A, samples in zip(prompts.drafts_QA, tokens)]
     memory = keep_best(
         memory, todo, picks, picked, [float(np.mean(n)) for n in lengths], always=not config.pmc.keep_best
     )
@@ -219,11 +219,11 @@ def check_inputs(checkpoint: PretrainedModel, config: ConfigDict, forget: list[d
 
 def prepare(
     checkpoint: PretrainedModel, config: ConfigDict, forget: list[dict], retain: list[dict]
-) -> tuple[Generator, Forget, list[Row]]:
+) -> tuple[Sampler, Forget, list[Row]]:
     """What all rounds share: the sampler, the forget questions as its prompts, the retain rows as training rows."""
-    generator = round_generator(checkpoint, config, capacity=config.pmc.questions_per_round or len(forget))
+    generator = round_sampler(checkpoint, config, capacity=config.pmc.questions_per_round or len(forget))
     texts = [row["question"] for row in forget]
-    prompts = engine.left_pad([generator.text.prompt(q) for q in texts], texts, multiple=8)  # one shape all along
+    prompts = left_pad([generator.text.prompt(q) for q in texts], texts, multiple=8)  # one shape all along
     rows = [training_row(generator.text, r["question"], r["answer"], config.train.max_length, group=2) for r in retain]
     return generator, Forget(texts, prompts), rows
 
@@ -276,7 +276,7 @@ def unlearn(
             start = time.perf_counter()
             epoch, which = round_questions(config, len(rows), number)
             whole = whole_samples(config, epoch)
-            now = generator.at(trained(checkpoint, recipe, state).params)
+            now = generator.with_params(trained(checkpoint, recipe, state).params)
             memory, seen = collapse_round(config, now, forget, memory, number, which, whole, clock)
             del now  # its parameters may be a copy
             with clock.phase("compile"):
@@ -313,7 +313,7 @@ def unlearn(
 
 
 def remember(
-    config: ConfigDict, generator: Generator, forget: Forget, references: list[str] | None, clock: Clock
+    config: ConfigDict, generator: Sampler, forget: Forget, references: list[str] | None, clock: Clock
 ) -> Memory:
     """The memory before the first round: of the original model's own answers, which are sampled where they are not
     given.
@@ -326,7 +326,7 @@ def remember(
             longest = (
                 config.evaluate.max_new_tokens
             )  # whole answers, as the command line's, also when samples are kept short
-            greedy = generator._replace(sampling=GREEDY, num_samples=1, max_new_tokens=longest, capacity=None)
+            greedy = generator.with_sampling(num_samples=1, temperature=0.0, max_new_tokens=longest).with_capacity(None)
             references = [generator.text.read(samples[0]) for samples in greedy.tokens(forget.prompts)]
     for question, reference in zip(forget.texts, references):
         check_reference(config.pmc.reward, question, reference)
@@ -335,7 +335,7 @@ def remember(
 
 
 def plan_rows(
-    config: ConfigDict, generator: Generator, forget: Forget, memory: Memory, retain_rows: list[Row], mesh: Mesh
+    config: ConfigDict, generator: Sampler, forget: Forget, memory: Memory, retain_rows: list[Row], mesh: Mesh
 ) -> Packing:
     """The packing of the batches to come, planned on rows with the original answers."""
     likely = [

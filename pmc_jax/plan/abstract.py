@@ -17,10 +17,12 @@ from ml_collections import ConfigDict
 from pmc_jax.data import packing
 from pmc_jax.data.packing import Row
 from pmc_jax.distributed import meshes
+from pmc_jax.distributed.device_kind import ACCELERATOR
 from pmc_jax.errors import UserError
 from pmc_jax.models import Decoder, Family, find_family, lora, pretrained, weights
-from pmc_jax.sampling import buckets, engine
-from pmc_jax.sampling.decode import Prompts
+from pmc_jax.sampling import prompts as sampling_prompts
+from pmc_jax.sampling.buckets import BatchPlan, plan_batches
+from pmc_jax.sampling.prompts import PROMPT_MULTIPLE, Prompts
 from pmc_jax.training import loop, update
 
 
@@ -159,13 +161,13 @@ def batch(config: ConfigDict, mesh: Mesh, assumed: Assumed) -> packing.Batch:
 
 def prompt_width(assumed: Assumed) -> int:
     """Slots of a padded prompt."""
-    return buckets.round_up(assumed.prompt + assumed.prompt // 4, engine.PROMPT_MULTIPLE)
+    return packing.round_up(assumed.prompt + assumed.prompt // 4, PROMPT_MULTIPLE)
 
 
 def draft_slots(config: ConfigDict, assumed: Assumed) -> int:
     """Slots for the original answers, which samples are drawn along."""
     most = config.sample.max_new_tokens
-    return engine.draft_slots(assumed.lengths(most, assumed.questions).tolist(), most)
+    return sampling_prompts.draft_slots(assumed.lengths(most, assumed.questions).tolist(), most)
 
 
 def prefix_slots(config: ConfigDict, assumed: Assumed) -> int:
@@ -173,14 +175,14 @@ def prefix_slots(config: ConfigDict, assumed: Assumed) -> int:
     return prompt_width(assumed) + draft_slots(config, assumed) - 1
 
 
-def sampling(config: ConfigDict, mesh: Mesh, assumed: Assumed) -> buckets.Batches:
+def sampling(config: ConfigDict, mesh: Mesh, assumed: Assumed) -> BatchPlan:
     """How a round's questions are cut into batches."""
     questions, width = (
         min(config.pmc.questions_per_round or assumed.questions, assumed.questions),
         prefix_slots(config, assumed),
     )
-    return buckets.cut_batches(
-        questions, width, config.sample.num_samples, config.sample.max_rows, mesh.shape["data"], buckets.ACCELERATOR
+    return plan_batches(
+        questions, width, config.sample.num_samples, config.sample.max_rows, mesh.shape["data"], ACCELERATOR
     )
 
 

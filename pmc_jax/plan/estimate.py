@@ -11,10 +11,11 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from pmc_jax.distributed.device_kind import ACCELERATOR
 from pmc_jax.plan import abstract, roofline
 from pmc_jax.plan.abstract import Assumed, Shape
 from pmc_jax.plan.topology import Topology
-from pmc_jax.sampling import buckets
+from pmc_jax.sampling.buckets import batch_buckets
 from pmc_jax.training import losses
 
 HOP = 5e-6  # seconds that a small collective takes at least
@@ -128,12 +129,12 @@ def decode_steps(config: ConfigDict, rows: int, shards: int, assumed: Assumed) -
     As if no row had anything of its draft: how much they have depends on how far the model has collapsed.
     """
     lengths = np.sort(assumed.lengths(config.sample.max_new_tokens, rows))
-    buckets_ = buckets.batch_buckets(
-        rows, shards, config.sample.max_new_tokens, buckets.ACCELERATOR, config.sample.num_samples, drafted=True
+    buckets = batch_buckets(
+        rows, shards, config.sample.max_new_tokens, ACCELERATOR, config.sample.num_samples, drafted=True
     )
 
     def fit(alive: int) -> int:
-        return min(r.rows for r in buckets_ if r.rows >= alive)
+        return min(b.rows for b in buckets if b.rows >= alive)
 
     return [
         fit(max(1, rows - int(np.searchsorted(lengths, step, side="right")))) for step in range(1, int(lengths[-1]))

@@ -13,10 +13,13 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from pmc_jax.distributed import meshes
+from pmc_jax.distributed.device_kind import ACCELERATOR
 from pmc_jax.plan import abstract, hlo
 from pmc_jax.plan.abstract import Assumed
-from pmc_jax.sampling import buckets, decode
-from pmc_jax.sampling.draw import SamplingParams
+from pmc_jax.sampling import decode
+from pmc_jax.sampling.buckets import batch_buckets
+from pmc_jax.sampling.generate import round_params
+from pmc_jax.sampling.prefill import PrefillPlan, prefill
 from pmc_jax.training import update
 
 DEPTHS = (
@@ -107,40 +110,34 @@ def lower_prefill(
     raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, layers: int | None
 ) -> jax.stages.Lowered:
     """Reading the prompts of one batch of questions and their drafts, and drawing the first tokens."""
-    s = config.sample
-    shape, plan = abstract.make_shape(raw, config.train.remat, layers), abstract.sampling(config, mesh, assumed)
+    s, shards = round_params(config), mesh.shape["data"]
+    shape, batches = abstract.make_shape(raw, config.train.remat, layers), abstract.sampling(config, mesh, assumed)
     params = abstract.params(shape, mesh, "decode", config.model.compute_dtype or config.model.dtype)
-    how = dict(
-        sampling=SamplingParams(s.temperature, s.top_k, s.top_p), end_tokens=END_TOKENS, num_samples=s.num_samples
-    )
-    shapes = dict(
-        first_slots=buckets.batch_buckets(
-            plan.rows, mesh.shape["data"], s.max_new_tokens, buckets.ACCELERATOR, s.num_samples, drafted=True
-        )[0].slots,
-        shards=mesh.shape["data"],
-        parts=plan.parts,
-        cache_at=meshes.cache(mesh),
-    )
-    prompts, alive_Q = abstract.prompts(config, mesh, plan.size, assumed)
-    uniform_BA2 = abstract.uniforms(mesh, plan.rows, prompts.drafts_QA.shape[1])
-    return decode.prefill.lower(shape.model, params, prompts, alive_Q, uniform_BA2, **how, **shapes)
+    buckets = batch_buckets(batches.rows, shards, s.max_new_tokens, ACCELERATOR, s.num_samples, drafted=True)
+    plan = PrefillPlan(s.num_samples, buckets[0].slots, shards, batches.parts, meshes.cache(mesh))
+    prompts, alive_Q = abstract.prompts(config, mesh, batches.size, assumed)
+    uniform_BA2 = abstract.uniforms(mesh, batches.rows, prompts.drafts_QA.shape[1])
+    inputs = shape.model, params, prompts, alive_Q, uniform_BA2
+    return prefill.lower(*inputs, strategy=s.strategy, end_tokens=END_TOKENS, plan=plan)
 
 
 def lower_decode(
-    raw, config, mesh, layers, prefill: jax.stages.Lowered, compiled: jax.stages.Compiled
+    raw, config, mesh, layers, prefilled: jax.stages.Lowered, compiled: jax.stages.Compiled
 ) -> jax.stages.Lowered:
     """A chunk of decode steps on the state that prefill leaves, where it leaves it, grown to the longest answer."""
-    s = config.sample
+    s = round_params(config)
     shape = abstract.make_shape(raw, config.train.remat, layers)
     params = abstract.params(shape, mesh, "decode", config.model.compute_dtype or config.model.dtype)
     state, _ = jax.tree.map(
-        lambda x, at: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=at), prefill.out_info, compiled.output_shardings
+        lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
+        prefilled.out_info,
+        compiled.output_shardings,
     )
     grown = jax.eval_shape(lambda x: decode.grow(x, s.max_new_tokens), state)
     state = jax.tree.map(lambda x, like: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=like.sharding), grown, state)
-    how = dict(sampling=SamplingParams(s.temperature, s.top_k, s.top_p), end_tokens=END_TOKENS)
     uniform_BT2 = abstract.uniforms(mesh, state.done_B.shape[0], decode.CHUNK)
-    return decode.decode_chunk.lower(shape.model, params, state, uniform_BT2, decode.CHUNK, **how)
+    inputs = shape.model, params, state, uniform_BT2, decode.CHUNK
+    return decode.decode_chunk.lower(*inputs, strategy=s.strategy, end_tokens=END_TOKENS)
 
 
 def compile_programs(
@@ -157,9 +154,9 @@ def compile_programs(
         return compiled
 
     measured("update", lower_update(raw, config, mesh, assumed, layers))
-    prefill = lower_prefill(raw, config, mesh, assumed, layers)
-    compiled = measured("prefill", prefill)
-    measured("decode", lower_decode(raw, config, mesh, layers, prefill, compiled))
+    prefilled = lower_prefill(raw, config, mesh, assumed, layers)
+    compiled = measured("prefill", prefilled)
+    measured("decode", lower_decode(raw, config, mesh, layers, prefilled, compiled))
     return found
 
 

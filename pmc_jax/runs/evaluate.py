@@ -23,8 +23,8 @@ from pmc_jax.runs import console
 from pmc_jax.runs.load import load_checkpoint
 from pmc_jax.runs.report import write_page
 from pmc_jax.runs.tables import show
-from pmc_jax.sampling.draw import GREEDY
-from pmc_jax.sampling.generate import Generator, make_generator
+from pmc_jax.sampling.generate import greedy_sampler
+from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.tracking.timing import Clock
 from pmc_jax.tracking.workdir import Workdir, data_hash, versions, write_json
 
@@ -57,17 +57,17 @@ def check_checkpoint(setting: str, path: str) -> None:
         raise UserError(f"{setting}={path!r}: {str(error).removeprefix(f'model.path={path!r}: ')}") from None
 
 
-def loader(config: ConfigDict) -> Callable[[str], Generator]:
+def loader(config: ConfigDict) -> Callable[[str], Sampler]:
     """path -> greedy generator of that checkpoint; the last one stays loaded, and goes before the next one is read: one
     model is in memory.
     """
-    kept: dict[str, Generator] = {}
+    kept: dict[str, Sampler] = {}
 
-    def load(path: str) -> Generator:
+    def load(path: str) -> Sampler:
         if path not in kept:
             kept.clear()
             theirs = settings.changed(config, {"model.path": path})
-            kept[path] = make_generator(load_checkpoint(theirs), theirs, GREEDY, 1)
+            kept[path] = greedy_sampler(load_checkpoint(theirs), theirs)
         return kept[path]
 
     return load

@@ -16,8 +16,7 @@ from pmc_jax.models.pretrained import PretrainedModel
 from pmc_jax.runs.console import console, print_result
 from pmc_jax.runs.load import load_checkpoint
 from pmc_jax.runs.report import write_page
-from pmc_jax.sampling.draw import GREEDY
-from pmc_jax.sampling.generate import make_generator
+from pmc_jax.sampling.generate import greedy_sampler
 from pmc_jax.tracking.progress import track
 from pmc_jax.tracking.timing import Clock
 from pmc_jax.tracking.workdir import Workdir, data_hash, read_json, versions, write_json, write_lines
@@ -33,7 +32,7 @@ def evaluate_on(
     show: bool = True,
 ) -> Evaluation:
     """Evaluation with progress lines."""
-    return evaluate(make_generator(checkpoint, config, GREEDY, 1), sets, references, f"evaluate {what}", show)
+    return evaluate(greedy_sampler(checkpoint, config), sets, references, f"evaluate {what}", show)
 
 
 def before_and_references(

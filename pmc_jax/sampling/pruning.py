@@ -5,7 +5,7 @@ nothing.
 import math
 from typing import Protocol
 
-from pmc_jax.sampling.engine import Pruner, Seen, cut
+from pmc_jax.sampling.batches import Pruner, Seen, cut
 
 
 class Bounded(Protocol):

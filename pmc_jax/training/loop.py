@@ -13,6 +13,7 @@ from ml_collections import ConfigDict
 
 from pmc_jax.data.packing import Batch, Packing, Row, common_prefix, pack, plan_packing
 from pmc_jax.distributed import meshes
+from pmc_jax.distributed.device_kind import device_kind
 from pmc_jax.errors import UserError
 from pmc_jax.models import Decoder, Family, lora
 from pmc_jax.models.config import Rope
@@ -21,7 +22,6 @@ from pmc_jax.training.update import Recipe, TrainState, abstract_state, create_s
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 DRAWN_BATCHES = 40  # typical batches that the packing is planned on
-CPU_POSITIONS = 256  # of a micro-batch, where their number is left open (docs/decisions.md)
 
 
 def with_remat(checkpoint: PretrainedModel, config: ConfigDict) -> PretrainedModel:
@@ -158,7 +158,8 @@ def start_packing(
     micro_batches = config.train.accumulate
     if not micro_batches:
         positions = np.mean([sum(len(r.tokens) - prefix for r in rows) for rows in batches]) / shards
-        micro_batches = max(1, round(positions / CPU_POSITIONS)) if meshes.on_cpu(mesh) else 1
+        size = device_kind(mesh).micro_batch_positions
+        micro_batches = max(1, round(positions / size)) if size else 1
     return plan_packing(batches, longest, prefix, shards, micro_batches)
 
 

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pmc_jax.sampling.draw import SamplingParams, candidates, draw
+from pmc_jax.sampling.draw import draw, kept_tokens
+from pmc_jax.sampling.params import SamplingStrategy
 
 pytest.importorskip("torch")
 
@@ -48,9 +49,9 @@ def warped_by_torch(logits_BV: np.ndarray, temperature: float, top_k: int, top_p
     return softmax(scores.numpy())
 
 
-def warped_by_us(logits_BV: np.ndarray, sampling: SamplingParams) -> np.ndarray:
+def warped_by_us(logits_BV: np.ndarray, strategy: SamplingStrategy) -> np.ndarray:
     """The same from `candidates`, put back in vocabulary order."""
-    values_BC, ids_BC = candidates(jnp.asarray(logits_BV), sampling)
+    values_BC, ids_BC = kept_tokens(jnp.asarray(logits_BV), strategy)
     probs_BV = np.zeros(logits_BV.shape)
     for row, probs, ids in zip(probs_BV, softmax(np.asarray(values_BC)), np.asarray(ids_BC)):
         assert len(set(ids.tolist())) == len(ids)
@@ -64,7 +65,7 @@ def assert_same_distribution(logits_BV: np.ndarray, settings: tuple[float, int, 
     Where a nucleus ends among tokens rarer than 1e-5, float32 sums decide which of them is its last: only there may the
     support differ.
     """
-    expected, found = warped_by_torch(logits_BV, *settings), warped_by_us(logits_BV, SamplingParams(*settings))
+    expected, found = warped_by_torch(logits_BV, *settings), warped_by_us(logits_BV, SamplingStrategy(*settings))
     temperature, top_k, top_p = settings
     uncut_BV = warped_by_torch(logits_BV, temperature, top_k, 1.0)
     order_BV = np.argsort(-uncut_BV, axis=-1, kind="stable")
@@ -104,8 +105,8 @@ def test_draws_follow_that_distribution(settings):
     logits = 2 * np.random.default_rng(3).normal(size=(1, 37)).astype(np.float32)
     expected = warped_by_torch(logits, *settings)[0]
     uniform_B2 = np.random.default_rng(0).random((count, 2), np.float32)
-    sampling = SamplingParams(*settings)
-    drawn = np.asarray(draw(jnp.broadcast_to(logits, (count, 37)), uniform_B2, sampling))
+    strategy = SamplingStrategy(*settings)
+    drawn = np.asarray(draw(jnp.broadcast_to(logits, (count, 37)), uniform_B2, strategy))
     found = np.bincount(drawn, minlength=37) / count
     assert not found[expected == 0].any()
     assert (np.abs(found - expected) <= 5 * np.sqrt(expected * (1 - expected) / count) + 1e-9).all()

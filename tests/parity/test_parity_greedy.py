@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from pmc_jax import config
-from pmc_jax.sampling.draw import GREEDY
-from pmc_jax.sampling.engine import left_pad
-from pmc_jax.sampling.generate import make_generator
+from pmc_jax.sampling.generate import greedy_sampler
+from pmc_jax.sampling.prompts import left_pad
 
 pytest.importorskip("torch")
 
@@ -60,7 +59,7 @@ def gap_at(model, prompt: list[int], ours: list[int], theirs: list[int]) -> floa
 def test_greedy_answers_are_those_of_generate(name):
     folder = SHARED / "checkpoints" / name
     settings = config.default()
-    generator = make_generator(load_ours(folder), settings, GREEDY, 1)
+    generator = greedy_sampler(load_ours(folder), settings)
     questions = [row[field] for split, field in SPLITS for row in reference.read_rows(split)]
     prompts = [generator.text.prompt(q) for q in questions]
     assert prompts == [prompt_ids(generator.checkpoint.tokenizer, q) for q in questions]

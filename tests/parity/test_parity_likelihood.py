@@ -7,8 +7,7 @@ from pmc_jax.config import default
 from pmc_jax.data.prompts import training_row
 from pmc_jax.evaluate.gradients import gradient_norms
 from pmc_jax.evaluate.likelihood import token_scores
-from pmc_jax.sampling.draw import GREEDY
-from pmc_jax.sampling.generate import make_generator
+from pmc_jax.sampling.generate import greedy_sampler
 
 pytest.importorskip("torch")
 
@@ -23,7 +22,7 @@ pytestmark = pytest.mark.parity
 def test_token_scores_and_gradient_norms_are_torchs(name):
     folder = reference.SHARED / "checkpoints" / name
     checkpoint, model = load_ours(folder), load_torch(folder)
-    text = make_generator(checkpoint, default(), GREEDY, 1).text
+    text = greedy_sampler(checkpoint, default()).text
     rows = reference.read_rows("forget10_perturbed")[:8]
     answers = [
         (r["question"], a) for r in rows for a in (r["answer"], r["paraphrased_answer"], r["perturbed_answer"][0])

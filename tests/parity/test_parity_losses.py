@@ -9,8 +9,7 @@ import pytest
 from pmc_jax.config import default
 from pmc_jax.data.packing import Row
 from pmc_jax.data.prompts import training_row
-from pmc_jax.sampling.draw import GREEDY
-from pmc_jax.sampling.generate import make_generator
+from pmc_jax.sampling.generate import greedy_sampler
 from pmc_jax.training import losses
 from pmc_jax.training.update import put_batch
 
@@ -52,7 +51,7 @@ def real_rows(checkpoint, count: int = 6) -> list[Row]:
     """Forget questions with answers the model does not expect, and retain rows that it knows by heart: large and tiny
     losses.
     """
-    text = make_generator(checkpoint, default(), GREEDY, 1).text
+    text = greedy_sampler(checkpoint, default()).text
     forget, retain = reference.read_rows("forget10_perturbed")[:count], reference.read_rows("retain90")[:count]
     rows = [training_row(text, r["question"], r["perturbed_answer"][0], 200, group=1) for r in forget]
     return rows + [training_row(text, r["question"], r["answer"], 200, group=2) for r in retain]

@@ -1,0 +1,74 @@
+"""What is sampled: the settings that users know, and the part of them that programs are compiled for."""
+
+import dataclasses
+from typing import Any
+
+from pmc_jax.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class SamplingStrategy:
+    """How next-token logits become a distribution: temperature, then top-k, then top-p. Static in the programs.
+
+    Attributes:
+        temperature: divides the logits; 0 = greedy.
+        top_k: keep the k likeliest tokens, 0 = all.
+        top_p: of those, keep the smallest head of the distribution that holds this probability, 1 = all.
+
+    Raises:
+        UserError: a value is out of bounds.
+    """
+
+    temperature: float = 1.0
+    top_k: int = 50
+    top_p: float = 1.0
+
+    def __post_init__(self):
+        if not self.temperature >= 0:
+            raise UserError(f"sample.temperature={self.temperature}: must be 0 (greedy) or more")
+        if not 0 < self.top_p <= 1:
+            raise UserError(f"sample.top_p={self.top_p}: must be in (0, 1]")
+        if self.top_k < 0:
+            raise UserError(f"sample.top_k={self.top_k}: must be 0 (off) or more")
+
+
+GREEDY = SamplingStrategy(temperature=0.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class SamplingParams:
+    """What to sample for each question.
+
+    Attributes:
+        num_samples: answers to each question.
+        temperature: of the distribution; 0 = greedy, then top_k and top_p do not matter.
+        top_k: as in `SamplingStrategy`.
+        top_p: as in `SamplingStrategy`.
+        max_new_tokens: longest answer, tokens.
+        seed: draws are keyed by (seed, round, question, sample, position).
+
+    Raises:
+        UserError: a value is out of bounds.
+    """
+
+    num_samples: int = 1
+    temperature: float = 1.0
+    top_k: int = 50
+    top_p: float = 1.0
+    max_new_tokens: int = 200
+    seed: int = 0
+
+    def __post_init__(self):
+        if self.num_samples < 1 or self.max_new_tokens < 1:
+            sizes = f"num_samples={self.num_samples}, max_new_tokens={self.max_new_tokens}"
+            raise UserError(f"{sizes}: both must be 1 or more")
+        _ = self.strategy  # checks the other values
+
+    @property
+    def strategy(self) -> SamplingStrategy:
+        """The part that programs are compiled for."""
+        return SamplingStrategy(self.temperature, self.top_k, self.top_p) if self.temperature else GREEDY
+
+    def replace(self, **changes: Any) -> "SamplingParams":
+        """The same settings but for the changes."""
+        return dataclasses.replace(self, **changes)

@@ -1,0 +1,156 @@
+"""Prefill: each question's prompt and draft are read once, and its n rows draw along the draft.
+
+A draft is an answer that the rows of a question may well begin with, such as the original one. Each row draws after
+each of its tokens at once. As long as a row draws what the draft says, it accepts these tokens, and they need no decode
+step. The row is the same as without a draft, since its random numbers are fixed beforehand (speculative decoding:
+Leviathan et al., 2023).
+
+Axes: Q question, n rows of a question, B = Q * n row, P prompt position, A draft slot, S = P + A - 1 position that is
+read, K key/value head, H head width, D width, V vocabulary.
+"""
+
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding
+
+from pmc_jax.models import Decoder, KeyValue
+from pmc_jax.models.pretrained import causal_mask, positions_from_mask
+from pmc_jax.sampling.decode import DecodeState, pad_slots
+from pmc_jax.sampling.draw import draw_each
+from pmc_jax.sampling.params import SamplingStrategy
+from pmc_jax.sampling.prompts import Prompts
+
+
+class PrefillPlan(NamedTuple):
+    """The shape of a prefill program; static.
+
+    Attributes:
+        num_samples: n, rows of each question.
+        slots: decode-cache slots at first.
+        shards: data shards.
+        parts: each shard reads its questions in so many equal parts, one after the other.
+        cache_sharding: where keys and values lie; None on one device. Empty slots come from nowhere, so that without it
+            the compiler would give each device all heads of them.
+    """
+
+    num_samples: int
+    slots: int
+    shards: int = 1
+    parts: int = 1
+    cache_sharding: NamedSharding | None = None
+
+
+@functools.partial(jax.jit, static_argnames=("model", "strategy", "end_tokens", "plan"))
+def prefill(
+    model: Decoder,
+    params: Any,
+    prompts: Prompts,
+    alive_Q: jax.Array,
+    uniform_BA2: jax.Array,
+    *,
+    strategy: SamplingStrategy,
+    end_tokens: tuple[int, ...],
+    plan: PrefillPlan,
+) -> tuple[DecodeState, jax.Array]:
+    """Read each prompt and its draft once, and draw each row's tokens up to the first one that is not the draft's.
+
+    Args:
+        model: static.
+        params: laid out for decoding.
+        prompts: of Q questions.
+        alive_Q: bool, False on questions that only fill the batch up. Their rows are done from the start.
+        uniform_BA2: float32, the random numbers of the first A tokens of each row.
+        strategy: what is drawn from; static.
+        end_tokens: ids that end an answer; static.
+        plan: static.
+
+    Returns:
+        The state with one decoded token a row, and how many tokens each row accepts of its draft, int32 [B].
+    """
+    drafts_BA, alive_B, mask_BP = (
+        jnp.repeat(x, plan.num_samples, axis=0) for x in (prompts.drafts_QA, alive_Q, prompts.mask_QP)
+    )
+    B, A = drafts_BA.shape
+    uniform_QnA2 = uniform_BA2.reshape(-1, plan.num_samples, A, 2)
+    drawn_QnA, prompt_cache = read_prompts(model, params, prompts, alive_Q, uniform_QnA2, strategy, plan)
+    drawn_BA, ends = drawn_QnA.reshape(B, A), np.array(end_tokens)
+    accepts_BA = jnp.cumprod(drawn_BA == drafts_BA, axis=1, dtype=jnp.int32)
+    accepted_B = jnp.sum(accepts_BA, axis=1)
+    first_B = jnp.take_along_axis(drawn_BA, jnp.minimum(accepted_B, A - 1)[:, None], axis=1)[:, 0]
+    ended_B = jnp.any((accepts_BA > 0) & jnp.isin(drafts_BA, ends), axis=1) | jnp.isin(first_B, ends)
+    decode_cache = empty_decode_cache(prompt_cache, B, plan.slots)
+    if plan.cache_sharding is not None:
+        prompt_cache, decode_cache = jax.lax.with_sharding_constraint((prompt_cache, decode_cache), plan.cache_sharding)
+    state = DecodeState(
+        tokens_BC=jnp.zeros((B, plan.slots), jnp.int32).at[:, 0].set(first_B),
+        step=jnp.int32(1),
+        done_B=ended_B | ~alive_B,
+        mask_BS=jnp.concatenate([mask_BP, jnp.arange(A - 1) < accepted_B[:, None]], axis=1),
+        prompt_cache=prompt_cache,
+        decode_cache=decode_cache,
+    )
+    return state, accepted_B
+
+
+def empty_decode_cache(prompt_cache: list[KeyValue], rows: int, slots: int) -> list[KeyValue]:
+    """Free slots for the decoded tokens of so many rows, in the heads and the dtype of the prompt cache."""
+    no_slots = [
+        (jnp.zeros((rows, *k.shape[1:3], 0), k.dtype), jnp.zeros((rows, v.shape[1], 0, v.shape[3]), v.dtype))
+        for k, v in prompt_cache
+    ]
+    return pad_slots(no_slots, slots)
+
+
+def read_prompts(
+    model: Decoder,
+    params: Any,
+    prompts: Prompts,
+    alive_Q: jax.Array,
+    uniform_QnA2: jax.Array,
+    strategy: SamplingStrategy,
+    plan: PrefillPlan,
+) -> tuple[jax.Array, list[KeyValue]]:
+    """What each row draws after the prompt and after each token of the draft, and the prompt cache.
+
+    Each shard reads part by part. Parts behind the last alive question are not read: theirs are zeros.
+
+    Returns:
+        Token ids int32 [Q, n, A], and keys and values per layer, (k_QKHS, v_QKSH).
+    """
+    shards, parts = plan.shards, plan.parts
+
+    def split(x):
+        return x.reshape(shards, parts, -1, *x.shape[1:])
+
+    before_QA = prompts.drafts_QA[:, :-1]
+    tokens_QS = jnp.concatenate([prompts.tokens_QP, before_QA], axis=1)
+    mask_QS = jnp.concatenate([prompts.mask_QP, before_QA >= 0], axis=1)
+    tokens, mask, alive, uniform = map(split, (jnp.maximum(tokens_QS, 0), mask_QS, alive_Q, uniform_QnA2))
+    used = jnp.max(jnp.where(jnp.any(alive, axis=(0, 2)), jnp.arange(parts) + 1, 0))
+    n, A = uniform_QnA2.shape[1:3]
+
+    def read(part):
+        tokens_QS, mask_QS, uniform_QnA2 = (x[:, part].reshape(-1, *x.shape[3:]) for x in (tokens, mask, uniform))
+        hidden_QSD, cache = model.apply(
+            {"params": params}, tokens_QS, positions_from_mask(mask_QS), causal_mask(mask_QS)
+        )
+        hidden_RD = hidden_QSD[:, -A:].reshape(-1, hidden_QSD.shape[-1])
+        logits_RV = model.apply({"params": params}, hidden_RD, method="unembed")
+        drawn_nR = draw_each(logits_RV, uniform_QnA2.transpose(1, 0, 2, 3).reshape(n, -1, 2), strategy)
+        drawn_QnA = drawn_nR.reshape(n, -1, A).transpose(1, 0, 2)
+        return jax.tree.map(lambda x: x.reshape(shards, -1, *x.shape[1:]), (drawn_QnA, cache))
+
+    def read_into(part, whole):
+        return jax.tree.map(lambda x, new: x.at[:, part].set(new), whole, read(part))
+
+    c, dtype, leading = model.config, params["embed"].dtype, (*tokens.shape[:3],)
+    K, H, S = c.num_kv_heads, c.head_dim, tokens.shape[-1]
+    empty = [
+        (jnp.zeros((*leading, K, H, S), dtype), jnp.zeros((*leading, K, S, H), dtype)) for _ in range(c.num_layers)
+    ]
+    whole = jax.lax.fori_loop(0, used, read_into, (jnp.zeros((*leading, n, A), jnp.int32), empty))
+    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), whole)
