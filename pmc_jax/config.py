@@ -185,6 +185,8 @@ SETTINGS = (
     Setting("seed", 0, "all randomness: draws, order of questions, retain rows", *AT_LEAST_0),
 )
 NAMES = [s.name for s in SETTINGS]
+DEFAULTS = {s.name: s.default for s in SETTINGS}
+RENAMED = {"pmc.drop_losers": "pmc.prune_candidates"}  # old workdirs have the old names
 
 
 def default() -> ConfigDict:
@@ -230,24 +232,33 @@ def to_flat(config: ConfigDict) -> dict[str, Any]:
     return {k: json.loads(v.to_json()) if isinstance(v, ConfigDict) else v for k, v in values.items()}
 
 
+def current_names(values: dict[str, Any]) -> dict[str, Any]:
+    """The same values, each under the name that its setting has today."""
+    return {RENAMED.get(name, name): value for name, value in values.items()}
+
+
 def from_flat(values: dict[str, Any]) -> ConfigDict:
-    """The config whose `to_flat` is `values`."""
-    config = default()
+    """The config whose `to_flat` is `values`; names of earlier versions are read too."""
+    values, config = current_names(values), default()
     config.update_from_flattened_dict({k: v for k, v in values.items() if k != "model.scratch"})
     config.model.scratch.update(values.get("model.scratch", {}))
     return config
 
 
-def describe() -> str:
-    """The settings as a table for --help."""
+def describe(sections: tuple[str, ...] = ()) -> str:
+    """The settings as a table for --help; those of some sections, or all."""
     lines = []
     for s in SETTINGS:
+        if sections and s.name.split(".")[0] not in sections:
+            continue
         lines.append(f"  --config.{s.name}={s.default!r}\n        {s.meaning}" + (f" [{s.limit}]" if s.limit else ""))
     return "\n".join(lines)
 
 
 def suggest(name: str) -> str:
-    """The closest known setting names, for an error message."""
+    """What an unknown name may stand for, to end an error message with."""
+    if name in RENAMED:
+        return f"; it is called {RENAMED[name]} now"
     close = difflib.get_close_matches(name, NAMES, n=3)
     return f"; did you mean {' or '.join(close)}?" if close else ""
 

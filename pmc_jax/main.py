@@ -1,77 +1,14 @@
-"""The command line: verb -> function."""
+"""The command line: reads the words, prints the help, and starts the verb."""
 
 import os
 import sys
 
-from absl import flags, logging
-from ml_collections import config_flags
+from absl import logging
 
 from pmc_jax import config as settings
-from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
-
-FLAGS = flags.FLAGS
-config_flags.DEFINE_config_file("config", None, "Preset to start from, as configs/tofu.py; defaults when not given.")
-flags.DEFINE_string("workdir", None, "Folder of the run: made when absent; a stopped run in it goes on.")
-flags.DEFINE_string(
-    "output",
-    None,
-    "export: folder to write; WORKDIR/hf when not given. report: file to write; report.html in the first workdir "
-    "when not given.",
-)
-flags.DEFINE_string(
-    "log",
-    None,
-    "evaluate: an official TOFU log (JSON) whose aggregates are recomputed and printed; needs no model and no workdir.",
-)
-flags.DEFINE_string(
-    "retain_log",
-    None,
-    "evaluate: the log of a model that never saw the forget set, for forget quality and privacy leak.",
-)
-flags.DEFINE_integer("round", None, "export: which saved round; the last one when not given.")
-flags.DEFINE_string(
-    "coordinator",
-    None,
-    "HOST:PORT of the process with --process_id=0; found out by itself under SLURM, Kubernetes and on Cloud TPU.",
-)
-flags.DEFINE_integer("num_processes", None, "With --coordinator: how many processes the run has, one a host.")
-flags.DEFINE_integer("process_id", None, "With --coordinator: which of them this one is, 0 to num_processes - 1.")
-flags.DEFINE_integer(
-    "peer_timeout", 100, "Seconds after which a process that is not heard of ends the run.", lower_bound=1
-)
-flags.DEFINE_string("topology", None, "plan: the TPU slice to plan for, as v5e:2x4, v5p:2x4x4, 2*v5e:4x4.")
-flags.DEFINE_integer("slices", 1, "plan: how many such slices.")
-flags.DEFINE_bool("json", False, "plan: print JSON instead of tables.")
-flags.DEFINE_enum(
-    "compile",
-    "depths",
-    ["none", "depths", "whole"],
-    "plan: two shallow models, extrapolated; every layer; or estimates alone.",
-)
-flags.DEFINE_integer("questions", 400, "plan: questions to forget.")
-flags.DEFINE_integer("prefix_tokens", 36, "plan: tokens that all prompts begin with.")
-flags.DEFINE_integer("prompt_tokens", 64, "plan: tokens of a prompt on average, the shared ones included.")
-flags.DEFINE_integer("answer_tokens", 45, "plan: tokens of a sampled answer on average.")
-
-VERBS = {
-    "unlearn": "make a checkpoint forget questions by partial model collapse",
-    "finetune": "train a checkpoint (or a new model) on question-answer rows",
-    "evaluate": (
-        "TOFU's metrics, leakage, relearning, side effects of a checkpoint; or those of a log: evaluate "
-        "--log=FILE [--retain_log=FILE]"
-    ),
-    "export": "write a saved round of a run as a Hugging Face checkpoint",
-    "report": (
-        "report.html of one run, or of several side by side: pmc-jax report WORKDIR [WORKDIR ...] [--output=FILE]"
-    ),
-    "plan": (
-        "what a run takes on a TPU slice, compiled without one: plan --config.model.path=... "
-        "--topology=v5e:2x4 [--json]"
-    ),
-    "demo": "a small model learns fictitious authors and forgets a tenth of them; no network, minutes",
-}
-EXAMPLE = "pmc-jax unlearn --config=configs/tofu.py --config.model.path=FOLDER_OR_HUB_ID --workdir=runs/first"
+from pmc_jax.runs.presets import find_preset, preset_names
+from pmc_jax.runs.verbs import FLAGS, VERBS, Verb, check_folder, setting_name
 
 HOSTS = """\
 Several hosts: start the same command on each, with a workdir that all of them share. Under SLURM, in a Kubernetes
@@ -80,144 +17,110 @@ JobSet and on Cloud TPU they find each other. Elsewhere give each --coordinator=
 
 
 def usage() -> str:
-    """What --help prints."""
-    verbs = "\n".join(f"  {name:<10}{what}" for name, what in VERBS.items())
-    return (
-        "Unlearn a language model by partial model collapse (PMC).\n\n"
-        "pmc-jax VERB [--config=configs/NAME.py] [--config.section.key=value ...] --workdir=DIR\n\n"
-        f"Verbs:\n{verbs}\n\nExample:\n  {EXAMPLE}\n\nThe same command again goes on where it was "
-        f"stopped.\n\n{HOSTS}\n\n"
-        f"Settings and their defaults:\n{settings.describe()}"
-    )
+    """What `pmc-jax --help` prints: the verbs, a way through them, and every setting."""
+    verbs = "\n".join(f"  {name:<10}{verb.meaning}" for name, verb in VERBS.items())
+    first = "\n".join(f"  {VERBS[name].example}" for name in ("demo", "unlearn", "ask", "report"))
+    return f"""\
+Make a language model forget questions by partial model collapse (PMC).
+
+  pmc-jax VERB [--config=PRESET] [--config.SECTION.NAME=VALUE ...] --workdir=DIR
+
+Verbs (pmc-jax VERB --help explains one):
+{verbs}
+
+A way through:
+{first}
+
+Presets: {", ".join(preset_names())}. --config takes one of them, or the path of a settings file of your own.
+A setting on the command line takes the place of the preset's. The same command again goes on where it was stopped.
+
+{HOSTS}
+
+Settings and their defaults:
+{settings.describe()}"""
 
 
-def parse(argv: list[str]) -> tuple[str, list[str]]:
-    """The verb and the workdirs named after it (report alone has those), after absl has read the flags. UserError for
-    anything it cannot read.
-    """
+def usage_of(name: str) -> str:
+    """What `pmc-jax VERB --help` prints: the verb, its flags, and the settings that it reads."""
+    verb = VERBS[name]
+    words = f"{verb.words} " if verb.words else ""
+    lines = [f"pmc-jax {name} {words}[flags]", "", f"What it does: {verb.meaning}.", f"Example: {verb.example}"]
+    lines += ["", "Flags:"]
+    for flag in (*(["config"] if verb.sections else []), *verb.flags):
+        default = f" [default: {FLAGS[flag].default}]" if FLAGS[flag].default not in (None, False) else ""
+        lines.append(f"  --{flag:<15}{FLAGS[flag].help}{default}")
+    if verb.preset:
+        lines += ["", f"It starts from the preset {verb.preset!r}, in --workdir=runs/{name} when none is given."]
+    if verb.sections and "workdir" in verb.flags:
+        lines += ["", HOSTS]
+    if verb.sections:
+        lines += ["", "Settings and their defaults:", settings.describe(verb.sections)]
+    return "\n".join(lines)
+
+
+def check_words(name: str, words: list[str]) -> None:
+    """UserError for a setting that there is not, and for a flag of another verb."""
+    for word in words:
+        setting = setting_name(word)
+        if setting and setting not in settings.NAMES and not setting.startswith(("model.scratch.", "demo.")):
+            raise UserError(f"{word}: there is no setting {setting!r}{settings.suggest(setting)}")
+        flag = word.removeprefix("--").split("=")[0]
+        others = [other for other, verb in VERBS.items() if flag in verb.flags]
+        if word.startswith("--") and others and name not in others and flag != "workdir":
+            raise UserError(f"--{flag}: a flag of {' and '.join(others)}, not of {name} (pmc-jax {name} --help)")
+
+
+def parse(argv: list[str]) -> tuple[Verb, list[str]]:
+    """The verb and the words that are no flags, after absl has read the flags. UserError for what it cannot read."""
     if not argv or argv[0] not in VERBS:
-        got = f"{argv[0]!r} is no verb" if argv else "no verb given"
-        raise UserError(f"{got}; choose one of {', '.join(VERBS)} (pmc-jax --help explains them)")
-    given = [a for a in argv[1:] if a.startswith("--config=")] or [f"--config={settings.__file__}"]
-    if not os.path.exists(given[-1].removeprefix("--config=")):
-        raise UserError(f"{given[-1]}: no such file; presets lie in configs/")
-    for flag in argv[1:]:
-        name = flag.split("=")[0].removeprefix("--config.")
-        if (
-            flag.startswith("--config.")
-            and name not in settings.NAMES
-            and not name.startswith(("model.scratch.", "demo."))
-        ):
-            raise UserError(f"{flag}: there is no setting {name!r}{settings.suggest(name)}")
+        problem = f"{argv[0]!r} is no verb" if argv else "no verb given"
+        raise UserError(f"{problem}; choose one of {', '.join(VERBS)} (pmc-jax --help explains them)")
+    name, verb = argv[0], VERBS[argv[0]]
+    check_words(name, argv[1:])
+    presets = [word.removeprefix("--config=") for word in argv[1:] if word.startswith("--config=")]
+    preset = (presets or [verb.preset])[-1]
+    file = find_preset(preset) if preset else settings.__file__
     # The preset comes first, whatever the order on the command line: settings change what it says. ml_collections looks
     # into sys.argv for them.
-    sys.argv = ["pmc-jax", given[-1], *(a for a in argv[1:] if not a.startswith("--config="))]
+    sys.argv = ["pmc-jax", f"--config={file}", *(word for word in argv[1:] if not word.startswith("--config="))]
     try:
-        rest = FLAGS(sys.argv)[1:]
+        words = FLAGS(sys.argv)[1:]
         _ = FLAGS.config.seed  # a preset that fails to load tells it at the first look
     except Exception as error:  # absl, ml_collections and the preset file itself raise many kinds here
         raise UserError(" ".join(str(error).split())) from None
-    if rest and argv[0] != "report":
-        raise UserError(f"{rest[0]!r} is not a flag; settings are given as --config.section.key=value")
-    return argv[0], rest
+    if words and not verb.words:
+        raise UserError(f"{words[0]!r} is not a flag; settings are given as --config.section.key=value")
+    return verb, words
 
 
-def check_folder(path: str | None) -> None:
-    """UserError for an address as gs://bucket/run: it would be taken for the name of a local folder."""
-    if path and "://" in path:
-        mounted = "/mnt/" + path.split("://")[1]
-        raise UserError(
-            f"{path}: not a folder; mount the bucket first (gcsfuse, NFS: launch/README.md says how), then give its "
-            f"folder, as {mounted}"
-        )
+def print_help(text: str) -> None:
+    """Print, also into a pipe whose reader has seen enough, such as `head`."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python flushes once more at its end
 
 
-def run_report(workdirs: list[str]) -> None:
-    """Write the page and say where; needs no device."""
-    from pmc_jax.report import page
-
-    workdirs = workdirs or ([FLAGS.workdir] if FLAGS.workdir else [])
-    if not workdirs:
-        raise UserError("report: name the workdir of a run, or several: pmc-jax report WORKDIR [WORKDIR ...]")
-    print(f"report: {page.write(workdirs, FLAGS.output)}")
-
-
-def run_plan() -> None:
-    """Print what a run would take; needs no workdir, no weights, and no TPU."""
-    import json
-
-    from pmc_jax.plan import run, show, topology
-    from pmc_jax.plan.abstract import Assumed
-
-    where = topology.parse_topology(FLAGS.topology, FLAGS.slices)
-    assumed = Assumed(FLAGS.questions, FLAGS.prefix_tokens, FLAGS.prompt_tokens, FLAGS.answer_tokens)
-    found = run.plan(FLAGS.config, where, assumed, FLAGS.compile)
-    print(json.dumps(found, indent=1)) if FLAGS.json else show.show(found)
-
-
-def run(verb: str, workdirs: list[str]) -> None:
-    """Do what the verb says with the parsed flags."""
-    for path in (FLAGS.workdir, FLAGS.output, *workdirs):
+def run(argv: list[str]) -> None:
+    """Do what the command line says."""
+    help_words = {"--help", "-h", "help", "--helpfull", "--helpshort"}
+    if help_words & set(argv[:2]) or help_words - {"help"} & set(argv):
+        named = [word for word in argv if word in VERBS]
+        print_help(usage_of(named[0]) if named else usage())
+        return
+    verb, words = parse(argv)
+    for path in (FLAGS.workdir, FLAGS.output):
         check_folder(path)
-    if verb == "report":
-        run_report(workdirs)
-        return
-    if verb == "plan":
-        run_plan()
-        return
-    if verb == "evaluate" and FLAGS.log:
-        from pmc_jax.runs.evaluate import recompute_log
-
-        recompute_log(FLAGS.log, FLAGS.retain_log)
-        return
-    if not FLAGS.workdir:
-        raise UserError("--workdir=DIR is missing: the folder where the run keeps everything")
-    with multihost.join(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id, FLAGS.peer_timeout):
-        run_on_devices(verb)
-
-
-def run_on_devices(verb: str) -> None:
-    """Do what a verb that computes says."""
-    import jax
-
-    # Compiled programs are kept across runs: the second start of a run compiles nothing.
-    if not jax.config.jax_compilation_cache_dir:
-        jax.config.update("jax_compilation_cache_dir", os.path.expanduser("~/.cache/pmc_jax/compiled"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
-    if verb == "unlearn":
-        from pmc_jax.runs.unlearn import unlearn
-
-        unlearn(FLAGS.config, FLAGS.workdir)
-    elif verb == "finetune":
-        from pmc_jax.runs.finetune import run_finetune
-
-        run_finetune(FLAGS.config, FLAGS.workdir)
-    elif verb == "evaluate":
-        from pmc_jax.runs.evaluate import run_evaluate
-
-        run_evaluate(FLAGS.config, FLAGS.workdir, FLAGS.retain_log)
-    elif verb == "export":
-        from pmc_jax.runs.export import run_export
-
-        run_export(FLAGS.workdir, FLAGS.output or os.path.join(FLAGS.workdir, "hf"), FLAGS.round)
-    else:
-        from pmc_jax.runs.demo import run_demo
-
-        run_demo(FLAGS.config, FLAGS.workdir)
+    verb.run(words)
 
 
 def main() -> None:
     """Entry point of the `pmc-jax` script: exit code 0, or 2 with one line on stderr for a mistake of the user."""
     logging.set_verbosity(logging.ERROR)
-    os.environ.setdefault(
-        "TRANSFORMERS_NO_ADVISORY_WARNINGS", "1"
-    )  # it would say at each start that torch is missing, which nothing here needs
-    argv = sys.argv[1:]
-    if any(a in ("--help", "-h", "help", "--helpfull") for a in argv):
-        print(usage())
-        return
+    # It would say at each start that torch is missing, which nothing here needs.
+    os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
-        run(*parse(argv))
+        run(sys.argv[1:])
     except UserError as error:
         print(f"pmc-jax: {error}", file=sys.stderr)
         sys.exit(2)

@@ -193,15 +193,11 @@ def cli(monkeypatch, capsys):
 
     def call(*arguments) -> Said:
         monkeypatch.setattr(sys, "argv", ["pmc-jax", *map(str, arguments)])
-        ours = {
-            f.name
-            for module, found in flags.FLAGS.flags_by_module_dict().items()
-            if module == "pmc_jax.main"
-            for f in found
-        }
+        ours = {flag.name for flag in flags.FLAGS.flags_by_module_dict().get("pmc_jax.runs.verbs", [])}
         for name in [n for n in flags.FLAGS if n in ours or n.startswith("config.")]:
             delattr(flags.FLAGS, name)
-        sys.modules.pop("pmc_jax.main", None)
+        for module in ("pmc_jax.main", "pmc_jax.runs.verbs"):
+            sys.modules.pop(module, None)
         main = importlib.import_module("pmc_jax.main")
         capsys.readouterr()
         code = 0

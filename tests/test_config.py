@@ -148,3 +148,13 @@ def test_the_help_text_names_every_setting_with_its_default():
     text = settings.describe()
     for setting in settings.SETTINGS:
         assert f"--config.{setting.name}={setting.default!r}" in text and setting.meaning in text
+
+
+def test_settings_of_earlier_versions_are_read():
+    flat = settings.to_flat(settings.default())
+    for old, new in settings.RENAMED.items():
+        assert new in settings.NAMES and old not in settings.NAMES
+        other = not flat[new]
+        earlier = {name: value for name, value in flat.items() if name != new} | {old: other}
+        assert settings.to_flat(settings.from_flat(earlier)) == flat | {new: other}
+        assert new in settings.suggest(old)

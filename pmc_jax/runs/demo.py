@@ -1,8 +1,10 @@
-"""The demo: fictitious authors, a small Llama that learns them by heart, and then forgets a tenth of them. No hub, two
-CPU cores, minutes.
+"""The verb `demo`: a small Llama learns fictitious authors by heart, then forgets a tenth of them.
+
+It needs no hub and no accelerator: minutes on two CPU cores.
 """
 
 from pathlib import Path
+from typing import Any
 
 from ml_collections import ConfigDict
 
@@ -15,43 +17,65 @@ from pmc_jax.tracking.progress import clock_time
 
 
 def run_demo(config: ConfigDict, workdir: str) -> None:
-    """config: configs/demo.py, with a `finetune` recipe beside the unlearning one. Everything is written below
-    `workdir`.
+    """Write the data, fine-tune, unlearn, and print a few answers; everything lies below `workdir`.
+
+    Args:
+        config: the settings of configs/demo.py: an unlearning recipe, and `demo.train` for the fine-tuning before it.
+        workdir: the folder; a demo that was stopped in it goes on.
+
+    Raises:
+        UserError: the settings have no section `demo`.
     """
     if "demo" not in config:
-        raise UserError("demo: needs its own preset: pmc-jax demo --config=configs/demo.py --workdir=runs/demo")
-    where = Path(workdir)
-    say = console.print
-    data = where / "data"
-    if not data.exists():
-        partial = where / "data.partial"  # a demo that is stopped here leaves no half of them
-        write_authors(partial, num_authors=20, questions_per_author=10, forget_percent=10, seed=config.seed)
-        partial.rename(data)
-    say(f"1. 20 fictitious authors, 10 questions each, in TOFU's files: {data}")
+        raise UserError("demo: needs its own preset: pmc-jax demo, or pmc-jax demo --config=demo")
+    folder = Path(workdir)
+    data, finetuned, unlearned = folder / "data", folder / "finetuned", folder / "unlearned"
+    write_data(data, config.seed)
+    console.print(f"1. 20 fictitious authors, 10 questions each, in TOFU's files: {data}")
+    console.print(f"2. A tokenizer and a small Llama, trained from scratch until it knows them: {finetuned}")
+    learned = run_finetune(finetune_config(config, data), str(finetuned))
+    console.print(f"3. Two of the authors are unlearned by partial model collapse: {unlearned}")
+    result = unlearn(unlearn_config(config, data, finetuned / "hf"), str(unlearned))
+    show_examples(unlearned)
+    seconds = learned["seconds"]["total"] + result["seconds"]["total"]
+    console.print(f"{clock_time(seconds)} in all. Ask both models yourself: pmc-jax ask {folder}", highlight=False)
+
+
+def write_data(folder: Path, seed: int) -> None:
+    """The authors as files, whole or not at all."""
+    if not folder.exists():
+        partial = folder.with_suffix(".partial")
+        write_authors(partial, num_authors=20, questions_per_author=10, forget_percent=10, seed=seed)
+        partial.rename(folder)
+
+
+def finetune_config(config: ConfigDict, data: Path) -> ConfigDict:
+    """The settings of the first step."""
     learn = config.copy_and_resolve_references()
     learn.data.path = str(data)
     learn.train.update(config.demo.train)
-    say(f"2. A tokenizer and a small Llama, trained from scratch until it knows them: {where / 'finetuned'}")
-    learned = run_finetune(without_demo(learn), str(where / "finetuned"))
+    return without_demo(learn)
+
+
+def unlearn_config(config: ConfigDict, data: Path, model: Path) -> ConfigDict:
+    """The settings of the second step, from the model of the first."""
     forget = config.copy_and_resolve_references()
-    forget.data.path, forget.model.path = str(data), str(where / "finetuned" / "hf")
+    forget.data.path, forget.model.path = str(data), str(model)
     with forget.unlocked():
         forget.model.scratch = ConfigDict()
-    say(f"3. Two of the authors are unlearned by partial model collapse: {where / 'unlearned'}")
-    result = unlearn(without_demo(forget), str(where / "unlearned"))
-    say("\nThree of the forgotten questions:")
-    for example in examples(where / "unlearned"):
-        for name, text in example.items():
-            say(f"  {name:>8}: {text}", style="bold" if name == "question" else None, markup=False, highlight=False)
-        say("")
-    seconds = learned["seconds"]["total"] + result["seconds"]["total"]
-    say(
-        f"{clock_time(seconds)} in all. Ask it yourself: "
-        f"pmc_jax.sample(pmc_jax.load({str(where / 'unlearned' / 'hf')!r}), ['...'], temperature=0.0)"
-    )
+    return without_demo(forget)
 
 
 def without_demo(config: ConfigDict) -> ConfigDict:
     """The config without the section that only the demo knows."""
-    plain = ConfigDict({k: v for k, v in config.items() if k != "demo"})
-    return plain.lock()
+    return ConfigDict({name: value for name, value in config.items() if name != "demo"}).lock()
+
+
+def show_examples(run: Path) -> None:
+    """Print three forgotten questions with their answers before and after."""
+    console.print("\nThree of the forgotten questions:")
+    plain: dict[str, Any] = dict(markup=False, highlight=False)
+    for example in examples(run):
+        for name, text in example.items():
+            console.print(f"  {name:>8}: {text}", style="bold" if name == "question" else None, **plain)
+        console.print()

@@ -12,6 +12,7 @@ from typing import Any
 
 import filelock
 
+from pmc_jax import config
 from pmc_jax.data.questions import Rows
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
@@ -116,7 +117,10 @@ class Workdir:
             ):
                 raise UserError(f"--workdir={self.path}: not empty and not a run of pmc-jax; choose another folder")
             return
-        there, now = ({k: v for k, v in s.items() if not k.startswith("mesh.")} for s in (old["settings"], settings))
+        # A run of an earlier version has settings of other names, and lacks those that are newer.
+        before = {name: config.DEFAULTS[name] for name in settings if name in config.DEFAULTS}
+        before |= config.current_names(old["settings"])
+        there, now = ({k: v for k, v in s.items() if not k.startswith("mesh.")} for s in (before, settings))
         differ = differences({"verb": old["verb"]} | there, {"verb": verb} | now) + differences(old["data"], data)
         if differ:
             raise UserError(

@@ -1,0 +1,40 @@
+"""Presets: settings files that ship with the package, found by name."""
+
+from pathlib import Path
+
+from pmc_jax.errors import UserError
+
+
+def preset_folder() -> Path:
+    """Where the presets lie: inside an installed package, beside the package in a checkout."""
+    package = Path(__file__).parents[1]
+    installed = package / "presets"
+    return installed if installed.is_dir() else package.parent / "configs"
+
+
+def preset_names() -> list[str]:
+    """The names of all presets."""
+    return sorted(file.stem for file in preset_folder().glob("*.py") if file.stem != "__init__")
+
+
+def find_preset(name: str) -> str:
+    """The file of a preset.
+
+    Args:
+        name: the path of a settings file, or a preset's name: "tofu", "tofu.py" and "configs/tofu.py" are the same.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        UserError: there is neither such a file nor such a preset; the message lists the presets.
+    """
+    if Path(name).is_file():
+        return name
+    stem = name.removesuffix(".py")
+    if stem.removeprefix("configs/") in preset_names():
+        return str(preset_folder() / f"{stem.removeprefix('configs/')}.py")
+    raise UserError(
+        f"--config={name}: no such file and no such preset; choose one of {', '.join(preset_names())}, or the path of "
+        "a file of your own"
+    )
