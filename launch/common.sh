@@ -2,8 +2,9 @@
 # What the launch scripts share: sourced by them, not run. They use nothing newer than the bash 3.2 of macOS, to start from any laptop.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
-dry_run=
-workdir=
+dry_run=''
+workdir=''
+pmc=()
 
 die() {
   echo "${0##*/}: $*" >&2
@@ -12,11 +13,55 @@ die() {
 
 note() { echo "${0##*/}: $*" >&2; }
 
+# Reads the flags of a script, then the command of pmc-jax after --, which lands in the array `pmc`.
+# The table of flags is the script's own `usage`, one flag a line:
+#   "  --name=VALUE  meaning"  takes a value; where the meaning says "may be given several times", all go into an array
+#   "  --name  meaning"        is a switch; it sets 1
+# The variable has the flag's name: --chips-per-host=4 sets $chips_per_host.
+read_flags() {
+  local table flag variable value
+  table=$'\n'$(usage)
+  while (($#)); do
+    flag=${1%%=*} value=${1#*=}
+    variable=${flag#--}
+    variable=${variable//-/_}
+    case $1 in
+      --) shift && break ;;
+      --help | -h) usage && exit ;;
+      --[a-z]*=*) [[ $table == *$'\n'"  $flag="* ]] || unknown "$1" ;;
+      --[a-z]*) [[ $table == *$'\n'"  $flag "* ]] || unknown "$1" ;;
+      *) unknown "$1" ;;
+    esac
+    [[ $1 == *=* ]] || value=1
+    if repeats "$table" "$flag"; then eval "$variable+=(\"\$value\")"; else printf -v "$variable" %s "$value"; fi
+    shift
+  done
+  pmc=("$@")
+}
+
+# Whether the table says of a flag that it may be given several times.
+repeats() {
+  local line=${1#*$'\n'"  $2"}
+  [[ ${line%%$'\n'*} == *'may be given several times'* ]]
+}
+
 unknown() { die "unknown argument '$1': settings are --name=VALUE, what belongs to pmc-jax stands after -- (--help explains all)"; }
 
-required() { [[ $2 ]] || die "--$1=... is missing (--help explains all)"; }
+# The value of a flag, by the flag's name.
+value_of() {
+  local variable=${1//-/_}
+  echo "${!variable}"
+}
 
-whole_number() { [[ $2 =~ ^[1-9][0-9]*$ ]] || die "--$1=$2: must be a whole number, 1 or more"; }
+required() {
+  local flag
+  for flag; do [[ $(value_of "$flag") ]] || die "--$flag=... is missing (--help explains all)"; done
+}
+
+whole_numbers() {
+  local flag
+  for flag; do [[ $(value_of "$flag") =~ ^[1-9][0-9]*$ ]] || die "--$flag=$(value_of "$flag"): must be a whole number, 1 or more"; done
+}
 
 resource_name() { [[ $1 =~ ^[a-z]([-a-z0-9]*[a-z0-9])?$ ]] || die "--name=$1: must be of small letters, digits and -, a letter first"; }
 
@@ -46,11 +91,11 @@ run() {
   [[ $dry_run ]] || "$@"
 }
 
-# Sets `workdir` from what stands after --: VERB --workdir=DIR [flags].
-read_pmc_command() {
-  [[ ${1-} == [a-z]* ]] || die "nothing to run: after -- comes a verb of pmc-jax and its flags (--help shows an example)"
+# Sets `workdir` from the command of pmc-jax: VERB --workdir=DIR [flags].
+read_workdir() {
+  [[ ${pmc[0]-} == [a-z]* ]] || die "nothing to run: after -- comes a verb of pmc-jax and its flags (--help shows an example)"
   local word
-  for word; do [[ $word != --workdir=?* ]] || workdir=${word#*=}; done
+  for word in "${pmc[@]}"; do [[ $word != --workdir=?* ]] || workdir=${word#*=}; done
   [[ $workdir ]] || die "--workdir=... is missing after --: the folder where the run keeps everything"
 }
 

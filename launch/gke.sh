@@ -35,46 +35,18 @@ and starts a failed one anew, which goes on as well.
 HELP
 }
 
-name='' image='' accelerator='' topology='' hosts='' chips=4 bucket='' claim='' account=default hf_secret='' namespace='' spot='' restarts=3 detach=''
-while (($#)); do
-  case $1 in
-    --name=*) name=${1#*=} ;;
-    --image=*) image=${1#*=} ;;
-    --accelerator=*) accelerator=${1#*=} ;;
-    --topology=*) topology=${1#*=} ;;
-    --hosts=*) hosts=${1#*=} ;;
-    --chips-per-host=*) chips=${1#*=} ;;
-    --bucket=*) bucket=${1#*=} ;;
-    --claim=*) claim=${1#*=} ;;
-    --service-account=*) account=${1#*=} ;;
-    --hf-secret=*) hf_secret=${1#*=} ;;
-    --namespace=*) namespace=${1#*=} ;;
-    --spot) spot=1 ;;
-    --max-restarts=*) restarts=${1#*=} ;;
-    --detach) detach=1 ;;
-    --dry-run) dry_run=1 ;;
-    --help | -h) usage && exit ;;
-    --) shift && break ;;
-    *) unknown "$1" ;;
-  esac
-  shift
-done
-required name "$name"
+name='' image='' accelerator='' topology='' hosts='' chips_per_host=4 bucket='' claim='' service_account=default hf_secret='' namespace='' spot='' max_restarts=3 detach=''
+read_flags "$@"
+required name image accelerator topology hosts
 resource_name "$name"
-required image "$image"
-required accelerator "$accelerator"
-required topology "$topology"
-required hosts "$hosts"
-whole_number hosts "$hosts"
-whole_number chips-per-host "$chips"
-whole_number max-restarts "$restarts"
+whole_numbers hosts chips-per-host max-restarts
 [[ $bucket || $claim ]] || die "--bucket=NAME or --claim=PVC is missing: the workdir must outlive the pods and be seen by all of them"
 [[ ! $bucket || ! $claim ]] || die "--bucket and --claim: both would lie at /data, give one"
-read_pmc_command "$@"
+read_workdir
 [[ $workdir == /data/?* ]] || die "--workdir=$workdir: must lie below /data, the folder that outlives the pods"
 [[ $topology =~ ^[0-9]+(x[0-9]+)+$ ]] || die "--topology=$topology: must read as 2x4 or 4x4x4"
 chips_of_topology=$((${topology//x/*}))
-((chips_of_topology == hosts * chips)) || die "--topology=$topology has $chips_of_topology chips, --hosts=$hosts x --chips-per-host=$chips makes $((hosts * chips))"
+((chips_of_topology == hosts * chips_per_host)) || die "--topology=$topology has $chips_of_topology chips, --hosts=$hosts x --chips-per-host=$chips_per_host makes $((hosts * chips_per_host))"
 need kubectl "https://kubernetes.io/docs/tasks/tools, then: gcloud container clusters get-credentials CLUSTER"
 
 # A word as a string of JSON, which is one of YAML too.
@@ -109,7 +81,7 @@ spec:
     subdomain: $name
     publishNotReadyAddresses: true
   failurePolicy:
-    maxRestarts: $restarts
+    maxRestarts: $max_restarts
     # Old pods are gone before new ones start: two generations must not write to one workdir.
     restartStrategy: BlockingRecreate
     rules:
@@ -138,7 +110,7 @@ spec:
                 gke-gcsfuse/volumes: "$([[ $bucket ]] && echo true || echo false)"
             spec:
               restartPolicy: Never
-              serviceAccountName: $(yaml "$account")
+              serviceAccountName: $(yaml "$service_account")
               nodeSelector:
                 cloud.google.com/gke-tpu-accelerator: $(yaml "$accelerator")
                 cloud.google.com/gke-tpu-topology: "$topology"${spot:+
@@ -147,7 +119,7 @@ spec:
                 - name: pmc-jax
                   image: $(yaml "$image")
                   args:
-$(for word; do echo "                    - $(argument "$word")"; done)
+$(for word in "${pmc[@]}"; do echo "                    - $(argument "$word")"; done)
                     - --coordinator=$name-hosts-0-0.$name:8476
                     - --num_processes=$hosts
                     - --process_id=\$(JOB_COMPLETION_INDEX)
@@ -161,7 +133,7 @@ $(for word; do echo "                    - $(argument "$word")"; done)
                           key: token}
                   resources:
                     limits:
-                      google.com/tpu: $chips
+                      google.com/tpu: $chips_per_host
                   volumeMounts:
                     - name: data
                       mountPath: /data
@@ -195,7 +167,7 @@ delete=("${kubectl[@]}" delete jobset "$name")
 
 if [[ $dry_run ]]; then
   echo "$(quoted "${kubectl[@]}" apply --filename -) <<'YAML'"
-  jobset "$@"
+  jobset
   echo YAML
   [[ $detach ]] || echo "until [ -n \"\$($(quoted "${get_state[@]}"))\" ]; do sleep 30; done"
   exit
@@ -204,7 +176,7 @@ fi
 # A failed JobSet stays as it is until it is deleted; the workdir lies elsewhere and stays.
 [[ $("${get_state[@]}") != Failed ]] || run "${delete[@]}"
 echo "+ $(quoted "${kubectl[@]}" apply --filename -)" >&2
-jobset "$@" | "${kubectl[@]}" apply --filename -
+jobset | "${kubectl[@]}" apply --filename -
 note "what it says:  $(quoted "${kubectl[@]}" logs --follow --tail=-1 --container=pmc-jax --selector "jobset.sigs.k8s.io/jobset-name=$name,batch.kubernetes.io/job-completion-index=0")"
 note "to delete it:  $(quoted "${delete[@]}")"
 [[ ! $detach ]] || exit 0
@@ -212,7 +184,7 @@ while true; do
   state=$("${get_state[@]}") || state=''
   case $state in
     Completed) note "finished; the results are in $workdir" && break ;;
-    Failed) note "failed more than $restarts times; $workdir holds what is done, the same command again goes on from there" && exit 1 ;;
+    Failed) note "failed more than $max_restarts times; $workdir holds what is done, the same command again goes on from there" && exit 1 ;;
   esac
   sleep 30
 done

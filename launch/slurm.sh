@@ -28,30 +28,13 @@ HELP
 }
 
 name='' nodes='' gpus='' cpus='' venv=$ROOT/.venv
-flags=(--requeue --open-mode=append)
-while (($#)); do
-  case $1 in
-    --name=*) name=${1#*=} ;;
-    --nodes=*) nodes=${1#*=} ;;
-    --gpus=*) gpus=${1#*=} ;;
-    --cpus=*) cpus=${1#*=} ;;
-    --sbatch=*) flags+=("${1#*=}") ;;
-    --venv=*) venv=${1#*=} ;;
-    --dry-run) dry_run=1 ;;
-    --help | -h) usage && exit ;;
-    --) shift && break ;;
-    *) unknown "$1" ;;
-  esac
-  shift
-done
-required name "$name"
-required nodes "$nodes"
-required gpus "$gpus"
-whole_number nodes "$nodes"
-whole_number gpus "$gpus"
+sbatch=(--requeue --open-mode=append)
+read_flags "$@"
+required name nodes gpus
+whole_numbers nodes gpus
 : "${cpus:=$((4 * gpus))}"
-whole_number cpus "$cpus"
-read_pmc_command "$@"
+whole_numbers cpus
+read_workdir
 need sbatch "run this on a login node of the cluster"
 [[ $dry_run || -x $venv/bin/pmc-jax ]] ||
   die "$venv/bin/pmc-jax: no such program; python3 -m venv $venv && $venv/bin/pip install --editable '${ROOT}[cuda]' makes it, --venv=DIR names another"
@@ -61,8 +44,8 @@ devices=0
 for ((gpu = 1; gpu < gpus; gpu++)); do devices+=,$gpu; done
 # One dead process ends the step at once, instead of leaving its peers to wait for it.
 # srun does not take the cores over from sbatch by itself.
-step=(srun --kill-on-bad-exit=1 --cpus-per-task="$cpus" env "JAX_LOCAL_DEVICE_IDS=$devices" "$venv/bin/pmc-jax" "$@")
+step=(srun --kill-on-bad-exit=1 --cpus-per-task="$cpus" env "JAX_LOCAL_DEVICE_IDS=$devices" "$venv/bin/pmc-jax" "${pmc[@]}")
 
 run sbatch --job-name="$name" --dependency=singleton --nodes="$nodes" --ntasks-per-node=1 --gpus-per-node="$gpus" --cpus-per-task="$cpus" --output=%x-%j.log \
-  "${flags[@]}" --wrap="$(quoted "${step[@]}")"
+  "${sbatch[@]}" --wrap="$(quoted "${step[@]}")"
 [[ $dry_run ]] || note "state: squeue --user=$(id -un) --name=$name   output: $name-JOBID.log   to stop it: scancel --user=$(id -un) --name=$name"

@@ -26,23 +26,11 @@ HELP
 }
 
 hosts='' extra=cuda coordinator='' fetch=default
-while (($#)); do
-  case $1 in
-    --hosts=*) hosts=${1#*=} ;;
-    --extra=*) extra=${1#*=} ;;
-    --coordinator=*) coordinator=${1#*=} ;;
-    --fetch=*) fetch=${1#*=} ;;
-    --dry-run) dry_run=1 ;;
-    --help | -h) usage && exit ;;
-    --) shift && break ;;
-    *) unknown "$1" ;;
-  esac
-  shift
-done
-required hosts "$hosts"
+read_flags "$@"
+required hosts
 [[ $hosts != *' '* && $hosts != ,* && $hosts != *, && $hosts != *,,* ]] || die "--hosts=$hosts: names separated by one comma each, as gpu1,gpu2"
 IFS=, read -r -a hosts <<<"$hosts"
-read_pmc_command "$@"
+read_workdir
 [[ $workdir == /* || ${#hosts[@]} -eq 1 ]] || die "--workdir=$workdir: several hosts need the path of a folder that they share, as /shared/..."
 [[ $extra == cuda || $extra == tpu ]] || die "--extra=$extra: cuda or tpu"
 first=${hosts[0]#*@}
@@ -64,7 +52,7 @@ trap '((${#processes[@]})) && kill "${processes[@]}" 2>/dev/null' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 for i in "${!hosts[@]}"; do
-  start=(ssh -n -tt "${hosts[i]}" "cd pmc_jax && $(quoted .venv/bin/pmc-jax "$@" --coordinator="$coordinator" --num_processes="${#hosts[@]}" --process_id="$i")")
+  start=(ssh -n -tt "${hosts[i]}" "cd pmc_jax && $(quoted .venv/bin/pmc-jax "${pmc[@]}" --coordinator="$coordinator" --num_processes="${#hosts[@]}" --process_id="$i")")
   if [[ $dry_run ]]; then
     echo "$(quoted "${start[@]}") &"
   else

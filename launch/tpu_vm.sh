@@ -36,35 +36,12 @@ HELP
 }
 
 name='' zone='' type='' bucket='' nfs='' project='' runtime='' spot='' wait='' hf_token='' fetch=default keep='' reuse=''
-while (($#)); do
-  case $1 in
-    --name=*) name=${1#*=} ;;
-    --zone=*) zone=${1#*=} ;;
-    --type=*) type=${1#*=} ;;
-    --bucket=*) bucket=${1#*=} ;;
-    --nfs=*) nfs=${1#*=} ;;
-    --project=*) project=${1#*=} ;;
-    --runtime=*) runtime=${1#*=} ;;
-    --spot) spot=1 ;;
-    --wait=*) wait=${1#*=} ;;
-    --hf-token=*) hf_token=${1#*=} ;;
-    --fetch=*) fetch=${1#*=} ;;
-    --keep) keep=1 ;;
-    --reuse) reuse=1 ;;
-    --dry-run) dry_run=1 ;;
-    --help | -h) usage && exit ;;
-    --) shift && break ;;
-    *) unknown "$1" ;;
-  esac
-  shift
-done
-required name "$name"
+read_flags "$@"
+required name zone type
 resource_name "$name"
-required zone "$zone"
-required type "$type"
 [[ $bucket || $nfs ]] || die "--bucket=NAME or --nfs=SERVER:/SHARE is missing: the workdir must outlive the TPU and be seen by all its hosts"
 [[ ! $bucket || ! $nfs ]] || die "--bucket and --nfs: both would lie at /data, give one"
-read_pmc_command "$@"
+read_workdir
 [[ $workdir == /data/?* ]] || die "--workdir=$workdir: must lie below /data, the folder that outlives the TPU"
 [[ ! $hf_token || -f $hf_token ]] || die "--hf-token=$hf_token: no such file"
 [[ $fetch != default ]] || fetch=runs/${workdir##*/}
@@ -80,23 +57,23 @@ fi
 need gcloud "https://cloud.google.com/sdk/docs/install, then: gcloud auth login"
 
 tpus=(gcloud compute tpus)
-where=(--zone="$zone" ${project:+--project="$project"})
-delete=("${tpus[@]}" queued-resources delete "$name" "${where[@]}" --force --quiet)
-queue_state=("${tpus[@]}" queued-resources describe "$name" "${where[@]}" '--format=value(state.state)')
-vm_state=("${tpus[@]}" tpu-vm describe "$name" "${where[@]}" '--format=value(state)')
-on() { run "${tpus[@]}" tpu-vm ssh "$name" "${where[@]}" --worker="$1" --command="$2"; }
-copy() { run "${tpus[@]}" tpu-vm scp "$2" "$3" "${where[@]}" --worker="$1"; }
+place=(--zone="$zone" ${project:+--project="$project"})
+delete=("${tpus[@]}" queued-resources delete "$name" "${place[@]}" --force --quiet)
+queue_state=("${tpus[@]}" queued-resources describe "$name" "${place[@]}" '--format=value(state.state)')
+vm_state=("${tpus[@]}" tpu-vm describe "$name" "${place[@]}" '--format=value(state)')
+on() { run "${tpus[@]}" tpu-vm ssh "$name" "${place[@]}" --worker="$1" --command="$2"; }
+copy() { run "${tpus[@]}" tpu-vm scp "$2" "$3" "${place[@]}" --worker="$1"; }
 
 # A list fails where the cloud cannot be asked, and is empty where there is none of this name: nothing that is not ours may be deleted below.
-found=''
-[[ $dry_run ]] || found=$("${tpus[@]}" queued-resources list "${where[@]}" --filter="name~/$name\$" '--format=value(state.state)')
-case $found in
+present=''
+[[ $dry_run ]] || present=$("${tpus[@]}" queued-resources list "${place[@]}" --filter="name~/$name\$" '--format=value(state.state)')
+case $present in
   FAILED | SUSPENDING | SUSPENDED)
-    note "$name was taken away ($found): queueing for another one"
+    note "$name was taken away ($present): queueing for another one"
     run "${delete[@]}"
-    found=''
+    present=''
     ;;
-  ?*) [[ $reuse ]] || die "$name is there already ($found): --reuse takes it, another --name leaves it alone, this deletes it: $(quoted "${delete[@]}")" ;;
+  ?*) [[ $reuse ]] || die "$name is there already ($present): --reuse takes it, another --name leaves it alone, this deletes it: $(quoted "${delete[@]}")" ;;
 esac
 
 finish() {
@@ -117,8 +94,8 @@ trap finish EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
-if [[ ! $found ]]; then
-  run "${tpus[@]}" queued-resources create "$name" --node-id="$name" "${where[@]}" --accelerator-type="$type" --runtime-version="$runtime" \
+if [[ ! $present ]]; then
+  run "${tpus[@]}" queued-resources create "$name" --node-id="$name" "${place[@]}" --accelerator-type="$type" --runtime-version="$runtime" \
     --scopes=https://www.googleapis.com/auth/cloud-platform ${spot:+--spot} ${wait:+--valid-until-duration="$wait"}
 fi
 
@@ -144,7 +121,7 @@ setup=$(quoted bash pmc_jax/launch/setup_host.sh --extra=tpu ${bucket:+--bucket=
 on all "mkdir -p pmc_jax && tar -xzf $archive -C pmc_jax && $setup"
 
 # The same line on every host: JAX finds the others by itself on Cloud TPU.
-on all "cd pmc_jax && $(quoted .venv/bin/pmc-jax "$@")" || {
+on all "cd pmc_jax && $(quoted .venv/bin/pmc-jax "${pmc[@]}")" || {
   status=$?
   state=$("${vm_state[@]}" 2>/dev/null) || state=GONE
   [[ $state == READY ]] || {

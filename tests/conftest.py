@@ -33,6 +33,7 @@ os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
 import pytest  # noqa: E402
 from absl import flags  # noqa: E402
 from filelock import FileLock  # noqa: E402
+from launch_stubs import launch, world  # noqa: E402, F401  fixtures
 from tiny import AUTHORS, LLAMA, PHI, ROOT, SMALL  # noqa: E402
 
 from pmc_jax import config as settings  # noqa: E402
