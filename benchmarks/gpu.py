@@ -35,12 +35,12 @@ def read(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
 
 
-def add(path: Path, model: str, part: str, found: dict[str, Any]) -> None:
+def add(path: Path, model: str, part: str, figures: dict[str, Any]) -> None:
     """Put what a part found, and what follows from it, into the file; whole or not at all, since a run may be cut off
     at any time.
     """
     result = read(path)
-    result.setdefault(model, {})[part] = result.get(model, {}).get(part, {}) | found
+    result.setdefault(model, {})[part] = result.get(model, {}).get(part, {}) | figures
     beside = path.with_name(path.name + ".new")
     beside.write_text(json.dumps(add_derived(result), indent=1) + "\n", encoding="utf-8")
     beside.replace(path)
@@ -120,12 +120,12 @@ def measure(out: Path, minutes: float, models: list[str], parts: list[str], smal
     for part, model in todo:
         left = 60 * minutes - (time.perf_counter() - began)
         if left < expected(read(out), model, part):
-            found = {"error": f"not begun: {left:.0f} s were left"}
+            figures = {"error": f"not begun: {left:.0f} s were left"}
         else:
-            found = start_part(part, model, small, out, min(left, 60 * MOST_MINUTES[part]))
-        add(out, model, part, found)
+            figures = start_part(part, model, small, out, min(left, 60 * MOST_MINUTES[part]))
+        add(out, model, part, figures)
         print(
-            f"{model}, {part}: {found.get('error', 'done')} ({found.get('part_seconds', 0):.0f} s)",
+            f"{model}, {part}: {figures.get('error', 'done')} ({figures.get('part_seconds', 0):.0f} s)",
             file=sys.stderr,
             flush=True,
         )

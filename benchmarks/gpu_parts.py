@@ -75,16 +75,16 @@ def device(job: Job, record: Record, small: bool) -> None:
     errors(record, "copy_bytes_per_second", copy)
 
 
-def work(of: roofline.Work, **more: Any) -> dict[str, Any]:
-    return {"flops": of.flops, "bytes": of.bytes} | more
+def work(bound: roofline.Work, **more: Any) -> dict[str, Any]:
+    return {"flops": bound.flops, "bytes": bound.bytes} | more
 
 
 def decode(checkpoint: Any, job: Job, forget: list, rows: int) -> dict[str, Any]:
     """One decode step of so many rows. The bound counts the tokens there are, not the slots."""
     questions = rows // job.samples
-    found = decode_step(checkpoint, job.config, forget, questions, job.samples)
-    least = roofline.decode_work(checkpoint.model, rows, STEP, questions, job.assumed.prompt, itemsize(checkpoint))
-    return work(least, rows=rows, seconds=found["seconds"])
+    step = decode_step(checkpoint, job.config, forget, questions, job.samples)
+    bound = roofline.decode_work(checkpoint.model, rows, STEP, questions, job.assumed.prompt, itemsize(checkpoint))
+    return work(bound, rows=rows, seconds=step["seconds"])
 
 
 def read_prompts(checkpoint: Any, job: Job, forget: list) -> dict[str, Any]:
@@ -110,8 +110,8 @@ def read_prompts(checkpoint: Any, job: Job, forget: list) -> dict[str, Any]:
     took = seconds(lambda: prefill.prefill(checkpoint.model, sampler.params, *inputs, **static))
     drawn_from = int(np.sum(prompts.drafts_QA[:, :-1] >= 0)) + count
     tokens = int(np.sum(prompts.mask_QP)) + drawn_from - count
-    least = roofline.prefill_work(checkpoint.model, tokens, drawn_from, itemsize(checkpoint))
-    return work(least, prompts=count, tokens=tokens, width=width, rows=batch.rows, seconds=took)
+    bound = roofline.prefill_work(checkpoint.model, tokens, drawn_from, itemsize(checkpoint))
+    return work(bound, prompts=count, tokens=tokens, width=width, rows=batch.rows, seconds=took)
 
 
 def update(checkpoint: Any, job: Job, forget: list, retain: list, logits: int) -> dict[str, Any]:

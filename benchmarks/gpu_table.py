@@ -16,7 +16,7 @@ PHASES = ("sample", "score", "update")
 
 
 def machine(result: dict[str, Any]) -> dict[str, Any]:
-    """What was found about the device itself."""
+    """What was measured of the device itself."""
     return result.get("machine", {}).get("device", {})
 
 
@@ -69,11 +69,11 @@ def derived_rounds(part: dict[str, Any], epochs: int, answers: int) -> dict[str,
 
 def derived_yardstick(part: dict[str, Any], epochs: int, questions: int) -> dict[str, Any]:
     """The yardstick's rates, and the whole run that its batches foretell."""
-    found = part.get("batches", {})
-    if "seconds" not in found:
+    timed = part.get("batches", {})
+    if "seconds" not in timed:
         return {}
-    seconds, counts = found["seconds"], found["counts"]
-    batches = questions / found["batch_size"]
+    seconds, counts = timed["seconds"], timed["counts"]
+    batches = questions / timed["batch_size"]
     each = {phase: batches * seconds[phase] / counts["batches"] for phase in PHASES}
     runs = {"never": epochs * sum(each.values())}
     runs |= {str(n): runs["never"] - max(0, epochs - n) * (each["sample"] + each["score"]) for n in SOLVED_AFTER}
@@ -89,7 +89,7 @@ def derived_yardstick(part: dict[str, Any], epochs: int, questions: int) -> dict
 def add_derived(result: dict[str, Any]) -> dict[str, Any]:
     """The result with everything that follows from what is in it."""
     limits = peak(machine(result))
-    found = dict(result)
+    derived = dict(result)
     for model in (m for m in ("llama", "phi") if m in result):
         parts = {name: dict(part) for name, part in result[model].items()}
         if limits and "steps" in parts:
@@ -102,8 +102,8 @@ def add_derived(result: dict[str, Any]) -> dict[str, Any]:
         if "job" in parts.get("yardstick", {}):
             job = parts["yardstick"]["job"]
             parts["yardstick"] |= derived_yardstick(parts["yardstick"], job["epochs"], job["questions"])
-        found[model] = parts
-    return found
+        derived[model] = parts
+    return derived
 
 
 def step_rows(model: str, steps: dict[str, Any]) -> list[list[str]]:

@@ -32,14 +32,14 @@ def forced_lengths(width: int, lengths_B: Any) -> Any:
     return Forced()
 
 
-def make_model(job: Job, where: str) -> Any:
+def make_model(job: Job, device: str) -> Any:
     """A random model, made on the device, in the precision of the published runs."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     raw = {k: v for k, v in job.raw.items() if k not in ("architectures", "eos_token_id", "bos_token_id")}
     config = AutoConfig.for_model(**raw, eos_token_id=END, pad_token_id=END)
-    with torch.device(where):
+    with torch.device(device):
         model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
     model.generation_config.eos_token_id = model.generation_config.pad_token_id = END
     return model
@@ -65,13 +65,13 @@ def settings_of(job: Job, yardstick: Any, size: int) -> Any:
     )
 
 
-def time_batches(job: Job, size: int, yardstick: Any, where: str) -> dict[str, Any]:
+def time_batches(job: Job, size: int, yardstick: Any, device: str) -> dict[str, Any]:
     """Seconds by phase of a batch of `size` questions, and what was drawn."""
     import torch
     from transformers import LogitsProcessorList
 
     tokenizer = make_tokenizer(job.raw["vocab_size"], job.assumed, chat=job.raw["model_type"] == "llama")
-    model, settings = make_model(job, where), settings_of(job, yardstick, size)
+    model, settings = make_model(job, device), settings_of(job, yardstick, size)
     forget, retain = (make_rows(job, tokenizer.chat_template is not None, size * BATCHES, seed) for seed in (1, 2))
     adam, schedule = yardstick.optimizer(model, settings, job.assumed.questions // size)
     seconds, counts = Counter(), Counter()
@@ -82,8 +82,8 @@ def time_batches(job: Job, size: int, yardstick: Any, where: str) -> dict[str, A
         lengths_B = np.random.default_rng(batch).permutation(
             job.assumed.lengths(job.longest, size * settings.num_samples)
         )
-        forced = LogitsProcessorList([forced_lengths(width, torch.as_tensor(lengths_B, device=where))])
-        how = dict(
+        forced = LogitsProcessorList([forced_lengths(width, torch.as_tensor(lengths_B, device=device))])
+        options = dict(
             do_sample=True,
             temperature=settings.temperature,
             top_k=settings.top_k,
@@ -91,7 +91,9 @@ def time_batches(job: Job, size: int, yardstick: Any, where: str) -> dict[str, A
             logits_processor=forced,
         )
         marks = [time.perf_counter()]
-        samples, tokens = yardstick.generate(model, tokenizer, texts, settings.max_length, settings.num_samples, **how)
+        samples, tokens = yardstick.generate(
+            model, tokenizer, texts, settings.max_length, settings.num_samples, **options
+        )
         marks.append(time.perf_counter())
         picks = [
             min(answers, key=lambda a, r=row: yardstick.recall(r["answer"], a))
@@ -112,14 +114,14 @@ def steps(job: Job, record: Callable[[str, Any], None]) -> None:
     import torch
     import yardstick
 
-    where = "cuda" if torch.cuda.is_available() else "cpu"
-    record("device", where)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    record("device", device)
     record("versions", {"torch": torch.__version__})
-    size, found = job.config.train.batch_size, None
-    while size and not found:
+    size, timed = job.config.train.batch_size, None
+    while size and not timed:
         try:
-            found = time_batches(job, size, yardstick, where)
+            timed = time_batches(job, size, yardstick, device)
         except torch.OutOfMemoryError:
             size //= 2
-    record("batches", found or {"error": "out of memory with a single question"})
-    record("peak_bytes", torch.cuda.max_memory_allocated() if where == "cuda" else None)
+    record("batches", timed or {"error": "out of memory with a single question"})
+    record("peak_bytes", torch.cuda.max_memory_allocated() if device == "cuda" else None)

@@ -57,12 +57,12 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=512, help="of the decode step")
     parser.add_argument("--write", action="store_true", help=f"put it into {PAGE.name} too")
     given = parser.parse_args()
-    found = table(given.rows)
-    print(found)
+    lines = table(given.rows)
+    print(lines)
     if given.write:
         between = re.compile(r"(<!-- roofline -->\n).*?(<!-- end -->)", re.DOTALL)
         PAGE.write_text(
-            between.sub(lambda m: f"{m[1]}{found}\n{m[2]}", PAGE.read_text(encoding="utf-8")), encoding="utf-8"
+            between.sub(lambda m: f"{m[1]}{lines}\n{m[2]}", PAGE.read_text(encoding="utf-8")), encoding="utf-8"
         )
 
 

@@ -41,12 +41,12 @@ def in_turn(runs: list[Callable], times: int = 8) -> list[float]:
     them.
     """
     jax.block_until_ready([run() for run in runs])
-    found = np.zeros((times, len(runs)))
-    for at in np.ndindex(found.shape):
+    taken = np.zeros((times, len(runs)))
+    for index in np.ndindex(taken.shape):
         start = time.perf_counter()
-        jax.block_until_ready(runs[at[1]]())
-        found[at] = time.perf_counter() - start
-    return np.median(found, axis=0).tolist()
+        jax.block_until_ready(runs[index[1]]())
+        taken[index] = time.perf_counter() - start
+    return np.median(taken, axis=0).tolist()
 
 
 def seconds(run: Callable, times: int = 8) -> float:
@@ -124,12 +124,12 @@ def update_steps(checkpoint, config, forget, retain) -> list[dict]:
     recipe, (in_layers, head) = loop.make_recipe(config, len(forget)), weights(checkpoint)
     own, one = config, settings.changed(config, {"train.accumulate": 1})
     batches = [typical_batch(checkpoint, each, forget, retain) for each in (own, one)]
-    found = []
+    figures = []
     for b, taken in zip(batches, in_turn([updating(checkpoint, recipe, b.batch) for b in batches])):
         flops = 6 * (in_layers * b.positions + head * int(b.batch.used) * b.packing.labels)
         shape = {"micro_batches": int(b.batch.used), "positions": b.positions, "real_positions": b.real_positions}
-        found.append(shape | {"seconds": taken, "flops": flops, "packing": b.packing._asdict()})
-    return found
+        figures.append(shape | {"seconds": taken, "flops": flops, "packing": b.packing._asdict()})
+    return figures
 
 
 def decode_step(checkpoint, config, forget, num_questions, samples) -> dict:
@@ -157,22 +157,22 @@ def measure(checkpoint_folder: str, data: str, preset: str) -> dict:
     config = make_config(checkpoint_folder, data, preset, seed=0)
     checkpoint = pmc_jax.load(checkpoint_folder)
     forget, retain = questions.load_forget(config.data), questions.load_retain(config.data)
-    found = {"updates": update_steps(checkpoint, config, forget, retain)}
-    found["decode"] = [decode_step(checkpoint, config, forget, q, n) for q, n in ROWS]
-    found["product_flops_per_second"] = product_speed(found["updates"][0]["positions"], checkpoint.config)
-    return found
+    figures = {"updates": update_steps(checkpoint, config, forget, retain)}
+    figures["decode"] = [decode_step(checkpoint, config, forget, q, n) for q, n in ROWS]
+    figures["product_flops_per_second"] = product_speed(figures["updates"][0]["positions"], checkpoint.config)
+    return figures
 
 
-def show(found: dict) -> None:
-    speed = found["product_flops_per_second"]
+def show(figures: dict) -> None:
+    speed = figures["product_flops_per_second"]
     table = Table(title=f"a lone float32 product: {speed / 1e9:.0f} GFLOP/s")
     for heading in ("step", "ms", "bound, ms", "share of the bound"):
         table.add_column(heading, justify="left" if heading == "step" else "right")
     steps = {
         "update, {micro_batches} micro-batches, {positions} positions, {real_positions} of them real".format(**u): u
-        for u in found["updates"]
+        for u in figures["updates"]
     }
-    steps |= {f"decode, {d['rows']} rows": d for d in found["decode"]}
+    steps |= {f"decode, {d['rows']} rows": d for d in figures["decode"]}
     for name, step in steps.items():
         bound = step["flops"] / speed
         table.add_row(name, f"{1e3 * step['seconds']:.1f}", f"{1e3 * bound:.1f}", f"{bound / step['seconds']:.0%}")
@@ -186,10 +186,10 @@ def main() -> None:
     parser.add_argument("--preset", required=True, choices=PRESETS)
     parser.add_argument("--out", help="JSON file for the result")
     given = parser.parse_args()
-    found = measure(given.checkpoint, given.data, given.preset)
-    show(found)
+    figures = measure(given.checkpoint, given.data, given.preset)
+    show(figures)
     if given.out:
-        Path(given.out).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        Path(given.out).write_text(json.dumps(figures, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

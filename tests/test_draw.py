@@ -19,9 +19,9 @@ def warped(logits_V, temperature, k, p):
     probs = np.exp(scaled[kept] - scaled[kept[0]])
     probs /= probs.sum()
     kept, probs = kept[np.cumsum(probs) - probs < p], probs[np.cumsum(probs) - probs < p]
-    found = np.zeros(len(scaled))
-    found[kept] = probs / probs.sum()
-    return found
+    probs_V = np.zeros(len(scaled))
+    probs_V[kept] = probs / probs.sum()
+    return probs_V
 
 
 def draws(logits_V, strategy, count=DRAWS, seed=0, at_once=AT_ONCE):
@@ -40,13 +40,13 @@ def uniforms(rng, rows):
     return rng.random((rows, 2), np.float32)
 
 
-def chi_square(found, probs):
+def chi_square(drawn, probs):
     """p-value of the counts; tokens expected fewer than 8 times are one bin, and tokens of probability 0 must not be
     there at all.
     """
-    counts = np.bincount(found, minlength=len(probs))
+    counts = np.bincount(drawn, minlength=len(probs))
     assert counts[probs == 0].sum() == 0, "a token was drawn that the sampling cuts"
-    expected = probs * len(found)
+    expected = probs * len(drawn)
     rare = expected < 8
     observed, wanted = [*counts[~rare], counts[rare].sum()], [*expected[~rare], expected[rare].sum()]
     if wanted[-1] < 8:  # too few even together: they join the last of the others
@@ -67,9 +67,9 @@ def test_draws_follow_the_warped_distribution(temperature, k, p):
 
 @pytest.mark.parametrize("other", [(1.1, 50, 0.95), (1.0, 20, 0.95), (1.0, 50, 0.8), (0.9, 50, 0.95)])
 def test_the_chi_square_test_notices_another_distribution(other):
-    found = draws(LOGITS, SamplingStrategy(1.0, 50, 0.95))
+    drawn = draws(LOGITS, SamplingStrategy(1.0, 50, 0.95))
     try:
-        assert chi_square(found, warped(LOGITS, *other)) < 1e-6
+        assert chi_square(drawn, warped(LOGITS, *other)) < 1e-6
     except AssertionError as error:
         assert "the sampling cuts" in str(error)
 
@@ -80,8 +80,8 @@ def test_the_chi_square_test_notices_another_distribution(other):
 def test_draws_of_a_large_vocabulary(vocabulary, k, p):
     logits = np.random.default_rng(vocabulary).normal(size=vocabulary) - 3
     logits[np.random.default_rng(1).choice(vocabulary, 60, replace=False)] += np.linspace(6, 12, 60)
-    found = draws(logits, SamplingStrategy(1.0, k, p), count=2048 if k else 256, at_once=64)
-    assert chi_square(found, warped(logits, 1.0, k, p)) > 1e-3
+    drawn = draws(logits, SamplingStrategy(1.0, k, p), count=2048 if k else 256, at_once=64)
+    assert chi_square(drawn, warped(logits, 1.0, k, p)) > 1e-3
 
 
 @pytest.mark.parametrize("vocabulary, k", [(300, 40), (5003, 50), (32000, 300), (128256, 20)])
@@ -92,9 +92,9 @@ def test_top_k_is_exact_also_among_equal_logits(vocabulary, k):
     logits[rng.choice(vocabulary, k // 2, replace=False)] = 0.5
     logits[-k // 4 :] = 0.5
     kept = np.argsort(-logits, kind="stable")[:k]
-    found = draws(logits, SamplingStrategy(5.0, k, 1.0), count=15 * k, at_once=min(400, 2**23 // vocabulary))
-    assert set(found.tolist()) <= set(kept.tolist())
-    assert len(set(found.tolist())) == k
+    drawn = draws(logits, SamplingStrategy(5.0, k, 1.0), count=15 * k, at_once=min(400, 2**23 // vocabulary))
+    assert set(drawn.tolist()) <= set(kept.tolist())
+    assert len(set(drawn.tolist())) == k
 
 
 def test_masked_logits_and_a_single_candidate():
@@ -115,15 +115,15 @@ def test_masked_logits_and_a_single_candidate():
 def test_a_low_temperature_and_half_precision_logits():
     assert set(draws(LOGITS, SamplingStrategy(1e-4, 50, 1.0), 2000).tolist()) == {int(np.argmax(LOGITS))}
     half = jnp.asarray(LOGITS, jnp.bfloat16)
-    found = draws(half, SamplingStrategy(1.0, 50, 0.95))
-    assert chi_square(found, warped(np.asarray(half, np.float64), 1.0, 50, 0.95)) > 1e-3
+    drawn = draws(half, SamplingStrategy(1.0, 50, 0.95))
+    assert chi_square(drawn, warped(np.asarray(half, np.float64), 1.0, 50, 0.95)) > 1e-3
 
 
 def test_greedy_is_the_first_of_the_largest_and_needs_no_randomness():
     logits = jnp.asarray([[0.0, 3.0, 3.0, 1.0], [5.0, 1.0, 2.0, 5.0]])
     for seed in range(3):
-        found = draw(logits, uniforms(np.random.default_rng(seed), 2), GREEDY)
-        assert found.tolist() == [1, 0] and found.dtype == jnp.int32
+        drawn = draw(logits, uniforms(np.random.default_rng(seed), 2), GREEDY)
+        assert drawn.tolist() == [1, 0] and drawn.dtype == jnp.int32
 
 
 def test_each_row_has_its_own_numbers_and_the_same_numbers_give_the_same_draw():

@@ -75,8 +75,8 @@ def test_rounds_end_and_compile_as_they_should(result):
 def test_the_script_is_sound_and_says_what_is_missing(tmp_path):
     script = ROOT / "benchmarks/gpu.sh"
     shellcheck = Path(sysconfig.get_path("scripts")) / "shellcheck"
-    found = subprocess.run([shellcheck, "--enable=quote-safe-variables", script], capture_output=True, text=True)
-    assert found.returncode == 0, found.stdout
+    done = subprocess.run([shellcheck, "--enable=quote-safe-variables", script], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
     done = subprocess.run([script], capture_output=True, text=True, env=os.environ | {"WHEELS": str(tmp_path)})
     assert done.returncode == 2 and done.stderr.splitlines() == [f"gpu.sh: WHEELS={tmp_path}: holds no wheels"]
 
@@ -89,9 +89,9 @@ def test_the_yardstick_beside_it(tmp_path):
     """Its figures join what is there already; without torch, that is what is written down."""
     out = tmp_path / "gpu.json"
     out.write_text(json.dumps({"machine": {"device": {"kind": "NVIDIA H200"}}, "phi": {"steps": {"parameters": 5}}}))
-    found = measure(out, "yardstick")
-    yardstick = found["phi"]["yardstick"]
-    assert found["phi"]["steps"] == {"parameters": 5} and found["machine"]["device"] == {"kind": "NVIDIA H200"}
+    figures = measure(out, "yardstick")
+    yardstick = figures["phi"]["yardstick"]
+    assert figures["phi"]["steps"] == {"parameters": 5} and figures["machine"]["device"] == {"kind": "NVIDIA H200"}
     if HAS_TORCH:
         assert yardstick["mean_length"] == pytest.approx(15, rel=0.4) and yardstick["update_rows_per_second"] > 0
     else:

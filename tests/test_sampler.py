@@ -65,10 +65,19 @@ def drafts_of(checkpoint, questions, many, small):
     question's; noise; one token; none.
     """
     text = make(checkpoint, small()).text
-    said = [text.answer(samples[0]) for samples in many]
+    firsts = [text.answer(samples[0]) for samples in many]
     (greedy,) = pmc_jax.sample(checkpoint, questions[3:4], temperature=0.0)[0]
     noise = np.random.default_rng(0).integers(5, 100, 20).tolist()
-    return [said[0], said[1][:5], said[2][:-1] + noise, text.answer(greedy), said[0], noise, said[6][:1], []]
+    return [
+        firsts[0],
+        firsts[1][:5],
+        firsts[2][:-1] + noise,
+        text.answer(greedy),
+        firsts[0],
+        noise,
+        firsts[6][:1],
+        [],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -81,14 +90,14 @@ def test_drafts_change_nothing(tiny_checkpoint, tiny_phi, forget_questions, many
         )
         sampler = round_sampler(checkpoint, config)
         plain = left_pad([sampler.text.prompt(q) for q in forget_questions], forget_questions)
-        drafts, most = drafts_of(checkpoint, forget_questions, many, small), config.sample.max_new_tokens
-        found = sampler.tokens(plain)
+        drafts, longest = drafts_of(checkpoint, forget_questions, many, small), config.sample.max_new_tokens
+        answers = sampler.tokens(plain)
         for share in (0.25, 1.0):  # most drafts cut, or none
             with pytest.MonkeyPatch.context() as patch:
                 patch.setattr(prompts, "DRAFT_SHARE", share)
-                drafted = with_drafts(plain, drafts, sampler.text.end_tokens, most)
+                drafted = with_drafts(plain, drafts, sampler.text.end_tokens, longest)
             assert drafted.drafts_QA.shape[1] > 1
-            assert sampler.tokens(drafted) == found
+            assert sampler.tokens(drafted) == answers
 
 
 def test_a_draft_is_read_once_and_saves_its_decode_steps(tiny_checkpoint, forget_questions, small, monkeypatch):
@@ -155,8 +164,8 @@ def test_several_end_tokens_cut_the_same_draws(tiny_checkpoint, forget_questions
     plain = tokens(make(tiny_checkpoint, small()), forget_questions)
     common = np.bincount([t for samples in plain for answer in samples for t in answer if t not in ends]).argsort()[-3:]
     more = (*ends, *map(int, common))
-    found = tokens(make(tiny_checkpoint.replace(end_tokens=more), small()), forget_questions)
-    for samples, cut_samples in zip(plain, found):
+    answers = tokens(make(tiny_checkpoint.replace(end_tokens=more), small()), forget_questions)
+    for samples, cut_samples in zip(plain, answers):
         for answer, cut in zip(samples, cut_samples):
             first = next((i for i, t in enumerate(answer) if t in more), len(answer) - 1)
             assert cut == answer[: first + 1]
@@ -165,16 +174,16 @@ def test_several_end_tokens_cut_the_same_draws(tiny_checkpoint, forget_questions
 
 def test_every_row_ends_at_once(tiny_checkpoint, forget_questions, small):
     everything = tuple(range(tiny_checkpoint.config.vocab_size))
-    found = tokens(make(tiny_checkpoint.replace(end_tokens=everything), small()), forget_questions)
-    assert {len(answer) for samples in found for answer in samples} == {1}
+    answers = tokens(make(tiny_checkpoint.replace(end_tokens=everything), small()), forget_questions)
+    assert {len(answer) for samples in answers for answer in samples} == {1}
 
 
 def test_greedy_is_the_argmax_of_the_logits_without_a_cache(tiny_checkpoint, tiny_phi, small, forget_questions):
     questions = [forget_questions[0], "Who?", forget_questions[5] + " " + " ".join(forget_questions[:2])]
     for checkpoint in (tiny_checkpoint, tiny_phi):
         sampler = make_greedy(checkpoint, small(), 12)
-        found = tokens(sampler, questions)
-        for question, (answer,) in zip(questions, found):
+        answers = tokens(sampler, questions)
+        for question, (answer,) in zip(questions, answers):
             prompt = sampler.text.prompt(question)
             ids = np.zeros((1, 160), np.int32)
             ids[0, : len(prompt) + len(answer)] = prompt + answer
@@ -186,17 +195,17 @@ def test_greedy_is_the_argmax_of_the_logits_without_a_cache(tiny_checkpoint, tin
 def test_greedy_knows_what_was_learnt_and_does_not_depend_on_the_seed(tiny_checkpoint, tiny_phi, splits):
     rows = splits["full"]
     for checkpoint in (tiny_checkpoint, tiny_phi):
-        found = pmc_jax.sample(checkpoint, [r["question"] for r in rows], temperature=0.0, max_new_tokens=64)
-        assert np.mean([answers == [row["answer"]] for answers, row in zip(found, rows)]) > 0.9
+        answers = pmc_jax.sample(checkpoint, [r["question"] for r in rows], temperature=0.0, max_new_tokens=64)
+        assert np.mean([samples == [row["answer"]] for samples, row in zip(answers, rows)]) > 0.9
         again = pmc_jax.sample(checkpoint, [r["question"] for r in rows], temperature=0.0, max_new_tokens=64, seed=9)
-        assert found == again
+        assert answers == again
 
 
 def test_prompts_of_very_different_length(tiny_checkpoint, forget_questions, many):
     long = " ".join(forget_questions[1:6])
-    found = pmc_jax.sample(tiny_checkpoint, ["Who?", forget_questions[0], long], **HOT)
-    assert found[1] == many[0]
-    assert found[0] == pmc_jax.sample(tiny_checkpoint, ["Who?"], **HOT)[0]
+    answers = pmc_jax.sample(tiny_checkpoint, ["Who?", forget_questions[0], long], **HOT)
+    assert answers[1] == many[0]
+    assert answers[0] == pmc_jax.sample(tiny_checkpoint, ["Who?"], **HOT)[0]
 
 
 def test_first_and_second_token_follow_the_models_own_distribution(tiny_checkpoint, forget_questions, small):
@@ -241,9 +250,9 @@ def test_draws_differ_by_seed_round_question_sample_and_position(fresh_checkpoin
 
 
 def test_phi_in_any_batch(tiny_phi, forget_questions, small):
-    found = pmc_jax.sample(tiny_phi, forget_questions, **HOT)
-    assert pmc_jax.sample(tiny_phi, forget_questions, **HOT, config=small({"sample.max_rows": 18})) == found
-    assert not any("Answer:" in answer[:8] for samples in found for answer in samples)
+    answers = pmc_jax.sample(tiny_phi, forget_questions, **HOT)
+    assert pmc_jax.sample(tiny_phi, forget_questions, **HOT, config=small({"sample.max_rows": 18})) == answers
+    assert not any("Answer:" in answer[:8] for samples in answers for answer in samples)
 
 
 def test_no_questions_and_values_out_of_bounds(tiny_checkpoint):

@@ -65,19 +65,19 @@ def assert_same_distribution(logits_BV: np.ndarray, settings: tuple[float, int, 
     Where a nucleus ends among tokens rarer than 1e-5, float32 sums decide which of them is its last: only there may the
     support differ.
     """
-    expected, found = warped_by_torch(logits_BV, *settings), warped_by_us(logits_BV, SamplingStrategy(*settings))
+    expected, ours = warped_by_torch(logits_BV, *settings), warped_by_us(logits_BV, SamplingStrategy(*settings))
     temperature, top_k, top_p = settings
     uncut_BV = warped_by_torch(logits_BV, temperature, top_k, 1.0)
     order_BV = np.argsort(-uncut_BV, axis=-1, kind="stable")
     up_to_BV = np.zeros_like(uncut_BV)
     np.put_along_axis(up_to_BV, order_BV, np.cumsum(np.take_along_axis(uncut_BV, order_BV, -1), -1), -1)
     at_edge_BV = np.abs(up_to_BV - uncut_BV - top_p) < 2e-5
-    different_BV = (found > 0) != (expected > 0)
+    different_BV = (ours > 0) != (expected > 0)
     assert not (different_BV & ~at_edge_BV).any()
     same_B = ~different_BV.any(-1)
     assert same_B.mean() > 0.9
     rounding = 2 * np.spacing(np.float32(np.abs(logits_BV).max() / temperature))
-    np.testing.assert_allclose(found[same_B], expected[same_B], rtol=rounding, atol=1e-6)
+    np.testing.assert_allclose(ours[same_B], expected[same_B], rtol=rounding, atol=1e-6)
 
 
 @pytest.mark.parametrize("settings", WARPS, ids=str)
@@ -107,6 +107,6 @@ def test_draws_follow_that_distribution(settings):
     uniform_B2 = np.random.default_rng(0).random((count, 2), np.float32)
     strategy = SamplingStrategy(*settings)
     drawn = np.asarray(draw(jnp.broadcast_to(logits, (count, 37)), uniform_B2, strategy))
-    found = np.bincount(drawn, minlength=37) / count
-    assert not found[expected == 0].any()
-    assert (np.abs(found - expected) <= 5 * np.sqrt(expected * (1 - expected) / count) + 1e-9).all()
+    shares = np.bincount(drawn, minlength=37) / count
+    assert not shares[expected == 0].any()
+    assert (np.abs(shares - expected) <= 5 * np.sqrt(expected * (1 - expected) / count) + 1e-9).all()
