@@ -28,7 +28,7 @@ from pmc_jax.sampling.generate import round_sampler
 from pmc_jax.sampling.prompts import left_pad, with_drafts
 from pmc_jax.sampling.uniforms import row_uniforms
 from pmc_jax.tracking.timing import Clock
-from pmc_jax.training import loop, losses
+from pmc_jax.training import forward, loop
 
 Record = Callable[[str, Any], None]
 STEP = 40  # answer tokens that rows have in the middle of the decode steps that are timed (steps.py)
@@ -121,7 +121,7 @@ def update(checkpoint: Any, job: Job, forget: list, retain: list, logits: int) -
     typical = typical_batch(checkpoint, job.config, forget, retain)
     run = updating(checkpoint, loop.make_recipe(job.config, len(forget)), typical.batch)
     jax.clear_caches()  # the number is read when the loss is traced
-    with mock.patch.object(losses, "LOGITS_AT_ONCE", logits):
+    with mock.patch.object(forward, "LOGITS_AT_ONCE", logits):
         took = seconds(run)
     rows, labels, real = len(typical.rows), sum(len(r.tokens) - r.start for r in typical.rows), typical.real_positions
     shape = dict(
@@ -152,8 +152,8 @@ def steps(job: Job, record: Record) -> None:
     for rows in sorted(job.rows, key=lambda rows: rows != 512):
         errors(record, f"decode_{rows}", lambda rows=rows: decode(checkpoint, job, forget, rows))
     errors(record, "prefill", lambda: read_prompts(checkpoint, job, forget))
-    errors(record, "update", lambda: update(checkpoint, job, forget, retain, losses.LOGITS_AT_ONCE))
-    if checkpoint.config.vocab_size * LABELS > losses.LOGITS_AT_ONCE:
+    errors(record, "update", lambda: update(checkpoint, job, forget, retain, forward.LOGITS_AT_ONCE))
+    if checkpoint.config.vocab_size * LABELS > forward.LOGITS_AT_ONCE:
         errors(record, "update_wider_loss", lambda: update(checkpoint, job, forget, retain, WIDER))
     record("peak_bytes", peak_bytes())
 

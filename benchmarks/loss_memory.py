@@ -19,7 +19,7 @@ from forced import FAMILIES, make_job
 from pmc_jax.data.packing import Batch
 from pmc_jax.distributed import meshes
 from pmc_jax.plan import abstract
-from pmc_jax.training import losses, update
+from pmc_jax.training import forward, update
 
 ALL_AT_ONCE = 2**62
 
@@ -48,7 +48,7 @@ def temporary(
     mesh, shape = meshes.make_mesh(1, 1, jax.devices()[:1]), abstract.make_shape(raw, config.train.remat)
     recipe, state, base = abstract.training(shape, config, mesh, assumed)
     batch = make_batch(config, mesh, assumed, everywhere)
-    with mock.patch.object(losses, "LOGITS_AT_ONCE", at_once):
+    with mock.patch.object(forward, "LOGITS_AT_ONCE", at_once):
         compiled = update.update.lower(shape.model, recipe, state, batch, base).compile()
     return compiled.memory_analysis().temp_size_in_bytes, batch
 
@@ -80,7 +80,7 @@ def main() -> None:
     ways = {
         "all positions": (True, ALL_AT_ONCE),
         "labels": (False, ALL_AT_ONCE),
-        "labels, as the project does": (False, losses.LOGITS_AT_ONCE),
+        "labels, as the project does": (False, forward.LOGITS_AT_ONCE),
     }
     heads = [
         "rows",

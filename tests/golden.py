@@ -204,7 +204,7 @@ def torch_loss(model: Any, rows: list[tuple[list[int], int, int]], retain_weight
     import torch
 
     total, count = {1: 0.0, 2: 0.0}, {1: 0, 2: 0}
-    for tokens, start, group in rows:
+    for tokens, start, group, *_ in rows:
         logits = model(torch.tensor([tokens])).logits[0].float()
         total[group] = total[group] + torch.nn.functional.cross_entropy(
             logits[start - 1 : -1], torch.tensor(tokens[start:]), reduction="sum"
@@ -258,7 +258,7 @@ def package_batch(rows: list[Any], length: int, packed_rows: int, labels: int, s
     from pmc_jax.data.packing import Packing, Row, common_prefix, pack
 
     rows = [Row(*r) for r in rows]
-    batch = pack(rows, Packing(common_prefix(rows), length, packed_rows, labels))
+    batch = pack(rows, Packing(common_prefix(rows), length, packed_rows, labels, len(rows)))
     assert (batch.used > 1) == several
     return batch
 
@@ -273,7 +273,7 @@ def package_gradients(checkpoint: Any, batch: Any, retain_weight: float) -> tupl
 
     from pmc_jax.training.update import Recipe, create_state, put_batch, update
 
-    recipe = Recipe(1e-3, 0.0, 0, 10, 0.0, retain_weight, "float32")
+    recipe = Recipe(1e-3, 0.0, 0, 10, 0.0, "float32", hyper=(("retain_weight", retain_weight),))
     state, metrics = update(
         checkpoint.model, recipe, create_state(checkpoint.params, recipe), put_batch(batch, package_mesh())
     )

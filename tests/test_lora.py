@@ -56,8 +56,8 @@ def test_gradients_are_those_of_the_weights_through_the_product(tiny_checkpoint)
     plan, adapters = drawn(tiny_checkpoint)
     rng = np.random.default_rng(0)
     rows = [Row(rng.integers(5, 500, 12).tolist(), 6, 1 + i % 2) for i in range(4)]
-    batch = put_batch(pack(rows, Packing(0, 64, 1, 64), 1), mesh_of(tiny_checkpoint.params))
-    recipe = Recipe(1e-3, 0.0, 0, 10**9, 0.0, 1.5, "float32")
+    batch = put_batch(pack(rows, Packing(0, 64, 1, 64, len(rows)), 1), mesh_of(tiny_checkpoint.params))
+    recipe = Recipe(1e-3, 0.0, 0, 10**9, 0.0, "float32", hyper=(("retain_weight", 1.5),))
     merged = lora.merge(tiny_checkpoint.model, plan, tiny_checkpoint.params, adapters)
     _, of_whole = update(tiny_checkpoint.model, recipe, create_state(merged, recipe), batch)
     state, metrics = update(

@@ -268,11 +268,11 @@ import numpy as np
 from pmc_jax import config
 from pmc_jax.distributed import meshes
 from pmc_jax.models import weights
-from pmc_jax.training import loop, losses, update
+from pmc_jax.training import forward, loop, update
 from pmc_jax.models import find_family
 from pmc_jax.data.packing import Row, pack
 raw = json.loads(sys.argv[1]) | {"hidden_size": 32, "intermediate_size": 64}
-losses.LOGITS_AT_ONCE = 512 * 40  # the head in chunks
+forward.LOGITS_AT_ONCE = 512 * 40  # the head in chunks
 settings, draw = config.default(), np.random.default_rng(0)
 settings.train.batch_size, settings.train.warmup_epochs, settings.lora.rank = 8, 0.0, int(sys.argv[2])
 rows = [Row([1] * 6 + draw.integers(2, 500, 20 + i % 9).tolist(), 15, 1 + i % 2) for i in range(16)]

@@ -5,7 +5,7 @@
     block 2:   e | example | padding                   5 6 6 6 6 0 0 0 0
 
 Examples stand one after the other in a stream of blocks, each within two neighbouring blocks. A block looks at itself
-and at the one before it, and there at its own example only; the prefix that all examples share is there once (on each
+and at the block before it, and there at its own example only. The prefix that all examples share is there once (on each
 data shard). Labels are answer tokens only.
 
 A batch that needs more room than the shape has is cut into micro-batches of that shape: one program serves every batch.
@@ -18,47 +18,81 @@ import numpy as np
 
 LENGTH_MULTIPLE = 32  # positions of a block
 LABEL_MULTIPLE = 32
+NO_LABEL, FORGET, RETAIN = 0, 1, 2  # the group of a label, and of an example
+GROUPS = FORGET, RETAIN  # what the last axis of counts per group stands for
+NO_ROW = -1
 
 
 class Row(NamedTuple):
-    """One training example. tokens: prompt + answer. start: where the answer begins. group: 1 forget, 2 retain."""
+    """One training example.
+
+    Attributes:
+        tokens: prompt and answer.
+        start: where the answer begins in `tokens`.
+        group: FORGET or RETAIN.
+        reference: sum of -log p of the answer's tokens under the frozen start model, for objectives that need it.
+    """
 
     tokens: list[int]
     start: int
     group: int
+    reference: float = 0.0
 
 
 class Batch(NamedTuple):
-    """Packed rows. M micro-batches, R blocks of T positions, S data shards with A labels and R / S blocks each.
+    """Packed rows. M micro-batches, R blocks of T positions, S data shards with R / S blocks, A labels and E examples.
 
-    prefix_P: the tokens that all examples begin with; they lie at the front of each shard's first block.
-    segments_MRT: 0 padding, 1 the prefix, 2.. one number an example of a shard.
-    at_MSA: where each label is predicted, an index into a shard's R / S * T positions. group_MSA: 0 no label, 1 forget,
-    2 retain.
-    counts_2: forget and retain labels in the whole global batch, float32; 1 where there are none. used: micro-batches
-    that hold anything.
+    Attributes:
+        prefix_P: the tokens that all examples begin with; they lie at the front of each shard's first block.
+        tokens_MRT: int32.
+        positions_MRT: int32, each token's position in its own example.
+        segments_MRT: int32; 0 padding, 1 the prefix, 2.. one number an example of a shard.
+        index_MSA: int32, where each label is predicted: an index into a shard's R / S * T positions. The label's own
+            token is one further.
+        labels_MSA: int32, token ids.
+        group_MSA: int32, NO_LABEL, FORGET or RETAIN.
+        example_MSA: int32, the number of each label's example within its shard: 0..E-1, 0 where there is no label.
+        group_MSE: int32, each example's group; NO_LABEL where there is no example.
+        reference_MSE: float32, each example's `Row.reference`.
+        row_MSE: int32, which of the packed rows each example is; NO_ROW where there is no example.
+        label_counts_G: float32, labels of each of GROUPS in the whole global batch; 1 where there are none.
+        example_counts_G: float32, the same of examples.
+        used: int32, micro-batches that hold anything.
     """
 
     prefix_P: np.ndarray
     tokens_MRT: np.ndarray
     positions_MRT: np.ndarray
     segments_MRT: np.ndarray
-    at_MSA: np.ndarray
+    index_MSA: np.ndarray
     labels_MSA: np.ndarray
     group_MSA: np.ndarray
-    counts_2: np.ndarray
+    example_MSA: np.ndarray
+    group_MSE: np.ndarray
+    reference_MSE: np.ndarray
+    row_MSE: np.ndarray
+    label_counts_G: np.ndarray
+    example_counts_G: np.ndarray
     used: np.ndarray
 
 
 class Packing(NamedTuple):
-    """The shape that batches are packed into: shared leading tokens, positions a block, blocks and labels a shard of a
-    micro-batch, and how many micro-batches a typical batch needs.
+    """The shape that batches are packed into.
+
+    Attributes:
+        prefix: leading tokens that all examples share.
+        length: positions a block.
+        rows: blocks a shard of a micro-batch.
+        labels: labels a shard of a micro-batch.
+        examples: examples a shard of a micro-batch.
+        micro_batches: how many of them a typical batch needs.
     """
 
     prefix: int
     length: int
     rows: int
     labels: int
+    examples: int
     micro_batches: int = 1
 
     @property
@@ -76,36 +110,37 @@ def common_prefix(rows: list[Row]) -> int:
     """How many leading prompt tokens all rows share; at least one prompt token stays with each row."""
     shortest = min(r.start for r in rows) - 1
     first = rows[0].tokens
-    for at in range(shortest):
-        if any(r.tokens[at] != first[at] for r in rows):
-            return at
+    for position in range(shortest):
+        if any(r.tokens[position] != first[position] for r in rows):
+            return position
     return max(shortest, 0)
 
 
 def place(lengths: list[int], block: int, start: int) -> tuple[list[int], int]:
-    """Where each example begins in the stream, and where the last one ends: from `start` on, the longest first that
-    ends within two blocks.
+    """Where each example begins in the stream, and where the last one ends.
+
+    From `start` on, the longest example that ends within two blocks comes first.
     """
-    at, found = start, [0] * len(lengths)
+    end, begins = start, [0] * len(lengths)
     left = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
     while left:
-        fits = next((n for n, i in enumerate(left) if at % block + lengths[i] <= 2 * block), None)
+        fits = next((n for n, i in enumerate(left) if end % block + lengths[i] <= 2 * block), None)
         if fits is None:
-            at += -at % block
+            end += -end % block
             continue
-        found[left[fits]] = at
-        at += lengths[left.pop(fits)]
-    return found, at
+        begins[left[fits]] = end
+        end += lengths[left.pop(fits)]
+    return begins, end
 
 
-def deal(rows: list[Row], parts: int) -> list[list[Row]]:
-    """Rows over `parts`, longest first to the part with the fewest tokens."""
-    dealt: list[list[Row]] = [[] for _ in range(parts)]
+def deal(rows: list[Row], parts: int) -> list[list[int]]:
+    """Indices of rows for each of `parts` parts: the longest row first, to the part with the fewest tokens."""
+    dealt: list[list[int]] = [[] for _ in range(parts)]
     fewest = [(0, part) for part in range(parts)]
-    for row in sorted(rows, key=lambda r: -len(r.tokens)):
+    for index in sorted(range(len(rows)), key=lambda i: -len(rows[i].tokens)):
         tokens, part = fewest[0]
-        dealt[part].append(row)
-        heapq.heapreplace(fewest, (tokens + len(row.tokens), part))
+        dealt[part].append(index)
+        heapq.heapreplace(fewest, (tokens + len(rows[index].tokens), part))
     return dealt
 
 
@@ -116,58 +151,86 @@ def need(rows: list[Row], prefix: int, length: int) -> tuple[int, int]:
 
 
 def plan_packing(batches: list[list[Row]], longest: int, prefix: int, shards: int, micro_batches: int) -> Packing:
-    """Blocks as short as the longest example allows, and as many blocks and labels as nine of ten of these typical
-    batches need in `micro_batches`.
+    """The packing for batches like these typical ones.
 
-    longest: tokens of the longest example, the prefix included.
+    Blocks are as short as the longest example allows. There are as many blocks and labels as nine of ten of the batches
+    need in `micro_batches`. Examples take hardly any room: they are never the reason for one more micro-batch.
+
+    Args:
+        batches: rows of typical batches.
+        longest: tokens of the longest example, the prefix included.
+        prefix: tokens that all examples share.
+        shards: data shards.
+        micro_batches: how many a typical batch is to need.
     """
     length = round_up(max(prefix, -(-(longest - prefix) // 2)), LENGTH_MULTIPLE)
-    needs = [np.max([need(part, prefix, length) for part in deal(b, micro_batches * shards)], axis=0) for b in batches]
+    needs = [
+        np.max([need([b[i] for i in part], prefix, length) for part in deal(b, micro_batches * shards)], axis=0)
+        for b in batches
+    ]
     rows, labels = (int(np.quantile(column, 0.9, method="higher")) for column in np.array(needs).T)
     rows = max(rows, -(-longest // length))
-    return Packing(prefix, length, rows, round_up(max(labels, longest), LABEL_MULTIPLE), micro_batches)
+    most_examples = max(len(b) for b in batches)
+    examples = min(most_examples, 2 * -(-most_examples // shards))
+    return Packing(prefix, length, rows, round_up(max(labels, longest), LABEL_MULTIPLE), examples, micro_batches)
 
 
 def pack(rows: list[Row], packing: Packing, shards: int = 1) -> Batch:
-    """Pack examples into as few micro-batches as hold them; there is always room for twice as many as the packing
-    names.
+    """Pack examples into as few micro-batches as hold them.
 
-    The loss over a packed batch equals the loss over the same examples one a row. Raises ValueError for an example
-    longer than what fits.
+    There is always room for twice as many micro-batches as the packing names. The loss over a packed batch equals the
+    loss over the same examples one a row.
+
+    Raises:
+        ValueError: an example is longer than what fits.
     """
     longest = max(len(r.tokens) for r in rows)
     if longest > packing.longest:
         raise ValueError(f"an example has {longest} tokens; the packing has room for {packing.longest}")
     used = max(1, sum(len(r.tokens) - packing.prefix for r in rows) // (packing.rows * packing.length * shards))
-    while None in (packed := [_pack_shard(part, packing) for part in deal(rows, used * shards)]):
+    while None in (packed := [_pack_shard(rows, part, packing) for part in deal(rows, used * shards)]):
         used += 1
     slots = max(used, 2 * packing.micro_batches) * shards
-    packed += [_pack_shard([], packing)] * (slots - len(packed))
+    packed += [_pack_shard(rows, [], packing)] * (slots - len(packed))
     prefix_P = np.array(rows[0].tokens[: packing.prefix], np.int32)
     fields = [np.stack(x).reshape(slots // shards, -1, x[0].shape[-1]) for x in zip(*packed)]
-    counts = np.array([max(1, np.sum(fields[-1] == g)) for g in (1, 2)], np.float32)
-    return Batch(prefix_P, *fields, counts, np.int32(used))
+    labels = [sum(len(r.tokens) - r.start for r in rows if r.group == g) for g in GROUPS]
+    examples = [sum(r.group == g for r in rows) for g in GROUPS]
+    counts = (np.maximum(1, count).astype(np.float32) for count in (labels, examples))
+    return Batch(prefix_P, *fields, *counts, np.int32(used))
 
 
-def _pack_shard(rows: list[Row], packing: Packing) -> tuple[np.ndarray, ...] | None:
-    """One shard's arrays: tokens, positions, segments [R, T]; at, labels, group [1, A]. None where there is no room for
-    them.
+def _pack_shard(rows: list[Row], indices: list[int], packing: Packing) -> tuple[np.ndarray, ...] | None:
+    """The arrays of one shard that holds the rows of these indices; None where there is no room for them.
+
+    Returns:
+        Batch's fields in their order: tokens, positions, segments [R, T]; index, labels, group, example [1, A];
+        group, reference, row [1, E].
     """
     prefix, size = packing.prefix, packing.rows * packing.length
-    begins, end = place([len(x.tokens) - prefix for x in rows], packing.length, prefix)
-    if end > size or sum(len(r.tokens) - r.start for r in rows) > packing.labels:
+    own = [rows[i] for i in indices]
+    begins, end = place([len(r.tokens) - prefix for r in own], packing.length, prefix)
+    counts = [len(r.tokens) - r.start for r in own]
+    if end > size or sum(counts) > packing.labels or len(own) > packing.examples:
         return None
     tokens, positions, segments = (np.zeros(size, np.int32) for _ in range(3))
-    at, labels, group = (np.zeros((1, packing.labels), np.int32) for _ in range(3))
-    if rows:
-        tokens[:prefix], positions[:prefix], segments[:prefix] = rows[0].tokens[:prefix], np.arange(prefix), 1
+    index, labels, group, example = (np.zeros((1, packing.labels), np.int32) for _ in range(4))
+    if own:
+        tokens[:prefix], positions[:prefix], segments[:prefix] = own[0].tokens[:prefix], np.arange(prefix), 1
     filled = 0
-    for number, (row, begin) in enumerate(zip(rows, begins)):
-        own, start = row.tokens[prefix:], row.start - prefix
-        here = slice(begin, begin + len(own))
-        tokens[here], positions[here], segments[here] = own, prefix + np.arange(len(own)), 2 + number
-        n = len(own) - start
-        at[0, filled : filled + n] = begin + start - 1 + np.arange(n)
-        labels[0, filled : filled + n], group[0, filled : filled + n] = own[start:], row.group
+    for number, (row, begin, n) in enumerate(zip(own, begins, counts)):
+        here = slice(begin, begin + len(row.tokens) - prefix)
+        tokens[here], segments[here] = row.tokens[prefix:], 2 + number
+        positions[here] = np.arange(prefix, len(row.tokens))
+        answer = slice(filled, filled + n)
+        index[0, answer] = here.stop - n - 1 + np.arange(n)
+        labels[0, answer], group[0, answer], example[0, answer] = row.tokens[row.start :], row.group, number
         filled += n
-    return *(x.reshape(packing.rows, packing.length) for x in (tokens, positions, segments)), at, labels, group
+    spare = packing.examples - len(own)
+    of_examples = (
+        np.array([[*(r.group for r in own), *[NO_LABEL] * spare]], np.int32),
+        np.array([[*(r.reference for r in own), *[0.0] * spare]], np.float32),
+        np.array([[*indices, *[NO_ROW] * spare]], np.int32),
+    )
+    stream = (x.reshape(packing.rows, packing.length) for x in (tokens, positions, segments))
+    return *stream, index, labels, group, example, *of_examples

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
+from pmc_jax.data.packing import FORGET
 from pmc_jax.data.prompts import training_row
 from pmc_jax.data.questions import Rows
 from pmc_jax.distributed import meshes
@@ -15,6 +16,7 @@ from pmc_jax.evaluate.interval import mean_with_interval
 from pmc_jax.methods.rewards import score
 from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.training.loop import start_packing, train_on
+from pmc_jax.training.objectives import OBJECTIVES
 from pmc_jax.training.update import Recipe, create_state, update
 
 LOOKS = (1, 3, 10, 30, 100)  # updates after which the answers are looked at, besides the first and the last
@@ -34,25 +36,33 @@ def relearning(
     others = np.setdiff1d(np.arange(len(rows)), shown)
     checkpoint, text = generator.checkpoint, generator.text
     examples = [
-        training_row(text, rows[i]["question"], rows[i]["answer"], config.train.max_length, group=1) for i in shown
+        training_row(text, rows[i]["question"], rows[i]["answer"], config.train.max_length, group=FORGET) for i in shown
     ]
     t = config.train
-    constant = Recipe(t.learning_rate, t.weight_decay, 0, 10**9, t.grad_clip, 0.0, config.model.compute_dtype)
+    constant = Recipe(
+        t.learning_rate,
+        t.weight_decay,
+        warmup_steps=0,
+        total_steps=10**9,
+        grad_clip=t.grad_clip,
+        compute_dtype=config.model.compute_dtype,
+        objective=OBJECTIVES["cross_entropy"],
+    )
     state = create_state(checkpoint.params, constant)
     packing = start_packing(config, examples, [], 1, meshes.mesh_of(state.params), len(examples))
     step = functools.partial(update, checkpoint.model, constant)
-    found, done, last = [look_at(0, [[a] for a in first], rows, shown, others)], 0, config.evaluate.relearn_updates
+    looks, done, last = [look_at(0, [[a] for a in first], rows, shown, others)], 0, config.evaluate.relearn_updates
     for look in [n for n in LOOKS if n < last] + [last]:
         state, _ = train_on(step, state, [examples] * (look - done), packing)
         done = look
-        found.append(
+        looks.append(
             look_at(
                 done, generator.with_params(state.params).answers([r["question"] for r in rows]), rows, shown, others
             )
         )
         if on_progress:
-            on_progress(done, f"held back {found[-1]['held_back']['mean'] or 0:.2f}")
-    return found
+            on_progress(done, f"held back {looks[-1]['held_back']['mean'] or 0:.2f}")
+    return looks
 
 
 def look_at(

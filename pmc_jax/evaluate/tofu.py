@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from pmc_jax.data.packing import FORGET
 from pmc_jax.data.prompts import training_row
 from pmc_jax.data.questions import Rows, check_rows, has_split, load_split
 from pmc_jax.errors import UserError
@@ -83,7 +84,7 @@ def score_sets(generator: Sampler, sets: dict[str, Rows], what: str = "likelihoo
         for answer in of_row
     ]
     distinct = list(dict.fromkeys(pairs))
-    examples = [training_row(generator.text, question, answer, NO_LIMIT, group=1) for question, answer in distinct]
+    examples = [training_row(generator.text, question, answer, NO_LIMIT, group=FORGET) for question, answer in distinct]
     with track(what, len(examples)) as advance:
         scores = dict(zip(distinct, token_scores(generator.checkpoint.model, generator.params, examples, advance)))
     found = iter(scores[pair] for pair in pairs)
@@ -145,7 +146,9 @@ def gradient_rows(generator: Sampler, sets: dict[str, Rows]) -> dict[str, Any]:
     """The log's rows of the gradient-norm attack."""
 
     def norms(side: str) -> list[float]:
-        examples = [training_row(generator.text, r["question"], r["answer"], NO_LIMIT, group=1) for r in sets[side]]
+        examples = [
+            training_row(generator.text, r["question"], r["answer"], NO_LIMIT, group=FORGET) for r in sets[side]
+        ]
         with track(f"gradients, {side}", len(examples)) as advance:
             return log_rows.jsonable(gradient_norms(generator.checkpoint.model, generator.params, examples, advance))
 

@@ -15,7 +15,7 @@ from ml_collections import ConfigDict
 
 from pmc_jax import config as settings
 from pmc_jax.data import questions
-from pmc_jax.data.packing import Packing, Row
+from pmc_jax.data.packing import FORGET, RETAIN, Packing, Row
 from pmc_jax.data.prompts import training_row
 from pmc_jax.distributed import meshes
 from pmc_jax.errors import UserError
@@ -41,7 +41,7 @@ from pmc_jax.training.loop import (
 )
 from pmc_jax.training.resume import begin, is_saved
 
-ORDER, RETAIN, SELECTION = 1, 2, 3  # first word of a numpy seed: these streams never meet
+ORDER, RETAIN_DRAW, SELECTION = 1, 2, 3  # first word of a numpy seed: these streams never meet
 
 
 class Forget(NamedTuple):
@@ -75,7 +75,9 @@ def round_questions(config: ConfigDict, num_questions: int, number: int) -> tupl
 
 def retain_rows_for(config: ConfigDict, epoch: int, which: np.ndarray, retain: list[Row]) -> list[Row]:
     """One retain row per forget question, uniform, drawn from (seed, epoch, question)."""
-    return [retain[np.random.default_rng([RETAIN, config.seed, epoch, int(q)]).integers(len(retain))] for q in which]
+    return [
+        retain[np.random.default_rng([RETAIN_DRAW, config.seed, epoch, int(q)]).integers(len(retain))] for q in which
+    ]
 
 
 def longest_row(config: ConfigDict, forget: Forget) -> int:
@@ -92,7 +94,7 @@ def round_batches(config, text: Any, forget: Forget, memory: Memory, retain: lis
     An answer that takes more tokens as text than may be drawn is cut to those.
     """
     longest = longest_row(config, forget)
-    rows = [training_row(text, forget.texts[q], memory.answers[q], longest, group=1) for q in which]
+    rows = [training_row(text, forget.texts[q], memory.answers[q], longest, group=FORGET) for q in which]
     return even_batches(list(zip(rows, retain_rows_for(config, epoch, which, retain))), config.train.batch_size)
 
 
@@ -214,7 +216,7 @@ def check_inputs(checkpoint: PretrainedModel, config: ConfigDict, forget: list[d
     check_length(config, checkpoint.config.rope)
     text = text_of(checkpoint, config)
     for row in [*forget, *retain]:
-        training_row(text, row["question"], "", config.train.max_length, group=1)
+        training_row(text, row["question"], "", config.train.max_length, group=FORGET)
 
 
 def prepare(
@@ -224,7 +226,9 @@ def prepare(
     generator = round_sampler(checkpoint, config, capacity=config.pmc.questions_per_round or len(forget))
     texts = [row["question"] for row in forget]
     prompts = left_pad([generator.text.prompt(q) for q in texts], texts, multiple=8)  # one shape all along
-    rows = [training_row(generator.text, r["question"], r["answer"], config.train.max_length, group=2) for r in retain]
+    rows = [
+        training_row(generator.text, r["question"], r["answer"], config.train.max_length, group=RETAIN) for r in retain
+    ]
     return generator, Forget(texts, prompts), rows
 
 
@@ -339,7 +343,7 @@ def plan_rows(
 ) -> Packing:
     """The packing of the batches to come, planned on rows with the original answers."""
     likely = [
-        training_row(generator.text, q, a, config.train.max_length, group=1)
+        training_row(generator.text, q, a, config.train.max_length, group=FORGET)
         for q, a in zip(forget.texts, memory.references)
     ]
     together = min(config.pmc.questions_per_round or len(likely), len(likely))

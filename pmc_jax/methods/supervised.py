@@ -7,6 +7,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from pmc_jax import config as settings
+from pmc_jax.data.packing import FORGET
 from pmc_jax.data.prompts import training_row
 from pmc_jax.data.questions import Rows, check_rows
 from pmc_jax.distributed import meshes
@@ -16,6 +17,7 @@ from pmc_jax.sampling.generate import text_of
 from pmc_jax.tracking.timing import Clock
 from pmc_jax.training.checkpoint import RoundCheckpointer
 from pmc_jax.training.loop import check_finite, check_length, make_step, start_packing, train_on, trained, with_remat
+from pmc_jax.training.objectives import OBJECTIVES
 from pmc_jax.training.resume import begin, is_saved
 
 
@@ -45,11 +47,11 @@ def finetune(
     checkpoint = with_remat(checkpoint, config)
     with clock or Clock() as clock:
         text = text_of(checkpoint, config)
-        examples = [training_row(text, r["question"], r["answer"], config.train.max_length, group=1) for r in rows]
+        examples = [training_row(text, r["question"], r["answer"], config.train.max_length, group=FORGET) for r in rows]
         recipe, state, notes = begin(checkpoint, config, len(rows), rounds, clock)
         history = notes["history"] if notes else []
         packing = start_packing(config, examples, [], 1, meshes.mesh_of(state.params), config.train.batch_size)
-        step = make_step(checkpoint, recipe._replace(retain_weight=0.0))
+        step = make_step(checkpoint, recipe._replace(objective=OBJECTIVES["cross_entropy"], hyper=()))
         for epoch in range(len(history), config.train.epochs):
             order = np.random.default_rng([config.seed, epoch]).permutation(len(rows))
             size = config.train.batch_size

@@ -270,9 +270,11 @@ class Decoder(nn.Module):
             self.head_b = self.param("head_bias", nn.initializers.zeros, (c.vocab_size,))
 
     def __call__(
-        self, tokens_BT, positions_BT, mask_BTS, cache: Cache | None = None, where=None
-    ) -> tuple[jax.Array, list[KeyValue]]:
+        self, tokens_BT, positions_BT, mask_BTS, cache: Cache | None = None, where=None, hidden_layer: int | None = None
+    ) -> tuple[jax.Array, list[KeyValue]] | tuple[jax.Array, list[KeyValue], jax.Array]:
         """Final hidden states [B, T, D], and each layer's own keys and values (k_BKHS, v_BKSH).
+
+        hidden_layer: a layer, counted from 0, whose output [B, T, D] is returned as a third value.
 
         tokens_BT, positions_BT: int32. mask_BTS: bool, which slots each position may look at: those of the prefix, if
         any, and then the rows' own.
@@ -292,7 +294,9 @@ class Decoder(nn.Module):
                     x_BTD, own = run_block(block, self.remat, self.variables["params"][f"layer_{i}"], *inputs)
             x_BTD = self.pinned(x_BTD)
             kept.append(own)
-        return self.norm(x_BTD), kept
+            if i == hidden_layer:
+                layer_BTD = x_BTD
+        return (self.norm(x_BTD), kept) if hidden_layer is None else (self.norm(x_BTD), kept, layer_BTD)
 
     def pinned(self, x_BTD: jax.Array) -> jax.Array:
         """The same hidden states, laid out as `activations` says."""

@@ -144,7 +144,7 @@ def _plan_packing(
     max_length: int, batch_size: int, accumulate: int, seed: int, together: int, shards: int, assumed: Assumed
 ) -> packing.Packing:
     config = ConfigDict({"seed": seed, "train": {"batch_size": batch_size, "accumulate": accumulate}})
-    forget, retain = (assumed.rows(max_length, group) for group in (1, 2))
+    forget, retain = (assumed.rows(max_length, group) for group in packing.GROUPS)
     return loop.start_packing(
         config, forget, retain, max_length, AbstractMesh((shards, 1), ("data", "model")), together
     )
@@ -153,7 +153,9 @@ def _plan_packing(
 def batch(config: ConfigDict, mesh: Mesh, assumed: Assumed) -> packing.Batch:
     """An abstract batch of that packing."""
     shards = mesh.shape["data"]
-    one = packing.pack(assumed.rows(config.train.max_length, 1)[:1], plan_packing(config, shards, assumed), shards)
+    one = packing.pack(
+        assumed.rows(config.train.max_length, packing.FORGET)[:1], plan_packing(config, shards, assumed), shards
+    )
     return jax.tree.map(
         lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), one, update.batch_shardings(one, mesh)
     )

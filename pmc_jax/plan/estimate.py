@@ -16,7 +16,7 @@ from pmc_jax.plan import abstract, roofline
 from pmc_jax.plan.abstract import Assumed, Shape
 from pmc_jax.plan.topology import Topology
 from pmc_jax.sampling.buckets import batch_buckets
-from pmc_jax.training import losses
+from pmc_jax.training import forward
 
 HOP = 5e-6  # seconds that a small collective takes at least
 
@@ -82,7 +82,7 @@ def update_temporary(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any)
         abstract.params(shape, mesh, "train", config.model.dtype)
     )
     gathered = 2 * (head + 2 * layers / c.num_layers) * itemsize / tensor
-    logits = 2 * 4 * min(losses.LOGITS_AT_ONCE, packing.labels * c.vocab_size) / tensor
+    logits = 2 * 4 * min(forward.LOGITS_AT_ONCE, packing.labels * c.vocab_size) / tensor
     inside = (
         packing.length
         * (6 * c.width + (2 * c.num_heads + 4 * c.num_kv_heads) * c.head_dim / tensor + 6 * c.mlp_width / tensor)

@@ -103,7 +103,9 @@ def lower_update(
     shape = abstract.make_shape(raw, config.train.remat, layers)
     recipe, state, base = abstract.training(shape, config, mesh, assumed)
     batch = abstract.batch(config, mesh, assumed)
-    return update.update.lower(update.on_mesh(shape.model, mesh), recipe, state, batch, base, at=update.layout(state))
+    return update.update.lower(
+        update.on_mesh(shape.model, mesh), recipe, state, batch, base, shardings=update.layout(state)
+    )
 
 
 def lower_prefill(

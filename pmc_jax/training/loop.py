@@ -45,8 +45,8 @@ def make_recipe(config: ConfigDict, num_rows: int, together: int = 0) -> Recipe:
         warmup_steps=round(t.warmup_epochs * steps),
         total_steps=t.epochs * steps,
         grad_clip=t.grad_clip,
-        retain_weight=config.pmc.retain_weight,
         compute_dtype=config.model.compute_dtype,
+        hyper=(("retain_weight", config.pmc.retain_weight),),
     )
 
 
@@ -105,9 +105,9 @@ def trained(checkpoint: PretrainedModel, recipe: Recipe, state: TrainState) -> P
 def make_step(checkpoint: PretrainedModel, recipe: Recipe) -> Step:
     """The update step, compiled at its first call."""
     mesh, model = meshes.mesh_of(checkpoint.params), checkpoint.model
-    at = layout(shapes_of_state(checkpoint, recipe))
+    shardings = layout(shapes_of_state(checkpoint, recipe))
     return functools.partial(
-        update, on_mesh(model, mesh), recipe, base=checkpoint.params if recipe.lora else None, at=at
+        update, on_mesh(model, mesh), recipe, base=checkpoint.params if recipe.lora else None, shardings=shardings
     )
 
 
@@ -168,13 +168,13 @@ def compile_update(
 ) -> Future:
     """The update step, compiled in a thread while the first answers are sampled. row: any example."""
     any_shape = make_step(checkpoint, recipe)
-    model, base, at = any_shape.args[0], any_shape.keywords["base"], any_shape.keywords["at"]
+    model, base, shardings = any_shape.args[0], any_shape.keywords["base"], any_shape.keywords["shardings"]
     mesh = meshes.mesh_of(state.params)
     batch = put_batch(pack([row], packing, mesh.shape["data"]), mesh)
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), (state, batch, base))
 
     def build() -> Step:
-        compiled = update.lower(model, recipe, *shapes, at=at).compile()
+        compiled = update.lower(model, recipe, *shapes, shardings=shardings).compile()
 
         def step(state: TrainState, batch: Batch):
             if batch.tokens_MRT.shape == shapes[1].tokens_MRT.shape:

@@ -1,0 +1,37 @@
+"""What shapes an update beyond the batch."""
+
+from typing import NamedTuple
+
+from pmc_jax.models.lora import Lora
+from pmc_jax.training.objectives import OBJECTIVES, Objective
+
+
+class Recipe(NamedTuple):
+    """Settings of an update; hashable, so that it is a static argument.
+
+    Attributes:
+        learning_rate: after the warm-up.
+        weight_decay: decoupled.
+        warmup_steps: updates in which the rate grows from 0.
+        total_steps: updates after which the rate is 0 again.
+        grad_clip: largest global norm of a gradient; 0 for none.
+        compute_dtype: parameters are cast to it for the forward and backward pass (empty: as they are). Gradients come
+            back in their own dtype.
+        optimizer: "adamw" or "adafactor".
+        moment_dtype: of AdamW's first moment (empty: the parameters' own).
+        lora: which adapters are trained instead of the parameters.
+        objective: what the model is trained for.
+        hyper: hyperparameters of the objective that differ from its defaults.
+    """
+
+    learning_rate: float
+    weight_decay: float
+    warmup_steps: int
+    total_steps: int
+    grad_clip: float
+    compute_dtype: str
+    optimizer: str = "adamw"
+    moment_dtype: str = ""
+    lora: Lora | None = None
+    objective: Objective = OBJECTIVES["pmc"]
+    hyper: tuple[tuple[str, float], ...] = ()
