@@ -8,14 +8,28 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import settings as how
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 import pmc_jax
-from pmc_jax.data.packing import Batch, Packing, Row, common_prefix, pack, place, plan_packing
+from pmc_jax.data.packing import (
+    FORGET,
+    GROUPS,
+    NO_LABEL,
+    NO_ROW,
+    RETAIN,
+    Batch,
+    Packing,
+    Row,
+    common_prefix,
+    pack,
+    place,
+    plan_packing,
+)
 from pmc_jax.errors import UserError
-from pmc_jax.training import losses, update
+from pmc_jax.training import forward, optimizer, update
 from pmc_jax.training.loop import even_batches
+from pmc_jax.training.objectives import mean_nll
 
 RECIPE = update.Recipe(
     learning_rate=1e-2,
@@ -23,8 +37,8 @@ RECIPE = update.Recipe(
     warmup_steps=0,
     total_steps=10,
     grad_clip=1.0,
-    retain_weight=1.5,
     compute_dtype="",
+    hyper=(("retain_weight", 1.5),),
 )
 
 
@@ -38,7 +52,7 @@ def make_rows(seed: int, count: int = 9, shared: int = 5, vocab: int = 500) -> l
             prefix + rng.integers(5, vocab, rng.integers(2, 12)).tolist(),
             rng.integers(5, vocab, rng.integers(1, 20)).tolist(),
         )
-        rows.append(Row(prompt + answer, len(prompt), 1 + i % 2))
+        rows.append(Row(prompt + answer, len(prompt), GROUPS[i % 2], reference=float(i)))
     return rows
 
 
@@ -50,9 +64,10 @@ def one_by_one(checkpoint, rows: list[Row]) -> np.ndarray:
     log_probs = np.asarray(jax.nn.log_softmax(pmc_jax.logits(checkpoint, tokens, mask)))
     sums, counts = np.zeros(2), np.zeros(2)
     for i, row in enumerate(rows):
-        at = np.arange(row.start, len(row.tokens))
-        sums[row.group - 1] -= log_probs[i, at - 1, tokens[i, at]].sum()
-        counts[row.group - 1] += len(at)
+        label_T = np.arange(row.start, len(row.tokens))
+        group = GROUPS.index(row.group)
+        sums[group] -= log_probs[i, label_T - 1, tokens[i, label_T]].sum()
+        counts[group] += len(label_T)
     return sums / counts
 
 
@@ -61,8 +76,8 @@ def packed_groups(model, params, batch: Batch) -> np.ndarray:
 
     @jax.jit
     def groups(params, batch, m):
-        values_SA = losses.batch_losses(model, params, batch, m)
-        return losses.group_losses(values_SA, batch.group_MSA[m], batch.counts_2)
+        terms = forward.compute_terms(model, params, batch, m)
+        return jnp.stack([mean_nll(terms, group) for group in GROUPS])
 
     batch = jax.tree.map(jnp.asarray, batch)
     return np.sum([groups(params, batch, m) for m in range(int(batch.used))], axis=0)
@@ -81,18 +96,18 @@ def packed_groups(model, params, batch: Batch) -> np.ndarray:
 )
 def test_losses_equal_those_of_single_rows(which, request, length, rows, labels, shards, cut):
     checkpoint, examples = request.getfixturevalue(which), make_rows(length)
-    batch = pack(examples, Packing(common_prefix(examples), length, rows, labels), shards)
+    batch = pack(examples, Packing(common_prefix(examples), length, rows, labels, 9), shards)
     assert (batch.used > 1) == cut
-    assert batch.tokens_MRT.shape[1:] == (shards * rows, length) and batch.at_MSA.shape[1:] == (shards, labels)
+    assert batch.tokens_MRT.shape[1:] == (shards * rows, length) and batch.index_MSA.shape[1:] == (shards, labels)
     wanted = one_by_one(checkpoint, examples)
     assert packed_groups(checkpoint.model, checkpoint.params, batch) == pytest.approx(wanted, rel=1e-5)
 
 
 def test_chunked_losses_are_the_same(tiny_checkpoint, monkeypatch):
     examples = make_rows(1)
-    batch = pack(examples, Packing(5, 64, 8, 160))
+    batch = pack(examples, Packing(5, 64, 8, 160, 9))
     whole = packed_groups(tiny_checkpoint.model, tiny_checkpoint.params, batch)
-    monkeypatch.setattr(losses, "LOGITS_AT_ONCE", 7 * tiny_checkpoint.config.vocab_size)
+    monkeypatch.setattr(forward, "LOGITS_AT_ONCE", 7 * tiny_checkpoint.config.vocab_size)
     assert packed_groups(tiny_checkpoint.model, tiny_checkpoint.params, batch) == pytest.approx(whole, rel=1e-6)
 
 
@@ -117,30 +132,32 @@ def test_micro_batches_remat_and_shape_change_nothing(tiny_checkpoint):
     parameters.
     """
     examples = make_rows(2, count=12)
-    roomy = Packing(common_prefix(examples), 64, 12, 320)
+    roomy = Packing(common_prefix(examples), 64, 12, 320, 12)
     params, metrics = after_update(tiny_checkpoint, pack(examples, roomy))
     assert any(
         float(jnp.max(jnp.abs(a - b))) > 1e-3
         for a, b in zip(jax.tree.leaves(params), jax.tree.leaves(tiny_checkpoint.params))
     )
-    for shape in (roomy._replace(rows=3), roomy._replace(rows=1, micro_batches=3), Packing(roomy.prefix, 16, 5, 64)):
+    fewer = dict(rows=3), dict(rows=1, micro_batches=3), dict(length=16, rows=5, labels=64), dict(examples=5)
+    for shape in (roomy._replace(**changes) for changes in fewer):
         batch = pack(examples, shape)
         assert batch.used > 1
-        found, others = after_update(tiny_checkpoint, batch)
-        assert_same(found, params)
+        after, others = after_update(tiny_checkpoint, batch)
+        assert_same(after, params)
         assert others == pytest.approx(metrics, rel=1e-5)
-    found, others = after_update(tiny_checkpoint, pack(examples, roomy), tiny_checkpoint.model.clone(remat=True))
-    assert_same(found, params)
+    after, others = after_update(tiny_checkpoint, pack(examples, roomy), tiny_checkpoint.model.clone(remat=True))
+    assert_same(after, params)
+    assert others == pytest.approx(metrics, rel=1e-5)
     assert metrics["loss"] == pytest.approx(metrics["forget_loss"] + 1.5 * metrics["retain_loss"])
 
 
 def test_an_update_leaves_the_given_parameters_alone(tiny_checkpoint):
     before = jax.tree.map(np.array, tiny_checkpoint.params)
-    after_update(tiny_checkpoint, pack(make_rows(3), Packing(0, 64, 8, 160)))
+    after_update(tiny_checkpoint, pack(make_rows(3), Packing(0, 64, 8, 160, 9)))
     assert_same(before, tiny_checkpoint.params)
 
 
-@how(deadline=None, max_examples=60)
+@hypothesis_settings(deadline=None, max_examples=60)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=30), st.integers(15, 80), st.integers(0, 15))
 def test_examples_stand_beside_each_other_each_in_two_neighbouring_blocks(lengths, block, start):
     begins, end = place(lengths, block, start)
@@ -152,49 +169,66 @@ def test_examples_stand_beside_each_other_each_in_two_neighbouring_blocks(length
         assert end == start + sum(lengths)  # no gap at all
 
 
-@how(deadline=None, max_examples=60)
+@hypothesis_settings(deadline=None, max_examples=60)
 @given(st.integers(0, 10**6), st.integers(1, 30), st.integers(1, 9))
 def test_even_batches_hold_every_example_once_and_differ_little(seed, count, size):
     rows = make_rows(seed, count=2 * count)
     batches = even_batches(list(zip(rows[::2], rows[1::2])), size)
     assert len(batches) == -(-count // size) and all(len(b) <= 2 * size for b in batches)
     assert sorted(map(id, rows)) == sorted(id(r) for b in batches for r in b)
-    assert all(rows.index(b[at]) + 1 == rows.index(b[at + 1]) for b in batches for at in range(0, len(b), 2))
+    assert all(rows.index(b[i]) + 1 == rows.index(b[i + 1]) for b in batches for i in range(0, len(b), 2))
     if count % size == 0:
         tokens = [sum(len(r.tokens) for r in b) for b in batches]
         assert max(tokens) - min(tokens) <= 2 * max(len(r.tokens) for r in rows)
 
 
-@how(deadline=None, max_examples=30)
+@hypothesis_settings(deadline=None, max_examples=30)
 @given(st.integers(0, 10**6), st.integers(1, 3), st.integers(1, 3))
 def test_every_label_is_there_once(seed, shards, micro_batches):
     rows = make_rows(seed, count=7)
-    batch = pack(rows, Packing(common_prefix(rows), 24, 3, 48, micro_batches), shards)
-    labels = batch.labels_MSA[batch.group_MSA > 0]
+    batch = pack(rows, Packing(common_prefix(rows), 24, 3, 48, 4, micro_batches), shards)
+    labels = batch.labels_MSA[batch.group_MSA != NO_LABEL]
     assert sorted(labels.tolist()) == sorted(t for r in rows for t in r.tokens[r.start :])
-    assert batch.counts_2.tolist() == [sum(len(r.tokens) - r.start for r in rows if r.group == g) for g in (1, 2)]
+    counts = [sum(len(r.tokens) - r.start for r in rows if r.group == g) for g in GROUPS]
+    assert batch.label_counts_G.tolist() == counts and batch.example_counts_G.tolist() == [4, 3]
     assert len(batch.tokens_MRT) == max(2 * micro_batches, batch.used) and not batch.group_MSA[batch.used :].any()
+
+
+@hypothesis_settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10**6), st.integers(1, 3), st.integers(2, 5))
+def test_every_label_knows_its_example(seed, shards, examples):
+    rows = make_rows(seed, count=7)
+    batch = pack(rows, Packing(common_prefix(rows), 24, 3, 48, examples), shards)
+    labels: dict[int, list[int]] = {}
+    for m, s, a in np.argwhere(batch.group_MSA != NO_LABEL):
+        e = batch.example_MSA[m, s, a]
+        row = rows[batch.row_MSE[m, s, e]]
+        assert (batch.group_MSE[m, s, e], batch.reference_MSE[m, s, e]) == (row.group, row.reference)
+        assert batch.group_MSA[m, s, a] == row.group
+        labels.setdefault(int(batch.row_MSE[m, s, e]), []).append(int(batch.labels_MSA[m, s, a]))
+    assert labels == {i: row.tokens[row.start :] for i, row in enumerate(rows)}
+    assert batch.row_MSE.shape[1:] == (shards, examples) and not batch.group_MSE[batch.row_MSE == NO_ROW].any()
 
 
 def test_an_example_that_fits_no_row_is_refused():
     with pytest.raises(ValueError, match="30 tokens"):
-        pack([Row([7] * 30, 3, 1)], Packing(0, 14, 2, 64))
+        pack([Row([7] * 30, 3, FORGET)], Packing(0, 14, 2, 64, 1))
 
 
 def test_the_plan_holds_typical_batches_in_one_micro_batch():
     plan = plan_packing([make_rows(number) for number in range(40)], longest=40, prefix=5, shards=1, micro_batches=1)
-    assert plan.longest >= 40 and plan.length < 40
+    assert plan.longest >= 40 and plan.length < 40 and plan.examples == 9
     assert np.mean([pack(make_rows(seed), plan).used == 1 for seed in range(100, 140)]) > 0.7
 
 
 def test_common_prefix_leaves_each_prompt_a_token():
-    assert common_prefix([Row([1, 2, 3, 9, 9], 3, 1), Row([1, 2, 4, 9], 3, 2)]) == 2
-    assert common_prefix([Row([1, 2, 3, 9], 3, 1)] * 2) == 2
-    assert common_prefix([Row([5, 9], 1, 1), Row([1, 2, 9], 2, 1)]) == 0
+    assert common_prefix([Row([1, 2, 3, 9, 9], 3, FORGET), Row([1, 2, 4, 9], 3, RETAIN)]) == 2
+    assert common_prefix([Row([1, 2, 3, 9], 3, FORGET)] * 2) == 2
+    assert common_prefix([Row([5, 9], 1, FORGET), Row([1, 2, 9], 2, FORGET)]) == 0
 
 
 def test_weight_decay_spares_biases_and_norms(tiny_phi):
-    flags = jax.tree_util.tree_leaves_with_path(update.decays(tiny_phi.params))
+    flags = jax.tree_util.tree_leaves_with_path(optimizer.decays(tiny_phi.params))
     for path, decayed in flags:
         name = path[-1].key
         assert decayed == (not (name == "scale" or "bias" in name)), path
@@ -202,7 +236,7 @@ def test_weight_decay_spares_biases_and_norms(tiny_phi):
 
 
 def test_the_schedule_warms_up_from_zero_and_ends_at_zero():
-    rate = update.schedule(RECIPE._replace(warmup_steps=4, total_steps=12))
+    rate = optimizer.schedule(RECIPE._replace(warmup_steps=4, total_steps=12))
     wanted = [0, 0.25, 0.5, 0.75, 1, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0]
     assert [float(rate(i)) for i in range(13)] == pytest.approx([w * 1e-2 for w in wanted])
 
@@ -225,7 +259,7 @@ def state_bytes(state):
     "changes", [{"optimizer": "adafactor"}, {"moment_dtype": "bfloat16"}], ids=lambda c: next(iter(c))
 )
 def test_optimisers_with_less_state_learn_too(tiny_checkpoint, changes):
-    batch = pack(make_rows(3), Packing(0, 64, 8, 160))
+    batch = pack(make_rows(3), Packing(0, 64, 8, 160, 9))
     recipe = RECIPE._replace(learning_rate=3e-3, **changes)
     state = update.create_state(tiny_checkpoint.params, recipe)
     losses_seen = []

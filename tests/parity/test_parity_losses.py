@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 
 from pmc_jax.config import default
-from pmc_jax.data.packing import Row
+from pmc_jax.data.packing import FORGET, GROUPS, NO_LABEL, RETAIN, Row
 from pmc_jax.data.prompts import training_row
 from pmc_jax.sampling.generate import greedy_sampler
-from pmc_jax.training import losses
+from pmc_jax.training import forward
 from pmc_jax.training.update import put_batch
 
 pytest.importorskip("torch")
@@ -37,13 +37,13 @@ def save(folder, family: str, seed: int):
 
 
 def drawn_rows(vocab_size: int, count: int = 9) -> list[Row]:
-    """Examples of 6 to 22 tokens that share their first two, in groups 1 and 2."""
+    """Examples of 6 to 22 tokens that share their first two, of both groups."""
     rng = np.random.default_rng(5)
     shared = rng.integers(2, vocab_size, 2).tolist()
     rows = []
     for i in range(count):
         prompt, answer = int(rng.integers(4, 11)), int(rng.integers(2, 12))
-        rows.append(Row(shared + rng.integers(2, vocab_size, prompt + answer - 2).tolist(), prompt, 1 + i % 2))
+        rows.append(Row(shared + rng.integers(2, vocab_size, prompt + answer - 2).tolist(), prompt, GROUPS[i % 2]))
     return rows
 
 
@@ -53,8 +53,8 @@ def real_rows(checkpoint, count: int = 6) -> list[Row]:
     """
     text = greedy_sampler(checkpoint, default()).text
     forget, retain = reference.read_rows("forget10_perturbed")[:count], reference.read_rows("retain90")[:count]
-    rows = [training_row(text, r["question"], r["perturbed_answer"][0], 200, group=1) for r in forget]
-    return rows + [training_row(text, r["question"], r["answer"], 200, group=2) for r in retain]
+    rows = [training_row(text, r["question"], r["perturbed_answer"][0], 200, group=FORGET) for r in forget]
+    return rows + [training_row(text, r["question"], r["answer"], 200, group=RETAIN) for r in retain]
 
 
 def torch_token_losses(model, rows: list[Row]) -> dict[tuple[int, ...], float]:
@@ -79,20 +79,19 @@ def packed_token_losses(
     batch = golden.package_batch(rows, length, packed_rows, labels)
     assert (np.max(batch.segments_MRT, axis=-1) > 2).any() and batch.used == 1  # something is packed
     on_device = put_batch(batch, golden.package_mesh())
-    values_A = np.asarray(
-        jax.jit(losses.batch_losses, static_argnums=0)(checkpoint.model, checkpoint.params, on_device, 0)
-    )[0]
-    found, (tokens, segments) = {}, (x[0].ravel() for x in (batch.tokens_MRT, batch.segments_MRT))
-    for value, at, label, group in zip(values_A, batch.at_MSA[0, 0], batch.labels_MSA[0, 0], batch.group_MSA[0, 0]):
-        if group:
-            seen = (np.arange(segments.size) <= at) & (segments == segments[at])
-            found[(*batch.prefix_P.tolist(), *tokens[seen].tolist(), int(label))] = float(value)
-    return found
+    terms = jax.jit(forward.compute_terms, static_argnums=0)(checkpoint.model, checkpoint.params, on_device, 0)
+    losses, (tokens, segments) = {}, (x[0].ravel() for x in (batch.tokens_MRT, batch.segments_MRT))
+    for a in np.flatnonzero(batch.group_MSA[0, 0] != NO_LABEL):
+        index = batch.index_MSA[0, 0, a]
+        seen = (np.arange(segments.size) <= index) & (segments == segments[index])
+        context = *batch.prefix_P.tolist(), *tokens[seen].tolist()
+        losses[(*context, int(batch.labels_MSA[0, 0, a]))] = -float(terms.log_probs_SA[0, a])
+    return losses
 
 
-def assert_same_losses(found: dict, expected: dict) -> None:
-    assert found.keys() == expected.keys()
-    np.testing.assert_allclose([found[k] for k in expected], list(expected.values()), rtol=1e-5, atol=1e-5)
+def assert_same_losses(ours: dict, expected: dict) -> None:
+    assert ours.keys() == expected.keys()
+    np.testing.assert_allclose([ours[k] for k in expected], list(expected.values()), rtol=1e-5, atol=1e-5)
 
 
 def assert_same_gradients(gradients: dict[str, np.ndarray], model) -> None:
@@ -128,7 +127,7 @@ def test_losses_of_a_shared_checkpoint_are_torchs_per_token(name):
 def test_losses_in_chunks_are_torchs_per_token(tmp_path, monkeypatch):
     """A vocabulary too large to unembed all labels at once."""
     folder, vocab_size = save(tmp_path, "phi", 1)
-    monkeypatch.setattr(losses, "LOGITS_AT_ONCE", 7 * vocab_size)
+    monkeypatch.setattr(forward, "LOGITS_AT_ONCE", 7 * vocab_size)
     rows = drawn_rows(vocab_size)
     assert_same_losses(
         packed_token_losses(load_ours(folder), rows, 48, 4, 96), torch_token_losses(load_torch(folder), rows)
@@ -153,12 +152,12 @@ def test_gradients_of_packed_rows_are_autograds(tmp_path, family, seed):
 def test_gradients_of_one_group_alone_are_autograds(tmp_path):
     """Only forget or only retain rows: the other group's mean is 0, not NaN."""
     folder, vocab_size = save(tmp_path, "llama", 2)
-    for group in (1, 2):
+    for group in GROUPS:
         rows, model = [r for r in drawn_rows(vocab_size) if r.group == group], load_torch(folder)
         golden.torch_loss(model, rows, 0.6).backward()
         batch = golden.package_batch(rows, 48, 2, 64)
         metrics, gradients = golden.package_gradients(load_ours(folder), batch, 0.6)
-        assert float(metrics["retain_loss" if group == 1 else "forget_loss"]) == 0
+        assert float(metrics["retain_loss" if group == FORGET else "forget_loss"]) == 0
         assert_same_gradients(gradients, model)
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import optax
 import pytest
 
-from pmc_jax.data.packing import Row
-from pmc_jax.training.update import Recipe, create_state, optimizer, put_batch, update
+from pmc_jax.data.packing import GROUPS, Row
+from pmc_jax.training.optimizer import make_optimizer
+from pmc_jax.training.update import Recipe, create_state, put_batch, update
 
 pytest.importorskip("torch")
 
@@ -20,6 +21,8 @@ from reference import load_ours, load_torch
 pytestmark = pytest.mark.parity
 
 STEPS = 6
+RETAIN_WEIGHT = 1.25
+HYPER = (("retain_weight", RETAIN_WEIGHT),)
 PACKED = dict(length=64, packed_rows=3, labels=128)
 
 
@@ -48,7 +51,7 @@ def draw_batches() -> list[list[Row]]:
     """One batch of ten rows, both groups, for each update."""
     rng = np.random.default_rng(7)
     return [
-        [Row(rng.integers(2, 40, 14).tolist(), int(rng.integers(3, 9)), 1 + i % 2) for i in range(10)]
+        [Row(rng.integers(2, 40, 14).tolist(), int(rng.integers(3, 9)), GROUPS[i % 2]) for i in range(10)]
         for _ in range(STEPS)
     ]
 
@@ -67,7 +70,7 @@ def run_torch(model, recipe: Recipe, batches: list[list[Row]]) -> list[float]:
     norms = []
     for rows in batches:
         optimizer.zero_grad()
-        golden.torch_loss(model, rows, recipe.retain_weight).backward()
+        golden.torch_loss(model, rows, RETAIN_WEIGHT).backward()
         limit = recipe.grad_clip or float("inf")
         norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), limit).item())
         optimizer.step()
@@ -81,7 +84,7 @@ def run_torch(model, recipe: Recipe, batches: list[list[Row]]) -> list[float]:
     ids=["llama", "phi", "strong decay, no warm-up, no clipping"],
 )
 def test_updates_are_those_of_torch(tmp_path, family, weight_decay, warmup_steps, total_steps, grad_clip):
-    recipe = Recipe(5e-3, weight_decay, warmup_steps, total_steps, grad_clip, 1.25, "float32")
+    recipe = Recipe(5e-3, weight_decay, warmup_steps, total_steps, grad_clip, "float32", hyper=HYPER)
     folder = reference.save_drawn(tmp_path, draw_config(family), 3)
     model, ours, batches = load_torch(folder), load_ours(folder), draw_batches()
     before = {n: p.detach().numpy().copy() for n, p in model.named_parameters()}
@@ -109,7 +112,7 @@ def test_updates_are_those_of_torch(tmp_path, family, weight_decay, warmup_steps
 def test_first_update_of_a_warm_up_changes_nothing(tmp_path):
     """As in torch, whose schedule starts at rate 0."""
     ours = load_ours(reference.save_drawn(tmp_path, draw_config("llama"), 4))
-    recipe = Recipe(5e-3, 0.1, 2, 8, 1.0, 1.25, "float32")
+    recipe = Recipe(5e-3, 0.1, 2, 8, 1.0, "float32", hyper=HYPER)
     batch = put_batch(golden.package_batch(draw_batches()[0], **PACKED), golden.package_mesh())
     state, _ = update(ours.model, recipe, create_state(ours.params, recipe), batch)
     before, after = golden.source_tensors(ours, ours.params), golden.source_tensors(ours, state.params)
@@ -119,7 +122,7 @@ def test_first_update_of_a_warm_up_changes_nothing(tmp_path):
 
 def test_adafactor_is_that_of_transformers():
     """Matrices large enough to be factored and a vector, which is not decayed; drawn gradients."""
-    recipe = Recipe(1e-2, 0.1, 2, 8, 0.0, 1.25, "float32", optimizer="adafactor")
+    recipe = Recipe(1e-2, 0.1, 2, 8, 0.0, "float32", optimizer="adafactor")
     rng = np.random.default_rng(5)
     shapes = {"kernel": (130, 160), "wide": (128, 300), "scale": (200,)}
     start = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
@@ -129,7 +132,7 @@ def test_adafactor_is_that_of_transformers():
     ]
     theirs = transformers.Adafactor(groups, lr=recipe.learning_rate, scale_parameter=False, relative_step=False)
     rates = transformers.get_linear_schedule_with_warmup(theirs, recipe.warmup_steps, recipe.total_steps)
-    tx, ours = optimizer(recipe), start
+    tx, ours = make_optimizer(recipe), start
     state = tx.init(ours)
     for _ in range(STEPS):
         grads = {
