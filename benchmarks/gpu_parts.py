@@ -20,6 +20,7 @@ from steps import decode_step, seconds, typical_batch, updating
 import pmc_jax
 from pmc_jax.distributed import meshes
 from pmc_jax.distributed.device_kind import device_kind
+from pmc_jax.methods.settings import read_training
 from pmc_jax.plan import roofline
 from pmc_jax.sampling import engine, prefill
 from pmc_jax.sampling.buckets import batch_buckets, plan_batches
@@ -28,7 +29,8 @@ from pmc_jax.sampling.generate import round_sampler
 from pmc_jax.sampling.prompts import left_pad, with_drafts
 from pmc_jax.sampling.uniforms import row_uniforms
 from pmc_jax.tracking.timing import Clock
-from pmc_jax.training import forward, loop
+from pmc_jax.training import forward
+from pmc_jax.training.settings import make_recipe, updates_per_epoch
 
 Record = Callable[[str, Any], None]
 STEP = 40  # answer tokens that rows have in the middle of the decode steps that are timed (steps.py)
@@ -119,7 +121,9 @@ def update(checkpoint: Any, job: Job, forget: list, retain: list, logits: int) -
     the loss.
     """
     typical = typical_batch(checkpoint, job.config, forget, retain)
-    run = updating(checkpoint, loop.make_recipe(job.config, len(forget)), typical.batch)
+    updates = updates_per_epoch(len(forget), 0, job.config.train.batch_size)
+    recipe = make_recipe(checkpoint.family, checkpoint.model, read_training(job.config), updates)
+    run = updating(checkpoint, recipe, typical.batch)
     jax.clear_caches()  # the number is read when the loss is traced
     with mock.patch.object(forward, "LOGITS_AT_ONCE", logits):
         took = seconds(run)

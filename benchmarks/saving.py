@@ -17,8 +17,10 @@ import pages
 
 import pmc_jax
 from pmc_jax import config as settings
-from pmc_jax.training import loop
+from pmc_jax.methods.settings import read_training
 from pmc_jax.training.checkpoint import RoundCheckpointer, group_leaves
+from pmc_jax.training.settings import make_recipe
+from pmc_jax.training.state import start_state
 
 SAVES = 8
 
@@ -50,7 +52,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--checkpoint", required=True, help="folder of a Hugging Face checkpoint")
     checkpoint = pmc_jax.load(parser.parse_args().checkpoint)
-    _, state = loop.start_state(checkpoint, settings.default(), 40)
+    recipe = make_recipe(checkpoint.family, checkpoint.model, read_training(settings.default()), updates=40)
+    state = start_state(checkpoint, recipe, seed=0)
     kinds = {"array by array, compressed": Plain, "as the project does": RoundCheckpointer}
     with tempfile.TemporaryDirectory() as folder:
         kept = {name: kind(f"{folder}/{number}", 2) for number, (name, kind) in enumerate(kinds.items())}

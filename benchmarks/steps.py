@@ -26,12 +26,15 @@ from pmc_jax.data import questions
 from pmc_jax.data.packing import Batch, Packing, Row, pack, round_up
 from pmc_jax.data.prompts import training_row
 from pmc_jax.distributed import meshes
+from pmc_jax.methods.settings import read_batch, read_training
 from pmc_jax.sampling.decode import CHUNK, decode_chunk
 from pmc_jax.sampling.generate import round_sampler, text_of
 from pmc_jax.sampling.prefill import PrefillPlan, prefill
 from pmc_jax.sampling.prompts import left_pad
 from pmc_jax.sampling.uniforms import row_uniforms
 from pmc_jax.training import loop, update
+from pmc_jax.training.batching import ExpectedRows, choose_packing, even_batches
+from pmc_jax.training.settings import make_recipe, updates_per_epoch
 
 ROWS = ((8, 1), (20, 1), (20, 3), (20, 10), (40, 10))  # questions, samples each
 
@@ -101,8 +104,9 @@ def typical_batch(checkpoint, config, forget, retain) -> Typical:
     ]
     prompts = round_up(max(r.start for r in rows[0]), 8)
     mesh = meshes.mesh_of(checkpoint.params)
-    packing = loop.start_packing(config, *rows, min(longest, prompts + config.sample.max_new_tokens), mesh, len(forget))
-    some = loop.even_batches(list(zip(*rows)), config.train.batch_size)[0]
+    expected = ExpectedRows(tuple(rows), min(longest, prompts + config.sample.max_new_tokens), len(forget))
+    packing = choose_packing(expected, read_batch(config), mesh)
+    some = even_batches(list(zip(*rows)), config.train.batch_size)[0]
     return Typical(some, packing, update.put_batch(pack(some, packing), mesh))
 
 
@@ -121,7 +125,9 @@ def update_steps(checkpoint, config, forget, retain) -> list[dict]:
     """Seconds of an update on a typical batch, in the project's own number of micro-batches and in one, its positions,
     and the FLOPs of its products (attention apart).
     """
-    recipe, (in_layers, head) = loop.make_recipe(config, len(forget)), weights(checkpoint)
+    in_layers, head = weights(checkpoint)
+    updates = updates_per_epoch(len(forget), 0, config.train.batch_size)
+    recipe = make_recipe(checkpoint.family, checkpoint.model, read_training(config), updates)
     own, one = config, settings.changed(config, {"train.accumulate": 1})
     batches = [typical_batch(checkpoint, each, forget, retain) for each in (own, one)]
     figures = []

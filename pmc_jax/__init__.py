@@ -18,7 +18,7 @@ _PUBLIC = {
     "sample": "sampling.generate",
     "score": "methods.rewards",
     "select": "methods.selection",
-    "unlearn": "methods.pmc",
+    "unlearn": "methods.unlearn",
     "UserError": "errors",
 }
 __all__ = [*_PUBLIC, "__version__"]

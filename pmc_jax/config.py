@@ -181,7 +181,13 @@ SETTINGS = (
         lambda v: v == -1 or v >= 1,
     ),
     Setting("mesh.model", 1, "devices that share each weight", *AT_LEAST_1),
-    Setting("method", "pmc", "unlearning method", *one_of("pmc")),
+    Setting(
+        "method",
+        "pmc",
+        "unlearning method: pmc, gradient_ascent, gradient_difference, npo, retain_only, ..., or your own objective as "
+        "module:attribute",
+    ),
+    Setting("method_options", "", "hyperparameters of the method, such as beta=0.1,retain_weight=2; empty = its own"),
     Setting("seed", 0, "all randomness: draws, order of questions, retain rows", *AT_LEAST_0),
 )
 NAMES = [s.name for s in SETTINGS]

@@ -81,7 +81,7 @@ def learn_by_heart(splits, tmp_path_factory, worker_id):
     everyone = base if worker_id == "master" else base.parent
 
     def learn(name, raw, tokenizer):
-        from pmc_jax.methods.supervised import finetune
+        from pmc_jax.methods.finetune import finetune
         from pmc_jax.models import pretrained
 
         ids = {key: getattr(tokenizer, key) for key in ("bos_token_id", "eos_token_id", "pad_token_id")}

@@ -6,14 +6,18 @@ import numpy as np
 import pytest
 
 from pmc_jax import config
-from pmc_jax.training import checkpoint, loop
+from pmc_jax.methods.settings import read_training
+from pmc_jax.training import checkpoint
 from pmc_jax.training.checkpoint import RoundCheckpointer, group_leaves
+from pmc_jax.training.settings import make_recipe
+from pmc_jax.training.state import start_state
 
 
 @pytest.fixture
 def state(tiny_checkpoint):
     """A state whose optimizer's numbers are not all zeros."""
-    _, state = loop.start_state(tiny_checkpoint, config.default(), 20)
+    recipe = make_recipe(tiny_checkpoint.family, tiny_checkpoint.model, read_training(config.default()), updates=2)
+    state = start_state(tiny_checkpoint, recipe, seed=0)
     rng = np.random.default_rng(0)
     return jax.tree.map(lambda x: jax.device_put(rng.normal(size=x.shape).astype(x.dtype), x.sharding), state)
 

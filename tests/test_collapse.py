@@ -7,9 +7,7 @@ import pytest
 import pmc_jax
 from pmc_jax.distributed import device_kind
 from pmc_jax.errors import UserError
-from pmc_jax.methods import pmc
 from pmc_jax.sampling import engine
-from pmc_jax.training import loop
 from pmc_jax.training.checkpoint import RoundCheckpointer
 
 KEYS = """
@@ -176,26 +174,6 @@ def test_rounds_of_a_batch_are_the_published_algorithm(tiny_checkpoint, splits, 
     assert len(first[0]) == len(first[1]) == 4 and not first[0] & first[1], "an epoch goes through every question once"
 
 
-def test_the_order_of_questions_is_drawn_anew_each_epoch(small):
-    config = small({"pmc.questions_per_round": 3, "train.batch_size": 3})
-    orders = []
-    for epoch in range(6):
-        found = [pmc.round_questions(config, 8, number) for number in range(3 * epoch, 3 * epoch + 3)]
-        assert {e for e, _ in found} == {epoch}
-        orders.append(tuple(int(q) for _, which in found for q in which))
-        assert sorted(orders[-1]) == list(range(8)) and [len(which) for _, which in found] == [3, 3, 2]
-    assert len(set(orders)) == 6
-
-
-def test_retain_rows_are_uniform_and_drawn_by_question_and_epoch(small):
-    config, retain = small(), list(range(10))
-    drawn = [pmc.retain_rows_for(config, epoch, np.arange(8), retain) for epoch in range(250)]
-    counts = np.bincount(np.ravel(drawn), minlength=10)
-    assert counts.min() > 150 and counts.max() < 250
-    assert len({tuple(d) for d in drawn}) > 240
-    assert pmc.retain_rows_for(config, 3, np.array([5, 2]), retain) == [drawn[3][5], drawn[3][2]]
-
-
 def test_without_keep_best_and_skip_solved(tiny_checkpoint, splits, small):
     _, history, seen_by_round = run(tiny_checkpoint, splits, small({"pmc.keep_best": False, "pmc.skip_solved": False}))
     assert [h["sampled_questions"] for h in history] == [8] * 4
@@ -332,13 +310,3 @@ def test_not_every_round_is_saved(base, tiny_checkpoint, splits, small, tmp_path
 def test_settings_of_memory_hold_without_the_command_line(base, tiny_checkpoint, splits, small):
     found, _, _ = run(tiny_checkpoint, splits, small({"train.remat": True, "train.epochs": 1}))
     assert found.model.remat and not base[0].model.remat
-
-
-def test_the_schedule_counts_the_updates_that_come(small):
-    """Rounds that batches do not divide end with a smaller one; fine-tuning, which has no rounds, has one such an
-    epoch.
-    """
-    config = small(
-        {"pmc.questions_per_round": 20, "train.batch_size": 16, "train.epochs": 3, "train.warmup_epochs": 1.0}
-    )
-    assert loop.make_recipe(config, 200, 20)[2:4] == (20, 60) and loop.make_recipe(config, 200)[2:4] == (13, 39)

@@ -45,7 +45,10 @@ from pmc_jax.distributed import meshes
 from pmc_jax.sampling import generate
 from pmc_jax.training.checkpoint import RoundCheckpointer
 from pmc_jax.data.prompts import training_row
-from pmc_jax.training.loop import make_recipe, start_packing, train_on
+from pmc_jax.methods.settings import read_batch, read_training
+from pmc_jax.training.batching import ExpectedRows, choose_packing
+from pmc_jax.training.loop import train_on
+from pmc_jax.training.settings import make_recipe, updates_per_epoch
 from pmc_jax.training.update import create_state, update
 
 
@@ -59,9 +62,10 @@ def train(checkpoint, task, config):
         [training_row(text, r["question"], r["answer"], 200, group) for r in task[name]]
         for name, group in (("forget", 1), ("retain", 2))
     )
-    recipe = make_recipe(config, len(forget))
+    updates = updates_per_epoch(len(forget), 0, config.train.batch_size)
+    recipe = make_recipe(checkpoint.family, checkpoint.model, read_training(config), updates)
     state = create_state(checkpoint.params, recipe)
-    packing = start_packing(config, forget, retain, 1, meshes.mesh_of(state.params), 4)
+    packing = choose_packing(ExpectedRows((forget, retain), 1, 4), read_batch(config), meshes.mesh_of(state.params))
     step = lambda state, batch: update(checkpoint.model, recipe, state, batch)
     batches = [forget[i : i + 4] + retain[i : i + 4] for i in (0, 4, 0, 4)]
     state, updates = train_on(step, state, batches, packing)

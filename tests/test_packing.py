@@ -28,7 +28,7 @@ from pmc_jax.data.packing import (
 )
 from pmc_jax.errors import UserError
 from pmc_jax.training import forward, optimizer, update
-from pmc_jax.training.loop import even_batches
+from pmc_jax.training.batching import even_batches
 from pmc_jax.training.objectives import mean_nll
 
 RECIPE = update.Recipe(

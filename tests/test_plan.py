@@ -10,9 +10,11 @@ from tiny import LLAMA, ROOT
 
 from pmc_jax.distributed import meshes
 from pmc_jax.errors import UserError
+from pmc_jax.methods.settings import read_training
 from pmc_jax.plan import abstract, hlo, topology
 from pmc_jax.plan.abstract import Assumed, read_shape, shipped
-from pmc_jax.training import loop
+from pmc_jax.training.settings import make_recipe
+from pmc_jax.training.state import start_state
 
 
 def needs_libtpu(test):
@@ -137,7 +139,8 @@ def test_the_planned_state_is_the_one_that_is_trained(tiny_checkpoint, small, ra
     config = small({"lora.rank": rank})
     shape = abstract.Shape(tiny_checkpoint.family, tiny_checkpoint.model)
     planned = abstract.training(shape, config, meshes.mesh_of(tiny_checkpoint.params), Assumed(8, 36, 64, 45))
-    recipe, state = loop.start_state(tiny_checkpoint, config, 8)
+    recipe = make_recipe(tiny_checkpoint.family, tiny_checkpoint.model, read_training(config), updates=2)
+    state = start_state(tiny_checkpoint, recipe, config.seed)
     assert planned.recipe == recipe and (planned.base is not None) == bool(rank)
     assert jax.tree.structure(planned.state) == jax.tree.structure(state)
     for like, real in zip(*map(jax.tree.leaves, (planned.state, state))):
@@ -268,7 +271,11 @@ import numpy as np
 from pmc_jax import config
 from pmc_jax.distributed import meshes
 from pmc_jax.models import weights
+from pmc_jax.methods.settings import read_batch, read_training
 from pmc_jax.training import forward, loop, update
+from pmc_jax.training.batching import ExpectedRows, choose_packing
+from pmc_jax.training.settings import make_recipe
+from pmc_jax.training.state import start_state
 from pmc_jax.models import find_family
 from pmc_jax.data.packing import Row, pack
 raw = json.loads(sys.argv[1]) | {"hidden_size": 32, "intermediate_size": 64}
@@ -282,8 +289,10 @@ for data, model in ((1, 1), (4, 2)):
     model = family.module(family.read_config(raw), remat=True)
     params = weights.init_params(family, model, mesh, 0, "float32")
     checkpoint = types.SimpleNamespace(family=family, model=model, params=params)
-    packing = loop.start_packing(settings, rows[::2], rows[1::2], 40, mesh, 8)
-    recipe, state = loop.start_state(checkpoint, settings, 8)
+    expected = ExpectedRows((rows[::2], rows[1::2]), 40, 8)
+    packing = choose_packing(expected, read_batch(settings), mesh)
+    recipe = make_recipe(family, model, read_training(settings), updates=1)
+    state = start_state(checkpoint, recipe, settings.seed)
     lies = update.layout(state)
     step = loop.compile_update(checkpoint, recipe, state, packing, rows[0]).result()
     state, updates = loop.train_on(step, state, [rows, rows], packing)

@@ -42,8 +42,9 @@ def test_every_public_name_is_there_and_documented():
 
 SHADOWS = """
 import pmc_jax
-import pmc_jax.sampling.generate, pmc_jax.sampling.engine, pmc_jax.methods.rewards, pmc_jax.methods.pmc, pmc_jax.main
-import pmc_jax.runs.unlearn, pmc_jax.models.pretrained, pmc_jax.methods.supervised
+import pmc_jax.sampling.generate, pmc_jax.sampling.engine, pmc_jax.methods.rewards
+import pmc_jax.methods.unlearn, pmc_jax.main
+import pmc_jax.runs.unlearn, pmc_jax.models.pretrained, pmc_jax.methods.finetune
 for name in ("sample", "score", "select", "load", "logits", "unlearn", "export"):
     assert type(getattr(pmc_jax, name)).__name__ == "function", name
 """

@@ -14,8 +14,10 @@ from pmc_jax.data.questions import Rows
 from pmc_jax.distributed import meshes
 from pmc_jax.evaluate.interval import mean_with_interval
 from pmc_jax.methods.rewards import score
+from pmc_jax.methods.settings import read_batch
 from pmc_jax.sampling.sampler import Sampler
-from pmc_jax.training.loop import start_packing, train_on
+from pmc_jax.training.batching import ExpectedRows, choose_packing
+from pmc_jax.training.loop import train_on
 from pmc_jax.training.objectives import OBJECTIVES
 from pmc_jax.training.update import Recipe, create_state, update
 
@@ -49,7 +51,8 @@ def relearning(
         objective=OBJECTIVES["cross_entropy"],
     )
     state = create_state(checkpoint.params, constant)
-    packing = start_packing(config, examples, [], 1, meshes.mesh_of(state.params), len(examples))
+    expected = ExpectedRows((examples,), 1, len(examples))
+    packing = choose_packing(expected, read_batch(config), meshes.mesh_of(state.params))
     step = functools.partial(update, checkpoint.model, constant)
     looks, done, last = [look_at(0, [[a] for a in first], rows, shown, others)], 0, config.evaluate.relearn_updates
     for look in [n for n in LOOKS if n < last] + [last]:

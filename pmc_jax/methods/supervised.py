@@ -1,72 +1,124 @@
-"""Fine-tune a checkpoint on question-answer rows, or train one from scratch: the step that comes before unlearning."""
+"""Sources whose answers are given: fine-tuning, and unlearning from the answers of the data. An epoch is a round."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-from ml_collections import ConfigDict
 
-from pmc_jax import config as settings
-from pmc_jax.data.packing import FORGET
-from pmc_jax.data.prompts import training_row
-from pmc_jax.data.questions import Rows, check_rows
-from pmc_jax.distributed import meshes
-from pmc_jax.errors import UserError
+from pmc_jax.data.packing import Row
+from pmc_jax.methods.schedule import Schedule, draw_retain_rows, round_questions
 from pmc_jax.models.pretrained import PretrainedModel
-from pmc_jax.sampling.generate import text_of
 from pmc_jax.tracking.timing import Clock
-from pmc_jax.training.checkpoint import RoundCheckpointer
-from pmc_jax.training.loop import check_finite, check_length, make_step, start_packing, train_on, trained, with_remat
-from pmc_jax.training.objectives import OBJECTIVES
-from pmc_jax.training.resume import begin, is_saved
+from pmc_jax.training.batching import ExpectedRows, even_batches
+from pmc_jax.training.settings import updates_per_epoch
+from pmc_jax.training.source import Round, Updates, mean_metric
 
 
-def finetune(
-    checkpoint: PretrainedModel,
-    rows: Rows,
-    config: ConfigDict,
-    *,
-    rounds: RoundCheckpointer | None = None,
-    clock: Clock | None = None,
-    on_epoch: Callable[[dict[str, Any]], None] | None = None,
-) -> tuple[PretrainedModel, list[dict[str, Any]]]:
-    """Train on the answers of `rows` (dicts with "question" and "answer") by cross-entropy, answer tokens only, end
-    token included.
+class FinetuneSource:
+    """The rows of fine-tuning: all of them once an epoch, in an order drawn from (seed, epoch). Nothing is kept.
 
-    Published recipe: AdamW, linear warm-up and decay. Each epoch is saved as a round and a stopped run goes on from the
-    last one. Returns the checkpoint with new parameters, and one dict an epoch: its number, mean loss, and learning
-    steps.
+    Args:
+        rows: training rows.
+        epochs: passes over them.
+        batch_size: rows of an update.
+        seed: of the order.
     """
-    config = settings.check(config)
-    check_length(config, checkpoint.config.rope)
-    check_rows(rows, "fine-tuning data", ("question", "answer"))
-    if config.train.batch_size > len(rows):
-        raise UserError(
-            f"train.batch_size={config.train.batch_size}: there are only {len(rows)} rows; choose at most {len(rows)}"
-        )
-    checkpoint = with_remat(checkpoint, config)
-    with clock or Clock() as clock:
-        text = text_of(checkpoint, config)
-        examples = [training_row(text, r["question"], r["answer"], config.train.max_length, group=FORGET) for r in rows]
-        recipe, state, notes = begin(checkpoint, config, len(rows), rounds, clock)
-        history = notes["history"] if notes else []
-        packing = start_packing(config, examples, [], 1, meshes.mesh_of(state.params), config.train.batch_size)
-        step = make_step(checkpoint, recipe._replace(objective=OBJECTIVES["cross_entropy"], hyper=()))
-        for epoch in range(len(history), config.train.epochs):
-            order = np.random.default_rng([config.seed, epoch]).permutation(len(rows))
-            size = config.train.batch_size
-            batches = [[examples[i] for i in order[at : at + size]] for at in range(0, len(rows), size)]
-            with clock.phase("update"):
-                state, updates = train_on(step, state, batches, packing)
-            check_finite(updates, f"epoch {epoch}")
-            history.append(
-                {"round": epoch, "loss": float(np.mean([u["forget_loss"] for u in updates])), "updates": len(updates)}
-            )
-            with clock.phase("save"):
-                if on_epoch:
-                    on_epoch(history[-1])
-                if rounds and is_saved(config, epoch, config.train.epochs):
-                    rounds.save(
-                        epoch, state, {"history": list(history), "seconds": dict(clock.seconds)}
-                    )  # as in collapse.py
-    return trained(checkpoint, recipe, state), history
+
+    def __init__(self, rows: list[Row], epochs: int, batch_size: int, seed: int):
+        self.rows, self.batch_size, self.seed = rows, batch_size, seed
+        self.rounds, self.updates_per_epoch = epochs, updates_per_epoch(len(rows), 0, batch_size)
+
+    def begin(self, notes: dict[str, Any] | None, clock: Clock) -> None:
+        """Nothing is kept."""
+
+    def notes(self, kept: None) -> dict[str, Any]:
+        """Nothing is kept."""
+        return {}
+
+    def expected_rows(self, kept: None) -> ExpectedRows:
+        """The rows themselves."""
+        return ExpectedRows((self.rows,), 1, self.batch_size)
+
+    def round(self, number: int, kept: None, current: Callable[[], PretrainedModel], clock: Clock) -> Round:
+        """An epoch."""
+        order = np.random.default_rng([self.seed, number]).permutation(len(self.rows))
+        starts = range(0, len(order), self.batch_size)
+        batches = [[self.rows[i] for i in order[start : start + self.batch_size]] for start in starts]
+        return Round(batches, None, {}, [])
+
+    def losses(self, updates: Updates) -> dict[str, Any]:
+        """The mean loss, and the number of updates."""
+        return {"loss": mean_metric(updates, "forget_loss"), "updates": len(updates)}
+
+
+class ExampleRows(NamedTuple):
+    """Training rows of supervised unlearning. A list is empty where the objective has no use for it."""
+
+    forget: list[Row]
+    retain: list[Row]
+
+
+class SupervisedSource:
+    """The rows of unlearning without sampling: forget rows with the answers of the data, retain rows, or both.
+
+    What is kept between rounds are the rows' reference values, for objectives that need them.
+
+    Args:
+        rows: training rows of both groups.
+        schedule: epochs over the forget questions. As in PMC, each question brings one retain row of its own.
+        batch_size: examples of an update.
+        reference: gives each row's reference value under the start parameters; None = no value is needed.
+    """
+
+    def __init__(
+        self,
+        rows: ExampleRows,
+        schedule: Schedule,
+        batch_size: int,
+        reference: Callable[[list[Row]], list[float]] | None = None,
+    ):
+        self.rows, self.schedule, self.batch_size, self.reference = rows, schedule, batch_size, reference
+        self.rounds = schedule.rounds
+        self.updates_per_epoch = updates_per_epoch(schedule.questions, schedule.round_size, batch_size)
+
+    def begin(self, notes: dict[str, Any] | None, clock: Clock) -> dict[str, list[float]]:
+        """The reference values of each group, from the notes where a run goes on."""
+        if self.reference is None:
+            return {}
+        if notes:
+            kept = notes["reference"]
+        else:
+            with clock.phase("score"):
+                kept = {group: self.reference(rows) for group, rows in self.rows._asdict().items()}
+        self.reference = None  # it holds the start parameters
+        referenced = {
+            group: [row._replace(reference=value) for row, value in zip(getattr(self.rows, group), values, strict=True)]
+            for group, values in kept.items()
+        }
+        self.rows = ExampleRows(**referenced)
+        return kept
+
+    def notes(self, kept: dict[str, list[float]]) -> dict[str, Any]:
+        """The reference values as JSON."""
+        return {"reference": kept} if kept else {}
+
+    def expected_rows(self, kept: dict[str, list[float]]) -> ExpectedRows:
+        """The rows themselves."""
+        return ExpectedRows(tuple(rows for rows in self.rows if rows), 1, self.schedule.round_size)
+
+    def round(
+        self, number: int, kept: dict[str, list[float]], current: Callable[[], PretrainedModel], clock: Clock
+    ) -> Round:
+        """The examples of the round's questions."""
+        epoch, questions = round_questions(self.schedule, number)
+        groups = []
+        if self.rows.forget:
+            groups.append([self.rows.forget[q] for q in questions])
+        if self.rows.retain:
+            groups.append(draw_retain_rows(self.schedule.seed, epoch, questions, self.rows.retain))
+        return Round(even_batches(list(zip(*groups)), self.batch_size), kept, {"epoch": epoch}, [])
+
+    def losses(self, updates: Updates) -> dict[str, float]:
+        """Means over the round's updates."""
+        losses = {"loss": True, "forget_loss": self.rows.forget, "retain_loss": self.rows.retain}
+        return {name: mean_metric(updates, name) for name, present in losses.items() if present}

@@ -19,11 +19,14 @@ from pmc_jax.data.packing import Row
 from pmc_jax.distributed import meshes
 from pmc_jax.distributed.device_kind import ACCELERATOR
 from pmc_jax.errors import UserError
+from pmc_jax.methods.settings import read_batch, read_schedule, read_training
 from pmc_jax.models import Decoder, Family, find_family, lora, pretrained, weights
 from pmc_jax.sampling import prompts as sampling_prompts
 from pmc_jax.sampling.buckets import BatchPlan, plan_batches
 from pmc_jax.sampling.prompts import PROMPT_MULTIPLE, Prompts
-from pmc_jax.training import loop, update
+from pmc_jax.training import update
+from pmc_jax.training.batching import BatchSettings, ExpectedRows, choose_packing
+from pmc_jax.training.settings import make_recipe, updates_per_epoch
 
 
 class Assumed(NamedTuple):
@@ -125,7 +128,9 @@ class Training(NamedTuple):
 
 def training(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Training:
     """The state that a run would start with. UserError for adapters that the model cannot have."""
-    recipe = loop.full_recipe(shape.family, shape.model, config, assumed.questions, config.pmc.questions_per_round)
+    schedule, settings = read_schedule(config, assumed.questions), read_training(config)
+    updates = updates_per_epoch(assumed.questions, schedule.round_size, settings.batch.size)
+    recipe = make_recipe(shape.family, shape.model, settings, updates)
     whole = params(shape, mesh, "train", config.model.dtype)
     if not recipe.lora:
         return Training(recipe, update.abstract_state(whole, recipe), None)
@@ -134,20 +139,17 @@ def training(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> 
 
 def plan_packing(config: ConfigDict, shards: int, assumed: Assumed) -> packing.Packing:
     """The packing that a run would choose for rows of the assumed lengths."""
-    together = min(config.pmc.questions_per_round or assumed.questions, assumed.questions)
-    t = config.train
-    return _plan_packing(t.max_length, t.batch_size, t.accumulate, config.seed, together, shards, assumed)
+    together = read_schedule(config, assumed.questions).round_size
+    return _plan_packing(read_batch(config), config.train.max_length, together, shards, assumed)
 
 
 @functools.lru_cache
 def _plan_packing(
-    max_length: int, batch_size: int, accumulate: int, seed: int, together: int, shards: int, assumed: Assumed
+    settings: BatchSettings, max_length: int, together: int, shards: int, assumed: Assumed
 ) -> packing.Packing:
-    config = ConfigDict({"seed": seed, "train": {"batch_size": batch_size, "accumulate": accumulate}})
-    forget, retain = (assumed.rows(max_length, group) for group in packing.GROUPS)
-    return loop.start_packing(
-        config, forget, retain, max_length, AbstractMesh((shards, 1), ("data", "model")), together
-    )
+    groups = tuple(assumed.rows(max_length, group) for group in packing.GROUPS)
+    mesh = AbstractMesh((shards, 1), ("data", "model"))
+    return choose_packing(ExpectedRows(groups, max_length, together), settings, mesh)
 
 
 def batch(config: ConfigDict, mesh: Mesh, assumed: Assumed) -> packing.Batch:

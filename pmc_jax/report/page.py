@@ -114,8 +114,10 @@ def headline(run: Run) -> dict[str, Any]:
     }
     if run.rounds:
         asked = "" if done else f", in epoch {last['epoch'] + 1} of {frozen.get('train.epochs')}"
-        facts |= {"Rounds": f"{len(run.rounds)}{asked}", "Solved": f"{last['solved']:.0%} of the forget questions"}
-        facts["Sampled"] = f"{sum(r['sampled_tokens'] for r in run.rounds):,} tokens"
+        facts["Rounds"] = f"{len(run.rounds)}{asked}"
+        if "solved" in last:  # methods that sample nothing solve nothing
+            facts["Solved"] = f"{last['solved']:.0%} of the forget questions"
+            facts["Sampled"] = f"{sum(r['sampled_tokens'] for r in run.rounds):,} tokens"
     if done:
         took = run.result["seconds"]
         first = f", first update after {clock_time(took['first_update'])} min" if "first_update" in took else ""
@@ -200,7 +202,7 @@ def charts(runs: list[Run]) -> list[dict[str, Any]]:
     found = [
         chart("Unlearn quality", "evaluated during the run", lines("unlearn_quality"), 100.0),
         chart("Utility", "evaluated during the run", lines("utility"), 100.0),
-        chart("Forget loss", "on the kept answers", lines("forget_loss")),
+        chart("Forget loss", "on the answers trained on", lines("forget_loss")),
         chart("Retain loss", "on the data that must stay", lines("retain_loss")),
         chart("Reward", "of whole samples, mean ± standard deviation", lines("reward_mean", "reward_std"), 1.0),
         chart("Stored score", "likeness of kept to original answers", lines("stored_score"), 1.0),

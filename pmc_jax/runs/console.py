@@ -15,16 +15,16 @@ console, stderr = Console(), Console(stderr=True)
 
 def table(results: dict[str, dict[str, Any]]) -> Table:
     """A table of evaluation summaries, one column each, with bootstrap 95 % intervals."""
-    found = Table(title="ROUGE-L recall of greedy answers (0..1), unlearn quality and utility (0..100)")
+    answers = Table(title="ROUGE-L recall of greedy answers (0..1), unlearn quality and utility (0..100)")
     for heading in ("", *results, "rows"):
-        found.add_column(heading, justify="left" if not heading else "right")
+        answers.add_column(heading, justify="left" if not heading else "right")
     rows = next(iter(results.values()))["rows"]
     for name in (*SETS, "unlearn_quality", "utility"):
         digits = 1 if name in ("unlearn_quality", "utility") else 3
-        found.add_row(
+        answers.add_row(
             name.replace("_", " "), *(cell(r, name, digits) for r in results.values()), str(rows.get(name, ""))
         )
-    return found
+    return answers
 
 
 def cell(summary: dict[str, Any], name: str, digits: int) -> str:
@@ -42,7 +42,7 @@ def print_result(work: Workdir, result: dict[str, Any]) -> None:
         console.print(
             "The forget file has no answers: forget rows are measured against the original model's own answers."
         )
-    if result["stored_score"] > LIKE:
+    if result.get("stored_score", 0.0) > LIKE:
         console.print(
             "Next to nothing was forgotten: the answers that were kept are the original ones, or all but those. A "
             "higher sample.temperature, more "
@@ -52,8 +52,14 @@ def print_result(work: Workdir, result: dict[str, Any]) -> None:
         )
     seconds = ", ".join(f"{name} {value:.1f}" for name, value in result["seconds"].items())
     console.print(f"seconds: {seconds}", highlight=False)
-    where = {"checkpoint": "hf", "answers": "answers", "result": "result.json", "report": "report.html"}
-    console.print("   ".join(f"{what}: {work.path / name}" for what, name in where.items()), soft_wrap=True)
+    files = {"checkpoint": "hf", "answers": "answers", "result": "result.json", "report": "report.html"}
+    console.print("   ".join(f"{what}: {work.path / name}" for what, name in files.items()), soft_wrap=True)
+
+
+def print_finished(work: Workdir) -> None:
+    """That there is nothing to do, and where the result lies."""
+    result = work.path / "result.json"
+    console.print(f"{work.path} holds this run, finished; nothing was changed. Its result: {result}")
 
 
 def examples(work: Path, count: int = 3) -> list[dict[str, str]]:

@@ -6,13 +6,14 @@ from pmc_jax import config as settings
 from pmc_jax.data import questions
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
+from pmc_jax.methods.settings import read_training
 from pmc_jax.models import pretrained
 from pmc_jax.runs.console import console
 from pmc_jax.runs.load import finetune_rows, load_checkpoint, start_checkpoint
 from pmc_jax.tracking.workdir import Workdir
 from pmc_jax.training.checkpoint import RoundCheckpointer
-from pmc_jax.training.loop import trained
-from pmc_jax.training.resume import saved_state
+from pmc_jax.training.settings import make_recipe
+from pmc_jax.training.state import shapes_of_state, trained
 
 
 def run_export(workdir: str, output: str, number: int | None) -> Path:
@@ -35,7 +36,9 @@ def run_export(workdir: str, output: str, number: int | None) -> Path:
     number = kept[-1] if number is None else number
     rows = questions.load_forget(config.data) if unlearning else finetune_rows(config)
     checkpoint = load_checkpoint(config) if unlearning else start_checkpoint(config, rows)
-    recipe, state, _ = saved_state(checkpoint, config, len(rows), rounds, number)
+    # The number of updates an epoch only sets the learning rate.
+    recipe = make_recipe(checkpoint.family, checkpoint.model, read_training(config), updates=1)
+    state, _ = rounds.restore(number, like=shapes_of_state(checkpoint, recipe))
     rounds.close()
     folder = pretrained.export(trained(checkpoint, recipe, state), output)
     console.print(f"exported round {number} to {folder}")

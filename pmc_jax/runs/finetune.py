@@ -6,7 +6,7 @@ from ml_collections import ConfigDict
 
 from pmc_jax import config as settings
 from pmc_jax.distributed import multihost
-from pmc_jax.methods.supervised import finetune
+from pmc_jax.methods.finetune import finetune
 from pmc_jax.models import pretrained
 from pmc_jax.runs.console import console
 from pmc_jax.runs.load import finetune_rows, start_checkpoint

@@ -8,9 +8,11 @@ from pmc_jax.data import questions
 from pmc_jax.data.tokenizer import train_tokenizer
 from pmc_jax.distributed import meshes
 from pmc_jax.errors import UserError
+from pmc_jax.methods.settings import read_adapters
 from pmc_jax.models import pretrained
 from pmc_jax.models.pretrained import PretrainedModel
-from pmc_jax.training.loop import plan_adapters, with_remat
+from pmc_jax.training.settings import plan_adapters
+from pmc_jax.training.state import with_remat
 
 
 def load_checkpoint(config: ConfigDict) -> PretrainedModel:
@@ -18,17 +20,18 @@ def load_checkpoint(config: ConfigDict) -> PretrainedModel:
     checkpoint = pretrained.load(
         config.model.path, config.model.dtype, meshes.make_mesh(config.mesh.data, config.mesh.model)
     )
-    plan_adapters(checkpoint.family, checkpoint.model, config)  # an unknown target is told before anything is written
-    return with_remat(checkpoint, config)
+    # An unknown target is told before anything is written.
+    plan_adapters(checkpoint.family, checkpoint.model, read_adapters(config))
+    return with_remat(checkpoint, config.train.remat)
 
 
 def finetune_rows(config: ConfigDict) -> questions.Rows:
     """The rows of all splits named in data.finetune."""
-    found: questions.Rows = []
+    every_row: questions.Rows = []
     for split in config.data.finetune.split("+"):
         rows = questions.load_split(config.data.path, split)
-        found += questions.check_rows(rows, f"{config.data.path} {split}", ("question", "answer"))
-    return found
+        every_row += questions.check_rows(rows, f"{config.data.path} {split}", ("question", "answer"))
+    return every_row
 
 
 def start_checkpoint(config: ConfigDict, rows: questions.Rows) -> PretrainedModel:

@@ -207,10 +207,10 @@ VERBS = {
         MODEL + TRAINING,
     ),
     "unlearn": Verb(
-        "make a checkpoint forget questions by partial model collapse",
+        "make a checkpoint forget questions, by partial model collapse or a rival method",
         run_unlearn,
         "pmc-jax unlearn --config=tofu_llama --config.model.path=FOLDER_OR_HUB_ID --workdir=runs/first",
-        (*MODEL, "method", "pmc", "sample", *TRAINING, "evaluate"),
+        (*MODEL, "method", "method_options", "pmc", "sample", *TRAINING, "evaluate"),
     ),
     "ask": Verb(
         "put questions to the original and the unlearned model; without a question, from the terminal or a pipe",

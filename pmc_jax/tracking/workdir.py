@@ -62,13 +62,13 @@ def data_hash(rows: Rows | dict[str, Any]) -> str:
 
 def versions() -> dict[str, str]:
     """Versions of Python and of the packages that numbers depend on."""
-    found = {"python": platform.python_version()}
+    by_name = {"python": platform.python_version()}
     for name in PACKAGES:
         try:
-            found[name] = importlib.metadata.version(name)
+            by_name[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
-            found[name] = "not installed as a package"
-    return found
+            by_name[name] = "not installed as a package"
+    return by_name
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -97,12 +97,12 @@ class Workdir:
     def frozen(self) -> dict[str, Any] | None:
         """The run's config.json, None when there is none. UserError for one of something else, as a checkpoint's."""
         try:
-            found = read_json(self.path / "config.json")
+            content = read_json(self.path / "config.json")
         except ValueError:
-            found = {}
-        if found is not None and not (isinstance(found, dict) and {"verb", "settings", "data"} <= found.keys()):
+            content = {}
+        if content is not None and not (isinstance(content, dict) and {"verb", "settings", "data"} <= content.keys()):
             raise UserError(f"--workdir={self.path}: its config.json is not of a run of pmc-jax; choose another folder")
-        return found
+        return content
 
     def check(self, verb: str, settings: dict[str, Any], data: dict[str, str]) -> None:
         """UserError when the folder holds something else than a run with these very settings and data. Writes nothing.

@@ -85,15 +85,15 @@ class RoundCheckpointer:
 
         arrays = {name: on_disk(numbers) for name, numbers in groups.items()}
         state = ocp.args.PyTreeRestore(arrays, restore_args=ocp.checkpoint_utils.construct_restore_args(arrays))
-        found = self._manager.restore(number, args=ocp.args.Composite(state=state, notes=ocp.args.JsonRestore()))
+        restored = self._manager.restore(number, args=ocp.args.Composite(state=state, notes=ocp.args.JsonRestore()))
         for name, numbers in groups.items():
             if len(numbers) == 1:
-                leaves[numbers[0]] = found.state[name]
+                leaves[numbers[0]] = restored.state[name]
                 continue
             ends = np.cumsum([leaves[n].size for n in numbers])
-            for n, flat in zip(numbers, np.split(found.state[name], ends[:-1])):
+            for n, flat in zip(numbers, np.split(restored.state[name], ends[:-1])):
                 leaves[n] = meshes.put(flat.reshape(leaves[n].shape), leaves[n].sharding)
-        return jax.tree.unflatten(jax.tree.structure(like), leaves), found.notes
+        return jax.tree.unflatten(jax.tree.structure(like), leaves), restored.notes
 
     def wait(self) -> None:
         """Until everything is written."""

@@ -1,0 +1,69 @@
+"""Fine-tune a checkpoint on question-answer rows, or train one from scratch: the step that comes before unlearning."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from pmc_jax import config as settings
+from pmc_jax.data.packing import FORGET
+from pmc_jax.data.prompts import training_row
+from pmc_jax.data.questions import Rows, check_rows
+from pmc_jax.errors import UserError
+from pmc_jax.methods.settings import read_training
+from pmc_jax.methods.supervised import FinetuneSource
+from pmc_jax.models.pretrained import PretrainedModel
+from pmc_jax.sampling.generate import text_of
+from pmc_jax.tracking.timing import Clock
+from pmc_jax.training.checkpoint import RoundCheckpointer
+from pmc_jax.training.loop import Hooks, fit
+from pmc_jax.training.objectives import OBJECTIVES
+from pmc_jax.training.settings import TrainSettings, check_length
+from pmc_jax.training.state import with_remat
+
+
+def finetune(
+    checkpoint: PretrainedModel,
+    rows: Rows,
+    config: ConfigDict,
+    *,
+    rounds: RoundCheckpointer | None = None,
+    clock: Clock | None = None,
+    on_epoch: Callable[[dict[str, Any]], None] | None = None,
+) -> tuple[PretrainedModel, list[dict[str, Any]]]:
+    """Train on the answers of the rows by cross-entropy: answer tokens only, end token included.
+
+    Published recipe: AdamW, linear warm-up and decay. Each epoch is saved as a round, and a stopped run goes on from
+    the last one.
+
+    Args:
+        checkpoint: from `load` or `models.pretrained.create`.
+        rows: dicts with "question" and "answer".
+        config: from `pmc_jax.config.default()`.
+        rounds: where each epoch is saved.
+        clock: adds up seconds by phase.
+        on_epoch: called after each epoch with its line of the history.
+
+    Returns:
+        The checkpoint with new parameters, and one dict an epoch: its number, mean loss, and updates.
+
+    Raises:
+        UserError: the settings or the data do not fit.
+    """
+    config = settings.check(config)
+    check_length(config.train.max_length, checkpoint.config.rope)
+    check_rows(rows, "fine-tuning data", ("question", "answer"))
+    t = config.train
+    if t.batch_size > len(rows):
+        raise UserError(f"train.batch_size={t.batch_size}: there are only {len(rows)} rows; choose at most {len(rows)}")
+    checkpoint = with_remat(checkpoint, t.remat)
+    text = text_of(checkpoint, config)
+    examples = [training_row(text, r["question"], r["answer"], t.max_length, FORGET) for r in rows]
+    source = FinetuneSource(examples, t.epochs, t.batch_size, config.seed)
+    hooks = Hooks(on_round=(lambda summary, seen, updates: on_epoch(summary)) if on_epoch else None)
+    return fit(checkpoint, source, finetune_settings(config), rounds=rounds, clock=clock, hooks=hooks)
+
+
+def finetune_settings(config: ConfigDict) -> TrainSettings:
+    """The settings of training, with cross-entropy in place of the method's objective."""
+    return read_training(config)._replace(objective=OBJECTIVES["cross_entropy"], hyper=())

@@ -1,0 +1,61 @@
+"""Which questions, and which retain rows, each round has. Both are drawn from the seed alone."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from pmc_jax.data.packing import Row
+
+ORDER, RETAIN_DRAW, SELECTION = 1, 2, 3  # first word of a numpy seed: these streams never meet
+
+
+class Schedule(NamedTuple):
+    """How epochs are cut into rounds.
+
+    Attributes:
+        questions: how many forget questions there are.
+        questions_per_round: 0 = all.
+        epochs: passes over the questions.
+        seed: of the order of questions, and of the retain rows.
+    """
+
+    questions: int
+    questions_per_round: int
+    epochs: int
+    seed: int
+
+    @property
+    def round_size(self) -> int:
+        """The most questions of a round."""
+        return min(self.questions_per_round or self.questions, self.questions)
+
+    @property
+    def rounds_per_epoch(self) -> int:
+        """How many rounds cover all questions once."""
+        return -(-self.questions // self.round_size)
+
+    @property
+    def rounds(self) -> int:
+        """How many rounds a whole run has."""
+        return self.epochs * self.rounds_per_epoch
+
+
+def round_questions(schedule: Schedule, number: int) -> tuple[int, np.ndarray]:
+    """The questions of a round. Each epoch goes through all of them in an order drawn from (seed, epoch).
+
+    Args:
+        schedule: how epochs are cut into rounds.
+        number: of the round, from 0.
+
+    Returns:
+        The epoch, and the indices of the round's questions.
+    """
+    epoch, part = divmod(number, schedule.rounds_per_epoch)
+    order = np.random.default_rng([ORDER, schedule.seed, epoch]).permutation(schedule.questions)
+    size = schedule.round_size
+    return epoch, order[part * size : (part + 1) * size]
+
+
+def draw_retain_rows(seed: int, epoch: int, questions: np.ndarray, retain: list[Row]) -> list[Row]:
+    """One retain row for each forget question, uniform, drawn from (seed, epoch, question)."""
+    return [retain[np.random.default_rng([RETAIN_DRAW, seed, epoch, int(q)]).integers(len(retain))] for q in questions]

@@ -1,0 +1,105 @@
+"""The ConfigDict -> the small records that training and methods take. Nothing below reads the ConfigDict."""
+
+from ml_collections import ConfigDict
+
+from pmc_jax import registry
+from pmc_jax.errors import UserError
+from pmc_jax.methods.pmc import PmcSettings
+from pmc_jax.methods.schedule import Schedule
+from pmc_jax.training.batching import BatchSettings
+from pmc_jax.training.objectives import OBJECTIVES, Objective, hyperparameters
+from pmc_jax.training.settings import AdapterSettings, TrainSettings
+
+
+def read_objective(config: ConfigDict) -> tuple[Objective, tuple[tuple[str, float], ...]]:
+    """The objective that `method` names, and its hyperparameters in `method_options`.
+
+    `pmc.retain_weight` is the weight of the retain term of every objective that has one.
+
+    Raises:
+        UserError: there is no such objective, it is none, or an option is none of its hyperparameters.
+    """
+    objective = registry.resolve("method", config.method, OBJECTIVES)
+    if not isinstance(objective, Objective):
+        raise UserError(f"method={config.method!r}: must name a pmc_jax.training.objectives.Objective")
+    options = read_options(config.method_options)
+    if "retain_weight" in dict(objective.hyper):
+        options = {"retain_weight": config.pmc.retain_weight} | options
+    overrides = tuple(options.items())
+    try:
+        hyperparameters(objective, overrides)
+    except ValueError as error:
+        raise UserError(f"method_options={config.method_options!r}: {error}") from None
+    return objective, overrides
+
+
+def read_options(text: str) -> dict[str, float]:
+    """The numbers in "beta=0.1,alpha=2", by name. UserError where it is written otherwise."""
+    options = {}
+    for part in filter(None, text.split(",")):
+        name, _, value = part.partition("=")
+        try:
+            options[name.strip()] = float(value)
+        except ValueError:
+            raise UserError(
+                f"method_options={text!r}: {part.strip()!r} is not NAME=NUMBER; write such as beta=0.1,alpha=2"
+            ) from None
+    return options
+
+
+def read_adapters(config: ConfigDict) -> AdapterSettings:
+    """The settings of adapters."""
+    return AdapterSettings(config.lora.rank, config.lora.alpha, config.lora.targets)
+
+
+def read_batch(config: ConfigDict) -> BatchSettings:
+    """How rows are dealt to updates."""
+    return BatchSettings(config.train.batch_size, config.train.accumulate, config.seed)
+
+
+def read_training(config: ConfigDict) -> TrainSettings:
+    """The settings of training, with the method's objective."""
+    t = config.train
+    objective, overrides = read_objective(config)
+    return TrainSettings(
+        objective=objective,
+        hyper=overrides,
+        batch=read_batch(config),
+        adapters=read_adapters(config),
+        epochs=t.epochs,
+        warmup_epochs=t.warmup_epochs,
+        optimizer=t.optimizer,
+        moment_dtype=t.moment_dtype,
+        learning_rate=t.learning_rate,
+        weight_decay=t.weight_decay,
+        grad_clip=t.grad_clip,
+        compute_dtype=config.model.compute_dtype,
+        max_length=t.max_length,
+        seed=config.seed,
+        save_every=config.rounds.every,
+        evaluate_every=config.evaluate.every,
+    )
+
+
+def read_schedule(config: ConfigDict, questions: int) -> Schedule:
+    """Which questions a round has: as many as PMC samples at a time, or an epoch's where nothing is sampled."""
+    sampled = read_objective(config)[0].answers == "sampled"
+    return Schedule(questions, config.pmc.questions_per_round if sampled else 0, config.train.epochs, config.seed)
+
+
+def read_pmc(config: ConfigDict) -> PmcSettings:
+    """The settings of PMC itself."""
+    p = config.pmc
+    return PmcSettings(
+        reward=p.reward,
+        min_words=p.min_words,
+        selection=p.selection,
+        selection_temperature=p.selection_temperature,
+        keep_best=p.keep_best,
+        skip_solved=p.skip_solved,
+        prune_candidates=p.prune_candidates,
+        measure_every=p.measure_every,
+        batch_size=config.train.batch_size,
+        max_length=config.train.max_length,
+        reference_tokens=config.evaluate.max_new_tokens,
+    )

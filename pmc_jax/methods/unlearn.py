@@ -1,0 +1,136 @@
+"""Unlearning from Python: a checkpoint, the data and the settings in; the unlearned checkpoint and the history out."""
+
+from collections.abc import Callable
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from pmc_jax import config as settings
+from pmc_jax.data import questions
+from pmc_jax.data.packing import FORGET, RETAIN
+from pmc_jax.data.prompts import training_row
+from pmc_jax.errors import UserError
+from pmc_jax.methods.pmc import PmcSource
+from pmc_jax.methods.rewards import resolve_reward
+from pmc_jax.methods.settings import read_objective, read_pmc, read_schedule, read_training
+from pmc_jax.methods.supervised import ExampleRows, SupervisedSource
+from pmc_jax.models.pretrained import PretrainedModel
+from pmc_jax.sampling.generate import round_sampler, text_of
+from pmc_jax.tracking.timing import Clock
+from pmc_jax.training.checkpoint import RoundCheckpointer
+from pmc_jax.training.label_values import row_nll
+from pmc_jax.training.loop import Hooks, fit
+from pmc_jax.training.settings import check_length
+from pmc_jax.training.source import Source
+from pmc_jax.training.state import with_remat
+
+
+def unlearn(
+    checkpoint: PretrainedModel,
+    forget: list[Any],
+    retain: list[dict[str, str]],
+    config: ConfigDict | None = None,
+    *,
+    references: list[str] | None = None,
+    rounds: RoundCheckpointer | None = None,
+    clock: Clock | None = None,
+    on_round: Callable[[dict[str, Any], list[dict[str, Any]], list[dict[str, float]]], None] | None = None,
+    on_evaluate: Callable[[int, PretrainedModel], None] | None = None,
+) -> tuple[PretrainedModel, list[dict[str, Any]]]:
+    """Unlearn the forget questions, by partial model collapse or another method that `config.method` names.
+
+    Args:
+        checkpoint: from `load`.
+        forget: questions, as texts or as dicts with "question". PMC does not look at answers; methods that learn from
+            given answers need dicts with "answer".
+        retain: dicts with "question" and "answer".
+        config: from `pmc_jax.config.default()`. What its `model.*` and `mesh.*` say, `load` has decided already.
+        references: the untouched model's greedy answers, where they are known already; for PMC.
+        rounds: where each round is saved, and from where a run is resumed.
+        clock: adds up seconds by phase.
+        on_round: called after each round with its summary, what was sampled, and its updates' losses.
+        on_evaluate: called every `evaluate.every` rounds with the round's number and the checkpoint as it is then. The
+            last round's is the one returned, and left to the caller.
+
+    Returns:
+        The checkpoint with new parameters, and the history: one summary a round, those of earlier rounds included when
+        resumed.
+
+    Raises:
+        UserError: the settings or the data do not fit.
+    """
+    config = settings.check(config if config is not None else settings.default())
+    rows = [{"question": q} if isinstance(q, str) else q for q in forget]
+    questions.check_rows(rows, "forget", ("question",))
+    questions.check_rows(retain, "retain", ("question", "answer"))
+    check_data(config, rows, retain)
+    check_length(config.train.max_length, checkpoint.config.rope)
+    checkpoint = with_remat(checkpoint, config.train.remat)
+    source = make_source(checkpoint, config, rows, retain, references)
+    hooks = Hooks(on_round, on_evaluate)
+    return fit(checkpoint, source, read_training(config), rounds=rounds, clock=clock, hooks=hooks)
+
+
+def make_source(
+    checkpoint: PretrainedModel,
+    config: ConfigDict,
+    forget: list[dict[str, str]],
+    retain: list[dict[str, str]],
+    references: list[str] | None,
+) -> Source:
+    """The source of the method's rows: one that samples answers, or one that has them."""
+    objective, _ = read_objective(config)
+    schedule, text, longest = read_schedule(config, len(forget)), text_of(checkpoint, config), config.train.max_length
+
+    def training_rows(rows: list[dict[str, str]], group: int) -> list:
+        return [training_row(text, row["question"], row["answer"], longest, group) for row in rows]
+
+    if objective.answers == "sampled":
+        capacity = config.pmc.questions_per_round or len(forget)
+        # Each round has its own parameters: a copy laid out for decoding is most of a large model's memory.
+        sampler = round_sampler(checkpoint, config, capacity)._replace(params=None)
+        texts = [row["question"] for row in forget]
+        return PmcSource(read_pmc(config), schedule, sampler, texts, training_rows(retain, RETAIN), references)
+    rows = ExampleRows(
+        training_rows(forget, FORGET) if objective.answers == "given" else [],
+        training_rows(retain, RETAIN) if objective.retain else [],
+    )
+    reference = None
+    if objective.reference:
+        dtype = config.model.compute_dtype
+        reference = lambda rows: row_nll(checkpoint.model, checkpoint.params, rows, dtype).tolist()  # noqa: E731
+    return SupervisedSource(rows, schedule, config.train.batch_size, reference)
+
+
+def check_data(config: ConfigDict, forget: list[dict[str, str]], retain: list[dict[str, str]]) -> None:
+    """UserError when the data cannot fill what the settings ask for, or the settings name what is not there."""
+    objective, _ = read_objective(config)
+    if objective.answers == "sampled":
+        resolve_reward(config.pmc.reward)
+    sizes = {"train.batch_size": config.train.batch_size}
+    if objective.answers == "sampled":
+        sizes["pmc.questions_per_round"] = config.pmc.questions_per_round
+    for name, value in sizes.items():
+        if value > len(forget):
+            raise UserError(
+                f"{name}={value}: there are only {len(forget)} forget questions; choose at most {len(forget)}"
+            )
+    if not retain:
+        raise UserError("the retain data has no rows")
+    if objective.answers == "given":
+        unanswered = [row["question"] for row in forget if not row.get("answer")]
+        if unanswered:
+            raise UserError(
+                f"method={config.method!r} learns from the answers of the forget data, and {len(unanswered)} of its "
+                f"{len(forget)} questions have none, such as {unanswered[0][:60]!r}; add them, or use method=pmc"
+            )
+
+
+def check_inputs(
+    checkpoint: PretrainedModel, config: ConfigDict, forget: list[dict[str, str]], retain: list[dict[str, str]]
+) -> None:
+    """UserError for rows or prompts that are too long: they would end a run after the model was evaluated."""
+    check_length(config.train.max_length, checkpoint.config.rope)
+    text = text_of(checkpoint, config)
+    for row in [*forget, *retain]:
+        training_row(text, row["question"], "", config.train.max_length, group=FORGET)

@@ -1,0 +1,90 @@
+"""Rows -> batches of about equally many tokens, and the packed shape that suits such batches."""
+
+from typing import NamedTuple
+
+import numpy as np
+from jax.sharding import AbstractMesh, Mesh
+
+from pmc_jax.data.packing import Packing, Row, common_prefix, plan_packing
+from pmc_jax.distributed.device_kind import device_kind
+
+DRAWN_BATCHES = 40  # typical batches that the packing is planned on
+
+
+class BatchSettings(NamedTuple):
+    """How rows are dealt to updates.
+
+    Attributes:
+        size: examples of an update.
+        accumulate: micro-batches of an update; 0 = one, and on a CPU as many as keep to its cache.
+        seed: of the batches that the packing is planned on.
+    """
+
+    size: int
+    accumulate: int
+    seed: int
+
+
+class ExpectedRows(NamedTuple):
+    """Rows like those to come. An example holds one row of each group that is not empty.
+
+    Attributes:
+        groups: training rows, a list a group.
+        longest: the most tokens that any row to come can have.
+        together: examples that are dealt to batches at a time.
+    """
+
+    groups: tuple[list[Row], ...]
+    longest: int
+    together: int
+
+
+def even_batches(examples: list[tuple[Row, ...]], size: int) -> list[list[Row]]:
+    """Deal examples to as few batches as hold them all, each with about equally many tokens.
+
+    Little padding then makes the batches one shape. An example's rows (an answer to forget and its retain row) stay
+    together.
+
+    Args:
+        examples: the rows of each example.
+        size: the most examples of a batch.
+
+    Returns:
+        The rows of each batch.
+    """
+    count = -(-len(examples) // size)
+    batches: list[list[tuple[Row, ...]]] = [[] for _ in range(count)]
+    tokens = [0] * count
+    for example in sorted(examples, key=lambda rows: -sum(len(r.tokens) for r in rows)):
+        shortest = min((b for b in range(count) if len(batches[b]) < size), key=lambda b: tokens[b])
+        batches[shortest].append(example)
+        tokens[shortest] += sum(len(r.tokens) for r in example)
+    return [[row for example in batch for row in example] for batch in batches]
+
+
+def choose_packing(expected: ExpectedRows, settings: BatchSettings, mesh: Mesh | AbstractMesh) -> Packing:
+    """Choose the packing for batches of such rows, planned on drawn batches. The same rows give the same packing.
+
+    Args:
+        expected: rows like those to come.
+        settings: how rows are dealt to updates.
+        mesh: the devices that share a batch; its shape and kind decide.
+
+    Returns:
+        The shape that all batches are packed into.
+    """
+    groups = [rows for rows in expected.groups if rows]
+    every_row = [row for rows in groups for row in rows]
+    longest = max(expected.longest, *(len(r.tokens) for r in every_row))
+    rng = np.random.default_rng(settings.seed)
+    batches: list[list[Row]] = []
+    while len(batches) < DRAWN_BATCHES:
+        columns = [[rows[i] for i in rng.integers(len(rows), size=expected.together)] for rows in groups]
+        batches += even_batches(list(zip(*columns)), settings.size)
+    prefix, shards = common_prefix(every_row), mesh.shape["data"]
+    micro_batches = settings.accumulate
+    if not micro_batches:
+        positions = np.mean([sum(len(r.tokens) - prefix for r in rows) for rows in batches]) / shards
+        size = device_kind(mesh).micro_batch_positions
+        micro_batches = max(1, round(positions / size)) if size else 1
+    return plan_packing(batches, longest, prefix, shards, micro_batches)

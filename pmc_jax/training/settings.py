@@ -1,0 +1,130 @@
+"""The settings of training, and the recipe that they make: all that shapes an update beyond its batch."""
+
+from typing import NamedTuple
+
+from pmc_jax.errors import UserError
+from pmc_jax.models import Decoder, Family, lora
+from pmc_jax.models.config import Rope
+from pmc_jax.training.batching import BatchSettings
+from pmc_jax.training.objectives import Objective
+from pmc_jax.training.recipe import Recipe
+
+
+class AdapterSettings(NamedTuple):
+    """Low-rank adapters.
+
+    Attributes:
+        rank: of the adapters; 0 = the weights themselves are trained.
+        alpha: adapters are scaled by alpha / rank.
+        targets: "all", or module names joined by commas.
+    """
+
+    rank: int
+    alpha: float
+    targets: str
+
+
+class TrainSettings(NamedTuple):
+    """The settings of training, as small as training needs them.
+
+    Attributes:
+        objective: what the model is trained for.
+        hyper: hyperparameters of the objective that differ from its defaults.
+        batch: how rows are dealt to updates.
+        adapters: which adapters are trained, if any.
+        epochs: passes over the rows.
+        warmup_epochs: epochs until the peak rate.
+        optimizer: "adamw" or "adafactor".
+        moment_dtype: of AdamW's first moment; empty = the parameters' own.
+        learning_rate: peak.
+        weight_decay: decoupled.
+        grad_clip: global gradient norm; 0 = off.
+        compute_dtype: of the forward and backward pass; empty = the parameters' own.
+        max_length: tokens of a training row, its prompt included.
+        seed: all randomness.
+        save_every: rounds from one that is saved to the next.
+        evaluate_every: rounds between evaluations; 0 = none.
+    """
+
+    objective: Objective
+    hyper: tuple[tuple[str, float], ...]
+    batch: BatchSettings
+    adapters: AdapterSettings
+    epochs: int
+    warmup_epochs: float
+    optimizer: str
+    moment_dtype: str
+    learning_rate: float
+    weight_decay: float
+    grad_clip: float
+    compute_dtype: str
+    max_length: int
+    seed: int
+    save_every: int
+    evaluate_every: int
+
+
+def updates_per_epoch(num_rows: int, round_size: int, batch_size: int) -> int:
+    """How many updates an epoch has.
+
+    Args:
+        num_rows: examples of an epoch.
+        round_size: examples that are dealt to batches at a time; 0 = all. Batches never straddle a round.
+        batch_size: the most examples of a batch.
+    """
+    round_size = min(round_size or num_rows, num_rows)
+    sizes = [min(round_size, num_rows - start) for start in range(0, num_rows, round_size)]
+    return sum(-(-size // batch_size) for size in sizes)
+
+
+def make_recipe(family: Family, model: Decoder, settings: TrainSettings, updates: int) -> Recipe:
+    """Make the recipe of a run.
+
+    Args:
+        family: of the model.
+        model: that is trained.
+        settings: of training.
+        updates: how many updates an epoch has.
+
+    Returns:
+        The recipe; hashable, a static argument of the update.
+
+    Raises:
+        UserError: the model does not have one of the adapters' targets.
+    """
+    return Recipe(
+        optimizer=settings.optimizer,
+        moment_dtype=settings.moment_dtype,
+        learning_rate=settings.learning_rate,
+        weight_decay=settings.weight_decay,
+        warmup_steps=round(settings.warmup_epochs * updates),
+        total_steps=settings.epochs * updates,
+        grad_clip=settings.grad_clip,
+        compute_dtype=settings.compute_dtype,
+        lora=plan_adapters(family, model, settings.adapters),
+        objective=settings.objective,
+        hyper=settings.hyper,
+    )
+
+
+def plan_adapters(family: Family, model: Decoder, settings: AdapterSettings) -> lora.Lora | None:
+    """Plan the adapters that the settings ask for.
+
+    Returns:
+        The adapters; None where the weights are trained.
+
+    Raises:
+        UserError: the model does not have one of the targets.
+    """
+    return lora.plan(family, model, settings.rank, settings.alpha, settings.targets) if settings.rank else None
+
+
+def check_length(max_length: int, rope: Rope) -> None:
+    """UserError where rows could outgrow what dynamic RoPE was trained for.
+
+    Packed examples would then change each other's angles.
+    """
+    if rope.type == "dynamic" and max_length > rope.max_positions:
+        raise UserError(
+            f"train.max_length={max_length}: with dynamic RoPE at most max_position_embeddings={rope.max_positions}"
+        )

@@ -1,0 +1,62 @@
+"""What the training loop asks of a method: the rows of each round, from the parameters of that moment."""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+
+from pmc_jax.data.packing import Row
+from pmc_jax.models.pretrained import PretrainedModel
+from pmc_jax.tracking.timing import Clock
+from pmc_jax.training.batching import ExpectedRows
+
+Kept = Any  # what a source keeps between rounds; the loop only hands it on
+Updates = list[dict[str, float]]  # the metrics of each update
+
+
+class Round(NamedTuple):
+    """What a source gives for one round.
+
+    Attributes:
+        batches: the training rows of each update.
+        kept: what the source keeps from now on.
+        record: what the round's line in the history says beside losses and seconds; JSON-ready.
+        seen: what was sampled, one dict a question; JSON-ready. Empty where nothing is sampled.
+    """
+
+    batches: list[list[Row]]
+    kept: Kept
+    record: dict[str, Any]
+    seen: list[dict[str, Any]]
+
+
+class Source(Protocol):
+    """A method of training, such as PMC or fine-tuning, without its loop.
+
+    Attributes:
+        rounds: how many rounds a whole run has.
+        updates_per_epoch: how many updates an epoch has; the learning rate follows it.
+    """
+
+    rounds: int
+    updates_per_epoch: int
+
+    def begin(self, notes: dict[str, Any] | None, clock: Clock) -> Kept:
+        """What is kept before the next round: made fresh (None), or from the notes of the last saved round."""
+
+    def notes(self, kept: Kept) -> dict[str, Any]:
+        """What is kept, JSON-ready. Written while the next round runs, so nothing may change it."""
+
+    def expected_rows(self, kept: Kept) -> ExpectedRows:
+        """Rows like those to come. The packing is planned on them."""
+
+    def round(self, number: int, kept: Kept, current: Callable[[], PretrainedModel], clock: Clock) -> Round:
+        """The rows of round `number`. `current()` is the model at the parameters of this moment."""
+
+    def losses(self, updates: Updates) -> dict[str, Any]:
+        """What the round's line in the history says of its updates."""
+
+
+def mean_metric(updates: Updates, name: str) -> float:
+    """The mean of a metric over a round's updates."""
+    return float(np.mean([update[name] for update in updates]))

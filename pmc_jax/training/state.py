@@ -1,0 +1,64 @@
+"""The state that is trained: made fresh, read from a saved round, and put back into a model."""
+
+from typing import Any
+
+from pmc_jax.distributed import meshes
+from pmc_jax.models import lora
+from pmc_jax.models.pretrained import PretrainedModel
+from pmc_jax.tracking.timing import Clock
+from pmc_jax.training.checkpoint import RoundCheckpointer
+from pmc_jax.training.recipe import Recipe
+from pmc_jax.training.update import TrainState, abstract_state, create_state
+
+
+def shapes_of_state(checkpoint: PretrainedModel, recipe: Recipe) -> TrainState:
+    """Shapes, dtypes and shardings of the state that is trained."""
+    mesh = meshes.mesh_of(checkpoint.params)
+    return abstract_state(
+        lora.abstract(checkpoint.model, recipe.lora, mesh) if recipe.lora else checkpoint.params, recipe
+    )
+
+
+def start_state(checkpoint: PretrainedModel, recipe: Recipe, seed: int) -> TrainState:
+    """The state before the first update: of the parameters, or of fresh adapters, which `seed` draws."""
+    if not recipe.lora:
+        return create_state(checkpoint.params, recipe)
+    adapters = lora.create(checkpoint.model, recipe.lora, seed, meshes.mesh_of(checkpoint.params))
+    return create_state(adapters, recipe)
+
+
+def restore_or_start(
+    checkpoint: PretrainedModel, recipe: Recipe, seed: int, rounds: RoundCheckpointer | None, clock: Clock
+) -> tuple[TrainState, dict[str, Any] | None]:
+    """The state after the last saved round, or a fresh one. Never both at a time.
+
+    Args:
+        checkpoint: the model that the run began with.
+        recipe: of the run.
+        seed: of fresh adapters.
+        rounds: where rounds are saved; None = nowhere.
+        clock: goes on from the seconds of the saved round.
+
+    Returns:
+        The state, and the notes of the saved round; None for a fresh state.
+    """
+    with clock.phase("load"):
+        last = rounds.latest() if rounds else None
+        if last is None:
+            return start_state(checkpoint, recipe, seed), None
+        state, notes = rounds.restore(last, like=shapes_of_state(checkpoint, recipe))
+        clock.seconds.update({k: v for k, v in notes["seconds"].items() if k != "load"})
+        return state, notes
+
+
+def trained(checkpoint: PretrainedModel, recipe: Recipe, state: TrainState) -> PretrainedModel:
+    """The checkpoint with the state's parameters, or with the state's adapters merged into its own."""
+    if not recipe.lora:
+        return checkpoint.replace(params=state.params)
+    merged = lora.merge(checkpoint.model, recipe.lora, checkpoint.params, state.params)
+    return checkpoint.replace(params=merged, adapters=(recipe.lora, state.params))
+
+
+def with_remat(checkpoint: PretrainedModel, remat: bool) -> PretrainedModel:
+    """The checkpoint with a model that recomputes activations in the backward pass, or does not."""
+    return checkpoint.replace(model=checkpoint.model.clone(remat=remat))
