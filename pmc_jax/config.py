@@ -166,6 +166,11 @@ SETTINGS = (
         "",
         "evaluate: checkpoint from before unlearning, for drift and what became of neighbouring knowledge",
     ),
+    Setting(
+        "evaluate.benchmarks",
+        "tofu",
+        "evaluate: benchmarks, joined by commas: tofu, or module:attribute of your own; PMC's own measures always run",
+    ),
     Setting("rounds.keep", 2, "saved rounds kept on disk", *AT_LEAST_1),
     Setting(
         "rounds.every",

@@ -12,8 +12,11 @@ import pytest
 from pmc_jax import config as settings
 from pmc_jax.data.packing import Row
 from pmc_jax.errors import UserError
-from pmc_jax.evaluate import attacks, gradients, logs, parts, tofu
-from pmc_jax.sampling.generate import greedy_sampler
+from pmc_jax.evaluate import attacks, drift, gradients, log_format, logs, scoring, tofu_rows
+from pmc_jax.evaluate.benchmarks import chosen, tofu
+from pmc_jax.evaluate.measure import measurements_of, parts_of
+from pmc_jax.sampling.draw import GREEDY
+from pmc_jax.sampling.generate import make_generator
 from pmc_jax.tracking.workdir import write_lines
 
 
@@ -42,7 +45,7 @@ def evaluate(cli, tiny_folder, data_folder, tmp_path):
     return run
 
 
-PARTS = [name for name, _ in parts.PARTS]
+PARTS = [measurement.name for measurement in measurements_of(parts_of(chosen("tofu")))]
 
 
 @pytest.fixture
@@ -86,8 +89,8 @@ def test_an_evaluation_from_start_to_end_and_stopped_between_parts(finished, eva
         result["neighbours"]["change"]["near"] == {"mean": 0, "low": 0, "high": 0, "rows": 2}
         and result["neighbours"]["recall"]["far"]["mean"] > 0.8
     )
-    log = logs.read_log(run / "tofu_log.json", needs=(*logs.ATTACKS, *logs.DERIVED))
-    for name, value in logs.aggregates(log, logs.read_log(run / "retain_log.json")).items():
+    log = log_format.read_log(run / "tofu_log.json", needs=(*log_format.ATTACKS, *log_format.DERIVED))
+    for name, value in logs.aggregates(log, log_format.read_log(run / "retain_log.json")).items():
         assert value == found[name]["value"], name
     nothing = [row["score"] for row in log["mia_reference"]["forget"]["value_by_index"].values()]
     assert nothing == pytest.approx([0] * 8, abs=1e-5), "the reference is the model itself"
@@ -166,8 +169,8 @@ def test_own_files_have_what_they_allow(evaluate, tmp_path, splits):
 
 def test_own_files_ask_the_hub_for_nothing(small, monkeypatch):
     monkeypatch.setattr(tofu, "has_split", lambda *_: pytest.fail("asked for a split of data.path"))
-    data = small({"data.path": "locuslab/TOFU", "data.forget_file": "a.jsonl", "data.retain_file": "b.jsonl"}).data
-    assert tofu.load_sets(data) == {}
+    own_files = {"data.path": "locuslab/TOFU", "data.forget_file": "a.jsonl", "data.retain_file": "b.jsonl"}
+    assert tofu.load_sets(small(own_files)) == {}
 
 
 def test_another_retain_log_is_another_evaluation(evaluate, tmp_path):
@@ -231,30 +234,29 @@ def test_odd_rows_have_results(tiny_checkpoint, small):
         for q, a in zip(["Who?", "誰？", "Who?", "What?"], answers)
     ]
     sets = {"forget": rows, "holdout": [{"question": "Why?", "answer": "No"}]}
-    generator = greedy_sampler(tiny_checkpoint, small({"evaluate.max_new_tokens": 4}))
+    generator = make_generator(tiny_checkpoint, small({"evaluate.max_new_tokens": 4}), GREEDY, 1)
     assert len(generator.text.answer(answers[-1])) > 2000
-    found = tofu.likelihood_rows(sets, tofu.score_sets(generator, sets)) | tofu.answer_rows(
-        generator, sets, {"誰？": ""}
-    )
-    log = logs.make_log(found | tofu.gradient_rows(generator, sets))
+    rows_by_metric = tofu_rows.likelihood_rows(sets, scoring.score_sets(generator, sets))
+    rows_by_metric |= tofu_rows.answer_rows(generator, sets, {"誰？": ""})
+    log = logs.make_log(rows_by_metric | tofu_rows.gradient_rows(generator, sets))
     ratios = [row["score"] for row in log["forget_truth_ratio"]["value_by_index"].values()]
     assert np.isfinite(ratios).all() and ratios[0] == ratios[2]
     assert log["forget_Q_A_ROUGE"]["value_by_index"]["1"]["rougeL_recall"] == 0.0
     assert 0 <= log["mia_min_k"]["agg_value"] <= 1 and 0 <= log["mia_gradnorm"]["agg_value"] <= 1
-    words = parts.words_in(generator, rows, tofu.score_sets(generator, {"unrelated": rows})["unrelated_Q_A_Prob"])
-    assert [[w for w, _ in of_row][:1] for of_row in words] == [["i"], ["ژاله"], ["i"], ["word"]] and len(
-        words[3]
-    ) == 1000
-    assert all(0 <= p <= 1 for of_row in words for _, p in of_row)
+    scores = scoring.score_sets(generator, {"unrelated": rows})["unrelated_Q_A_Prob"]
+    words = drift.words_of_rows(generator.text, rows, scores)
+    assert [[word for word, _ in row_words][:1] for row_words in words] == [["i"], ["ژاله"], ["i"], ["word"]]
+    assert len(words[3]) == 1000
+    assert all(0 <= p <= 1 for row_words in words for _, p in row_words)
 
 
 def test_wrong_answers_must_be_as_many_in_each_row(tmp_path):
     rows = [{"question": "Q", "answer": "A", "perturbed_answer": ["x"] * count} for count in (3, 2)]
     write_lines(tmp_path / "forget10_perturbed.jsonl", rows)
-    data = settings.default().data
-    data.path = str(tmp_path)
+    config = settings.default()
+    config.data.path = str(tmp_path)
     with pytest.raises(UserError, match="row 2: 'perturbed_answer' has 2 wrong answers, that of row 1 has 3"):
-        tofu.load_sets(data)
+        tofu.load_sets(config)
 
 
 def test_official_logs_from_the_command_line(cli, shared):

@@ -1,162 +1,20 @@
-"""Evaluation logs: the aggregates of the two official ones, drawn ones held against plain loops, broken ones
-refused.
-"""
+"""Evaluation logs: drawn ones held against plain loops, broken ones refused."""
 
 import json
 import math
 
-import numpy as np
 import pytest
+from drawn_logs import column, drawn, same, stated
 from scipy import stats
 
 from pmc_jax.errors import UserError
-from pmc_jax.evaluate import log_rows, logs, membership, metrics, summary
-
-OFFICIAL = {
-    "full": "tofu_Llama-3.2-1B-Instruct_full_evals_forget10.json",
-    "retain": "tofu_Llama-3.2-1B-Instruct_retain90.json",
-}
-MEASURED = [n for n in (*logs.RULES, *logs.ATTACKS) if "ruth_" not in n and "normalised" not in n]
-
-
-@pytest.fixture(scope="module")
-def official(shared):
-    folder = shared("oracle")
-    return {name: logs.read_log(folder / file) for name, file in OFFICIAL.items()}
-
-
-def stated(log):
-    found = {}
-    for name, entry in log.items():
-        found[name] = entry["agg_value"]
-        found |= {f"{name}/{side}": entry[side]["agg_value"] for side in ("forget", "holdout") if side in entry}
-    return found
-
-
-def close(one, other):
-    return one == (other if other is None or isinstance(other, str) else pytest.approx(other, rel=1e-6, abs=1e-6))
-
-
-def same(found, wanted, but=()):
-    assert found.keys() == wanted.keys()
-    assert not {n: (found[n], wanted[n]) for n in wanted if n not in but and not close(found[n], wanted[n])}
-
-
-def column(log, name, key, side=None):
-    entry = log[name][side] if side else log[name]
-    return [row[key] for row in entry["value_by_index"].values()]
-
-
-def primary(log):
-    found = {}
-    for name in MEASURED:
-        if name in log:
-            rows = list(log[name].get("value_by_index", {}).values())
-            found[name] = rows or {side: column(log, name, "score", side) for side in ("forget", "holdout")}
-    return found
-
-
-def drawn(seed, rows=12, others=5):
-    """Rows of an evaluation of `rows` forget and retain rows and `others` of the other sets."""
-    rng = np.random.default_rng(seed)
-    made = {}
-    for name in ("forget", "retain", "ra", "wf"):
-        n, k = (rows, 5) if name in ("forget", "retain") else (others, 3)
-        made[f"{name}_Q_A_Prob"] = log_rows.probability_rows(rng.exponential(1, n))
-        made[f"{name}_Q_A_PERT_Prob"] = log_rows.probability_rows(rng.exponential(3, (n, k)))
-        if n == rows:
-            made[f"{name}_Q_A_PARA_Prob"] = log_rows.probability_rows(rng.exponential(2, n))
-        said = ["", "he wrote", "she was born in Konya"]
-        made[f"{name}_Q_A_ROUGE"] = log_rows.rouge_rows(
-            ["Q?"] * n, [f"she was born in {name}{i}" for i in range(n)], [said[i % 3] for i in range(n)]
-        )
-    for name in ("extraction_strength", "exact_memorization"):
-        made[name] = log_rows.score_rows(rng.random(rows))
-    for name in logs.ATTACKS:
-        made[name] = {"forget": rng.normal(0, 1, rows), "holdout": rng.normal(0.5, 1, rows)}
-    return made
-
-
-def test_every_aggregate_of_the_official_full_model(official):
-    found = logs.recompute(official["full"], official["retain"])
-    same(found.values, stated(official["full"]))
-    assert not found.reasons and len(found.values) == 31 + 12
-    assert (
-        found.rows["forget_quality"] == 400
-        and found.rows["mia_zlib"] == 800
-        and found.rows["model_utility"] == 400 + 100 + 117
-    )
-
-
-def test_every_aggregate_of_the_official_retain_model(official):
-    """Its privacy leak was made without a retain model: against an AUC of one half, which is said."""
-    log = official["retain"]
-    found = logs.recompute(log)
-    same(found.values, stated(log))
-    assert found.values["forget_quality"] is None and found.reasons == {
-        "forget_quality": "no log of a retain model was given"
-    }
-    assert "0.5" in found.notes["privleak"] and found.rows["privleak"] == 800
-    itself = logs.recompute(log, log)
-    assert itself.values["forget_quality"] == 1 and itself.values["privleak"] == 0
-    assert itself.notes == {"forget_quality": "p; log10 p 0.00, Kolmogorov-Smirnov distance D 0.0000"}
-
-
-def test_privacy_leak_of_a_log_made_with_a_retain_model_needs_it(official):
-    full = logs.recompute(official["full"])
-    assert full.values["privleak"] is None and full.reasons["privleak"] == "no log of a retain model was given"
-    ours = logs.make_log(primary(official["retain"]))
-    assert ours["privleak"]["agg_value"] is None, "our own log never takes one half for a model that was not measured"
-
-
-@pytest.mark.parametrize("which", OFFICIAL)
-def test_official_rows_follow_from_the_losses_and_answers(official, which):
-    log = official[which]
-    rows = {name: column(log, name, "avg_loss") for name in log if name.endswith("_Prob")}
-    for name, ratio in log_rows.RATIOS.items():
-        right = rows[f"{name}_Q_A_PARA_Prob" if name in ("forget", "retain") else f"{name}_Q_A_Prob"]
-        np.testing.assert_allclose(
-            metrics.truth_ratio_geometric(right, rows[f"{name}_Q_A_PERT_Prob"]), column(log, ratio, "score"), rtol=1e-9
-        )
-    for name in ("ra", "wf"):
-        probs = (column(log, f"{name}_Q_A_{kind}", "prob") for kind in ("Prob", "PERT_Prob"))
-        np.testing.assert_allclose(
-            metrics.normalised_probability(*probs), column(log, f"{name}_Q_A_Prob_normalised", "prob"), rtol=1e-9
-        )
-    truths, losses = column(log, "forget_Q_A_ROUGE", "ground_truth"), rows["forget_Q_A_Prob"]
-    np.testing.assert_allclose(
-        membership.loss_by_zlib(losses, truths), column(log, "mia_zlib", "score", "forget"), rtol=1e-9
-    )
-    np.testing.assert_allclose(np.exp(-np.array(losses)), column(log, "forget_Q_A_Prob", "prob"), rtol=1e-6)
-
-
-@pytest.mark.parametrize("name", ["forget_Q_A_ROUGE", "ra_Q_A_ROUGE", "wf_Q_A_ROUGE"])
-def test_official_rouge_follows_from_the_answers(official, name):
-    rows = list(official["full"][name]["value_by_index"].values())
-    found = log_rows.rouge_rows(*([row[key] for row in rows] for key in ("input", "ground_truth", "generation")))
-    assert [list(row) for row in found] == [list(row) for row in rows]
-    for key in ("rouge1_recall", "rougeL_f1", "rougeL_recall"):
-        np.testing.assert_allclose([row[key] for row in found], [row[key] for row in rows], atol=1e-12, err_msg=key)
-
-
-def test_official_log_written_anew_from_what_was_measured_alone(official, tmp_path):
-    full, retain = official["full"], official["retain"]
-    logs.write_log(tmp_path / "log.json", primary(full), retain)
-    again = logs.read_log(tmp_path / "log.json")
-
-    def apart(one, other, at=""):
-        if isinstance(one, dict) and isinstance(other, dict):
-            assert list(one) == list(other), at
-            return [a for k in one for a in apart(one[k], other[k], f"{at}/{k}")]
-        return [] if close(one, other) else [(at, one, other)]
-
-    assert not apart(again, full)
+from pmc_jax.evaluate import log_format, log_rows, logs, membership, summary
 
 
 def test_a_written_log_reads_back_with_the_aggregates_of_plain_loops(tmp_path):
     made, retain = drawn(0), logs.make_log(drawn(1))
     log = logs.write_log(tmp_path / "log.json", made, retain)
-    read = logs.read_log(tmp_path / "log.json", needs=("forget_truth_ratio", "mia_min_k"))
+    read = log_format.read_log(tmp_path / "log.json", needs=("forget_truth_ratio", "mia_min_k"))
     assert read == log == json.loads((tmp_path / "log.json").read_text(), parse_constant=pytest.fail)
     found = logs.aggregates(read, retain)
     same(found, stated(read))
@@ -261,8 +119,8 @@ def without(*names):
 
 def never_fooled(log):
     log["mia_min_k"] = {
-        "forget": logs.indexed(log_rows.score_rows([0.0] * 12)),
-        "holdout": logs.indexed(log_rows.score_rows([1.0] * 12)),
+        "forget": log_rows.indexed(log_rows.score_rows([0.0] * 12)),
+        "holdout": log_rows.indexed(log_rows.score_rows([1.0] * 12)),
     }
 
 
@@ -338,7 +196,7 @@ def test_a_broken_or_foreign_file_is_named_with_what_is_missing(tmp_path, text, 
     file = tmp_path / "some log.json"
     file.write_text(text)
     with pytest.raises(UserError) as caught:
-        logs.read_log(file, needs=("forget_truth_ratio", "mia_min_k"))
+        log_format.read_log(file, needs=("forget_truth_ratio", "mia_min_k"))
     message = str(caught.value)
     assert message.startswith(f"{file}: ") and why in message and "\n" not in message
 
@@ -347,7 +205,7 @@ def test_a_file_that_is_absent_or_no_text(tmp_path):
     (tmp_path / "log.json").write_bytes(b"\xff\xfe\x00")
     for path, why in [("log.json", "not a JSON file"), ("nothing.json", "no such file"), (".", "no such file")]:
         with pytest.raises(UserError, match=why):
-            logs.read_log(tmp_path / path)
+            log_format.read_log(tmp_path / path)
 
 
 def test_recomputing_something_else_is_refused():
@@ -366,7 +224,7 @@ def test_a_summary_has_an_interval_wherever_rows_can_be_drawn_anew():
     without = {name for name, entry in found.items() if "interval" not in entry and "/" not in name}
     assert without == {"forget_quality", "privleak"}, "a test of two logs, and what follows from two"
     assert found["mia_loss"]["interval"] == membership.auc_interval(
-        *(logs.row_values(log["mia_loss"][side], "score") for side in logs.SIDES)
+        *(log_format.row_values(log["mia_loss"][side], "score") for side in log_format.SIDES)
     )
     alone = summary.summarise(log, None)
     assert alone["forget_quality"] == {"value": None, "rows": 0, "reason": "no log of a retain model was given"}
@@ -375,8 +233,8 @@ def test_a_summary_has_an_interval_wherever_rows_can_be_drawn_anew():
 def test_model_utility_is_as_sure_as_its_rows():
     """Where all rows are the same, it has no width."""
     log = logs.make_log(drawn(2, rows=30, others=30))
-    for name in logs.UTILITY:
-        key = logs.RULES[name][0]
+    for name in log_format.UTILITY:
+        key = log_format.RULES[name][0]
         for row in log[name]["value_by_index"].values():
             row[key] = 0.5
     low, high = summary.interval("model_utility", log)

@@ -10,7 +10,7 @@ from report_pages import HOSTILE, Page, parsed
 
 from pmc_jax.errors import UserError
 from pmc_jax.evaluate.interval import mean_with_interval
-from pmc_jax.report import curves, page, read
+from pmc_jax.report import answers, curves, page, read
 from pmc_jax.tracking.workdir import read_lines, write_json, write_lines
 
 
@@ -71,10 +71,10 @@ def test_the_page_is_a_function_of_the_run(make_run, tmp_path):
 def test_marked_words_are_those_that_rouge_counts():
     truth = "The birthplace of Çetin is Izmir, Turkey."
     answer = "His birthplaces: IZMIR; he never saw Turkey again."
-    marked = [piece for piece, mark in page.counted(answer, truth) if mark]
+    marked = [piece for piece, mark in answers.counted(answer, truth) if mark]
     assert marked == ["birthplaces: IZMIR", "Turkey"], "stemmed, in any case, in order"
-    assert "".join(piece for piece, _ in page.counted(answer, truth)) == answer
-    assert page.counted("", truth) == [] and page.counted("東京", truth) == [("東京", False)]
+    assert "".join(piece for piece, _ in answers.counted(answer, truth)) == answer
+    assert answers.counted("", truth) == [] and answers.counted("東京", truth) == [("東京", False)]
 
 
 def test_kept_answers_leave_out_picks_that_were_not_stored(make_run):

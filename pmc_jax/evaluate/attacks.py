@@ -18,7 +18,6 @@ from pmc_jax.sampling.prompts import left_pad
 from pmc_jax.sampling.sampler import Sampler
 
 LEVEL = 0.05
-PREFILL = "The answer is:"
 ROOM = 2  # times the tokens of the longest true answer that a sample may have
 LEAK = 0.5  # an answer that holds at least this share of the secret's words counts as a leak in the binary bound
 

@@ -43,15 +43,43 @@ def function_words() -> set[str]:
 def word_probabilities(text: str, spans: Sequence[tuple[int, int]], log_probs: Sequence[float]) -> list[Word]:
     """Every word of a text with the product of its tokens' probabilities.
 
-    spans: (start, end) in the text of each token, from the tokenizer. log_probs: of each token. A token that reaches
-    into two words counts in both.
+    A token that reaches into two words counts in both.
+
+    Args:
+        text: the text.
+        spans: (start, end) in the text of each token, from the tokenizer.
+        log_probs: of each token, nats.
+
+    Returns:
+        The words in their order; a word that no token reaches is left out.
     """
-    found = []
+    words = []
     for word, start, end in words_of(text):
         own = [lp for (a, b), lp in zip(spans, log_probs) if a < end and b > start]
         if own:
-            found.append((word, float(np.exp(np.sum(own, dtype=np.float64)))))
-    return found
+            words.append((word, float(np.exp(np.sum(own, dtype=np.float64)))))
+    return words
+
+
+def words_of_rows(text: Any, rows: list[dict[str, Any]], scores: list[list[Any]]) -> list[list[Word]]:
+    """Every word of the rows' answers with its probability after the question.
+
+    Args:
+        text: `prompts.Text` of the model, with a tokenizer that tells where tokens lie.
+        rows: with "answer".
+        scores: [row][answer] -> TokenScores; the first answer is that of the row.
+
+    Returns:
+        The words of each row.
+    """
+    words = []
+    for row, row_scores in zip(rows, scores):
+        whole, answer = text.answer_text(row["answer"]), row["answer"].strip()
+        tag_length = whole.rindex(answer)  # the template's tag is no part of the text
+        spans = text.tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
+        in_answer = [(start - tag_length, end - tag_length) for start, end in spans]
+        words.append(word_probabilities(answer, in_answer, row_scores[0].log_probs[:-1]))
+    return words
 
 
 def change(changes_W: np.ndarray, rows_W: np.ndarray) -> dict[str, Any]:

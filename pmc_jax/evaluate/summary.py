@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pmc_jax.evaluate import logs, membership, metrics
+from pmc_jax.evaluate import log_format, logs, membership, metrics
 from pmc_jax.evaluate.interval import mean_with_interval, middle, resampled_means
 
 
@@ -29,13 +29,13 @@ def summarise(log: dict[str, Any], retain_log: dict[str, Any] | None) -> dict[st
 
 def interval(name: str, log: dict[str, Any]) -> tuple[float, float] | None:
     """The interval of an aggregate that is computed; None for those that are a test of two logs, or have one row."""
-    if name in logs.RULES:
+    if name in log_format.RULES:
         _, low, high, _ = mean_with_interval(row_parts(name, log))
         return None if low is None else (low, high)
-    if name in logs.ATTACKS:
-        return membership.auc_interval(*(logs.row_values(log[name][side], "score") for side in logs.SIDES))
+    if name in log_format.ATTACKS:
+        return membership.auc_interval(*(log_format.row_values(log[name][side], "score") for side in log_format.SIDES))
     if name == "model_utility":
-        nine = [row_parts(part, log) for part in logs.UTILITY]
+        nine = [row_parts(part, log) for part in log_format.UTILITY]
         # The three measures of a set are of the same rows, which are drawn together: one seed a set.
         means_9R = [resampled_means(parts, seed=i // 3) for i, parts in enumerate(nine)]
         return middle(np.array([metrics.model_utility(nine_means) for nine_means in zip(*means_9R)]))
@@ -43,8 +43,8 @@ def interval(name: str, log: dict[str, Any]) -> tuple[float, float] | None:
 
 
 def row_parts(name: str, log: dict[str, Any]) -> np.ndarray:
-    """What each row adds to the aggregate, [N]: the aggregates of `logs.RULES` are means of a function of single
+    """What each row adds to the aggregate, [N]: the aggregates of `log_format.RULES` are means of a function of single
     rows.
     """
-    key, mean = logs.RULES[name]
-    return np.array([mean(np.array([value])) for value in logs.row_values(log[name], key)])
+    key, mean = log_format.RULES[name]
+    return np.array([mean(np.array([value])) for value in log_format.row_values(log[name], key)])

@@ -1,10 +1,31 @@
 """What a report does not say, in plain words."""
 
-from pmc_jax.report.measures import MEASURED
+from collections.abc import Callable
+from typing import Any
+
 from pmc_jax.report.read import Run
 
-# name in MEASURED -> (what, why it would matter): what `pmc-jax evaluate` measures and other runs do not, or not all of
-# them.
+
+def piece(run: Run, *path: str) -> Any:
+    """result.json at a path; None where there is nothing."""
+    value: Any = run.result
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
+
+
+# {name: whether a run has measured it}
+MEASURED: dict[str, Callable[[Run], Any]] = {
+    "attacks": lambda run: piece(run, "tofu", "mia_loss"),
+    "quality": lambda run: piece(run, "tofu", "forget_quality", "value") is not None,
+    "leakage": lambda run: piece(run, "leakage", "sampled", "measures"),
+    "option": lambda run: piece(run, "least_likely_option", "chance"),
+    "relearning": lambda run: piece(run, "relearning", "model", "looks"),
+    "drift": lambda run: piece(run, "drift", "forget_words"),
+    "neighbours": lambda run: "neighbours" in run.tables and run.tables["neighbours"].lines,
+}
+# name in MEASURED -> (title, why it would matter): what `pmc-jax evaluate` measures and other runs do not, or not all
+# of them.
 MEASURABLE = {
     "attacks": (
         "Membership attacks",
@@ -52,11 +73,11 @@ SETS = {
 def not_measured(runs: list[Run]) -> list[dict[str, str]]:
     """What these runs lack, those of all first, and what no run measures."""
     lacking = [unmeasured(run) + lacks(run) for run in runs]
-    everywhere = [pair for pair in lacking[0] if all(pair in found for found in lacking)]
-    found = [{"what": what, "why": why} for what, why in everywhere]
+    everywhere = [pair for pair in lacking[0] if all(pair in pairs for pairs in lacking)]
+    entries = list(everywhere)
     for run, pairs in zip(runs, lacking):
-        found += [{"what": f"{what} ({run.name})", "why": why} for what, why in pairs if (what, why) not in everywhere]
-    return found + [{"what": what, "why": why} for what, why in ALWAYS]
+        entries += [(f"{title} ({run.name})", reason) for title, reason in pairs if (title, reason) not in everywhere]
+    return [{"what": title, "why": reason} for title, reason in (*entries, *ALWAYS)]
 
 
 def unmeasured(run: Run) -> list[tuple[str, str]]:
@@ -65,26 +86,21 @@ def unmeasured(run: Run) -> list[tuple[str, str]]:
 
 
 def lacks(run: Run) -> list[tuple[str, str]]:
-    """(what, why) of one run."""
-    found = []
+    """(title, reason) of what one run lacks."""
+    pairs = []
     evaluated = run.now or run.before
     missing = [title for name, title in SETS.items() if evaluated and evaluated.get(name) is None]
     if missing:
-        found.append(
-            (f"Sets: {', '.join(missing)}", "the data does not have them; unlearn quality and utility leave them out.")
-        )
+        reason = "the data does not have them; unlearn quality and utility leave them out."
+        pairs.append((f"Sets: {', '.join(missing)}", reason))
     if evaluated.get("forget_truth") == "original answers":
-        found.append(
-            (
-                "Ground truth",
-                "the forget file has no answers: forget rows are held against the original model's own answers.",
-            )
-        )
+        reason = "the forget file has no answers: forget rows are held against the original model's own answers."
+        pairs.append(("Ground truth", reason))
     if not run.result:
-        found.append(("The model now", "this run is not finished, so nothing was evaluated after unlearning."))
+        pairs.append(("The model now", "this run is not finished, so nothing was evaluated after unlearning."))
     elif not run.before:
-        found.append(("The model before", "this is an evaluation of one checkpoint alone."))
+        pairs.append(("The model before", "this is an evaluation of one checkpoint alone."))
     subset = run.frozen["settings"].get("evaluate.retain_rows")
     if subset and evaluated.get("rows", {}).get("retain") == subset:
-        found.append(("The rest of retain", f"a seeded subset of {subset} rows was evaluated (evaluate.retain_rows)."))
-    return found
+        pairs.append(("The rest of retain", f"a seeded subset of {subset} rows was evaluated (evaluate.retain_rows)."))
+    return pairs

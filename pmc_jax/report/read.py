@@ -1,9 +1,12 @@
 """A run's folder -> what the report needs of it."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from pmc_jax.errors import UserError
+from pmc_jax.evaluate import views
+from pmc_jax.evaluate.lines import Table, table, tables_of
 from pmc_jax.evaluate.neighbours import neighbours
 from pmc_jax.tracking.workdir import Workdir, read_json, read_lines
 
@@ -13,10 +16,17 @@ ANSWER = {"set", "question", "answer", "truth", "rouge_l_recall"}
 class Run(NamedTuple):
     """One run as its folder holds it.
 
-    name: short, different for each run of a page. frozen: config.json. result: {} while unfinished. before, now:
-    evaluation summaries, {} where absent. answers: {"before" or "now": rows}. rounds: one dict a round. kept:
-    {question: the answers it was trained on, oldest first}.
-    neighbours: of `evaluate.neighbours`, {} without answers now.
+    Attributes:
+        path: the folder.
+        name: short, different for each run of a page.
+        frozen: config.json.
+        result: result.json; {} while unfinished.
+        before: evaluation summary of the original model, {} where absent.
+        now: evaluation summary of the model now, {} where absent.
+        answers: {"before" or "now": rows}.
+        rounds: one dict a round.
+        kept: {question: the answers it was trained on, oldest first}.
+        tables: {key: table} of all results.
     """
 
     path: Path
@@ -28,7 +38,7 @@ class Run(NamedTuple):
     answers: dict[str, list[dict[str, Any]]]
     rounds: list[dict[str, Any]]
     kept: dict[str, list[dict[str, Any]]]
-    neighbours: dict[str, Any]
+    tables: dict[str, Table]
 
 
 def read_runs(paths: list[Path]) -> list[Run]:
@@ -58,39 +68,44 @@ def read_run(path: Path, name: str) -> Run:
         raise UserError(f"{path}: holds a run of {frozen['verb']!r}; report takes workdirs of unlearn or evaluate")
     result = read(read_json, path / "result.json") or {}
     before = result.get("before") or (read(read_json, path / "before.json") or {}).get("summary") or {}
-    lines = read(read_lines, path / "metrics.jsonl")
-    evaluated = {
-        row["round"]: {k: row[k] for k in ("unlearn_quality", "utility")}
-        for row in lines
-        if row.get("kind") == "evaluation"
-    }
-    rounds = [row | evaluated.get(row["round"], {}) for row in lines if row.get("kind") == "round"]
+    rounds = read_rounds(path / "metrics.jsonl")
     if not (result or before or rounds):
         raise UserError(f"{path}: this run has not measured anything yet; run it on, then report")
     now = "after" if frozen["verb"] == "unlearn" else "model"
-    found = {"before": answers(path / "answers" / "before.jsonl"), "now": answers(path / "answers" / f"{now}.jsonl")}
-    kept = kept_answers(path, [r["round"] for r in rounds])
-    return Run(
-        path,
-        name,
-        frozen,
-        result,
-        before,
-        result.get(now) or {},
-        found,
-        rounds,
-        kept,
-        result.get("neighbours") or near_and_far(found),
-    )
-
-
-def near_and_far(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
-    """Neighbouring knowledge now, and its change where the same questions were answered before."""
-    recalls = {
-        when: {row["question"]: row["rouge_l_recall"] for row in rows if row["set"] == "retain"}
-        for when, rows in found.items()
+    answers = {
+        stage: read_answers(path / "answers" / f"{file}.jsonl") for stage, file in (("before", "before"), ("now", now))
     }
-    retain, forget = list(recalls["now"]), [row["question"] for row in found["now"] if row["set"] == "forget"]
+    kept = kept_answers(path, [r["round"] for r in rounds])
+    tables = read_tables(result, answers)
+    return Run(path, name, frozen, result, before, result.get(now) or {}, answers, rounds, kept, tables)
+
+
+def read_rounds(file: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl about rounds, each with what an evaluation during the run found."""
+    lines = read(read_lines, file)
+    evaluated = {
+        row["round"]: {key: row[key] for key in ("unlearn_quality", "utility")}
+        for row in lines
+        if row.get("kind") == "evaluation"
+    }
+    return [row | evaluated.get(row["round"], {}) for row in lines if row.get("kind") == "round"]
+
+
+def read_tables(result: dict[str, Any], answers: dict[str, list[dict[str, Any]]]) -> dict[str, Table]:
+    """The tables of a result, and neighbouring knowledge from the answers, where the result does not have it."""
+    tables = tables_of(result, views.VIEWS)
+    if "neighbours" not in tables and (neighbouring := near_and_far(answers)):
+        tables["neighbours"] = table(views.NEIGHBOURS, neighbouring)
+    return tables
+
+
+def near_and_far(answers: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+    """Neighbouring knowledge now, and its change where the same questions were answered before; {} without answers."""
+    recalls = {
+        stage: {row["question"]: row["rouge_l_recall"] for row in rows if row["set"] == "retain"}
+        for stage, rows in answers.items()
+    }
+    retain, forget = list(recalls["now"]), [row["question"] for row in answers["now"] if row["set"] == "forget"]
     if not retain or not forget:
         return {}
     same = recalls["before"].keys() == recalls["now"].keys()
@@ -100,19 +115,19 @@ def near_and_far(found: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
 
 def inside(path: Path) -> str:
     """The runs in a folder's folders, as the demo's, for an error message."""
-    found = [str(file.parent) for file in sorted(path.glob("*/config.json")) if (file.parent / "answers").exists()]
-    return f"; did you mean {' or '.join(found)}?" if found else "; report takes workdirs of unlearn or evaluate"
+    runs = [str(file.parent) for file in sorted(path.glob("*/config.json")) if (file.parent / "answers").exists()]
+    return f"; did you mean {' or '.join(runs)}?" if runs else "; report takes workdirs of unlearn or evaluate"
 
 
-def read(how: Any, file: Path) -> Any:
+def read(reader: Callable[[Path], Any], file: Path) -> Any:
     """The file's value; UserError when it is no JSON."""
     try:
-        return how(file)
+        return reader(file)
     except ValueError as error:
         raise UserError(f"{file}: cannot be read: {error}") from None
 
 
-def answers(file: Path) -> list[dict[str, Any]]:
+def read_answers(file: Path) -> list[dict[str, Any]]:
     """Evaluated answers; [] when there is no file."""
     rows = read(read_lines, file)
     for number, row in enumerate(rows, 1):
@@ -125,12 +140,12 @@ def answers(file: Path) -> list[dict[str, Any]]:
 
 def kept_answers(path: Path, rounds: list[int]) -> dict[str, list[dict[str, Any]]]:
     """{question: [{round, answer, score}]}: what its training answer was replaced by, round after round."""
-    found: dict[str, list[dict[str, Any]]] = {}
+    kept: dict[str, list[dict[str, Any]]] = {}
     for number in rounds:
         for row in read(read_lines, path / "samples" / f"round_{number:05d}.jsonl"):
             step = {"round": number, "answer": row["samples"][row["chosen"]], "score": row["scores"][row["chosen"]]}
-            steps = found.setdefault(row["question"], [])
+            steps = kept.setdefault(row["question"], [])
             # A pick that scored worse than the stored answer was not stored.
             if step["score"] == row["stored_score"] and (not steps or steps[-1]["answer"] != step["answer"]):
                 steps.append(step)
-    return found
+    return kept

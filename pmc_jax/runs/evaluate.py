@@ -1,6 +1,4 @@
-"""`pmc-jax evaluate`: one checkpoint, alone and complete, in a workdir; or the aggregates of an official log,
-recomputed.
-"""
+"""The verb `evaluate`: one checkpoint, alone and complete, in a workdir; or the aggregates of an official log."""
 
 import json
 from collections.abc import Callable
@@ -9,40 +7,42 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from pmc_jax import config as settings
-from pmc_jax.data import questions
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
-from pmc_jax.evaluate import attacks, logs, metrics, tofu
-from pmc_jax.evaluate.drift import drift, forget_words
-from pmc_jax.evaluate.interval import mean_with_interval
-from pmc_jax.evaluate.neighbours import neighbours
-from pmc_jax.evaluate.parts import NO_ANSWERS, NO_ORIGINAL, Setup, measure
-from pmc_jax.evaluate.summary import summarise
+from pmc_jax.evaluate import lines, log_format, logs
+from pmc_jax.evaluate.benchmark import MODEL, Benchmark, Setup
+from pmc_jax.evaluate.benchmarks import chosen
+from pmc_jax.evaluate.benchmarks.quality import QUALITY
+from pmc_jax.evaluate.benchmarks.robustness import check_tokenizer
+from pmc_jax.evaluate.measure import measure, parts_of, results, tables
+from pmc_jax.evaluate.views import VIEWS
 from pmc_jax.models import find_family, pretrained
 from pmc_jax.runs import console
 from pmc_jax.runs.load import load_checkpoint
 from pmc_jax.runs.report import write_page
-from pmc_jax.runs.tables import show
-from pmc_jax.sampling.generate import greedy_sampler
-from pmc_jax.sampling.sampler import Sampler
+from pmc_jax.sampling.draw import GREEDY
+from pmc_jax.sampling.generate import Generator, make_generator
 from pmc_jax.tracking.timing import Clock
 from pmc_jax.tracking.workdir import Workdir, data_hash, versions, write_json
 
-Parts = dict[str, dict[str, Any]]
-
 
 def recompute_log(log: str, retain_log: str | None) -> None:
-    """Print {name: value} of every aggregate of an official TOFU log, recomputed from its rows; on stderr of how many
-    rows, and why some are not computed.
+    """Print every aggregate of an official TOFU log, recomputed from its rows.
+
+    On stdout: {name: value}. On stderr: of how many rows, and why some are not computed.
+
+    Args:
+        log: JSON file of the log.
+        retain_log: that of a retain model, or None.
     """
-    found = logs.recompute(logs.read_log(log), logs.read_log(retain_log) if retain_log else None)
-    print(json.dumps(found.values, indent=2))
-    rows = ", ".join(f"{name} {count}" for name, count in found.rows.items() if name not in found.reasons)
-    console.stderr.print(f"rows: {rows}", soft_wrap=True, highlight=False)
-    for name, reason in found.reasons.items():
-        console.stderr.print(f"{name}: not computed: {reason}", soft_wrap=True, highlight=False)
-    for name, note in found.notes.items():
-        console.stderr.print(f"{name}: {note}", soft_wrap=True, highlight=False)
+    recomputed = logs.recompute(log_format.read_log(log), log_format.read_log(retain_log) if retain_log else None)
+    print(json.dumps(recomputed.values, indent=2))
+    rows = ", ".join(f"{name} {count}" for name, count in recomputed.rows.items() if name not in recomputed.reasons)
+    messages = [f"rows: {rows}"]
+    messages += [f"{name}: not computed: {reason}" for name, reason in recomputed.reasons.items()]
+    messages += [f"{name}: {note}" for name, note in recomputed.notes.items()]
+    for message in messages:
+        console.stderr.print(message, soft_wrap=True, highlight=False)
 
 
 def check_checkpoint(setting: str, path: str) -> None:
@@ -57,158 +57,90 @@ def check_checkpoint(setting: str, path: str) -> None:
         raise UserError(f"{setting}={path!r}: {str(error).removeprefix(f'model.path={path!r}: ')}") from None
 
 
-def loader(config: ConfigDict) -> Callable[[str], Sampler]:
-    """path -> greedy generator of that checkpoint; the last one stays loaded, and goes before the next one is read: one
-    model is in memory.
-    """
-    kept: dict[str, Sampler] = {}
+def loader(config: ConfigDict) -> Callable[[str], Generator]:
+    """A function from the setting of a checkpoint to its greedy generator.
 
-    def load(path: str) -> Sampler:
-        if path not in kept:
-            kept.clear()
-            theirs = settings.changed(config, {"model.path": path})
-            kept[path] = greedy_sampler(load_checkpoint(theirs), theirs)
-        return kept[path]
+    The last one stays loaded, and goes before the next one is read: one model is in memory.
+    """
+    loaded: dict[str, Generator] = {}
+
+    def load(setting: str) -> Generator:
+        path = settings.lookup(config, setting)
+        if path not in loaded:
+            loaded.clear()
+            own_config = settings.changed(config, {"model.path": path})
+            loaded[path] = make_generator(load_checkpoint(own_config), own_config, GREEDY, 1)
+        return loaded[path]
 
     return load
 
 
-def run_evaluate(config: ConfigDict, workdir: str, retain_log: str | None = None) -> dict[str, Any]:
-    """Measure every part that the data and the settings allow; one that was stopped goes on with the part it was at.
-    Returns result.json.
+def hashes_of(setup: Setup) -> dict[str, str]:
+    """The hash of every set: those of `quality` by their names, others as BENCHMARK_SET."""
+    hashes = {
+        name if benchmark == QUALITY.name else f"{benchmark}_{name}": data_hash(rows)
+        for benchmark, sets in setup.data.items()
+        for name, rows in sets.items()
+    }
+    return hashes | ({"retain_log": data_hash(setup.retain_log)} if setup.retain_log else {})
 
-    retain_log: the official log of a model that never saw the forget set, in the place of evaluate.retain_model.
+
+def run_evaluate(config: ConfigDict, workdir: str, retain_log: str | None = None) -> dict[str, Any]:
+    """Measure all that the chosen benchmarks, the data and the settings allow.
+
+    An evaluation that was stopped goes on with the measurement it was at.
+
+    Args:
+        config: all settings.
+        workdir: the folder that keeps everything.
+        retain_log: the official log of a model that never saw the forget set, in the place of evaluate.retain_model.
+
+    Returns:
+        result.json.
     """
     settings.check(config)
-    given_log = logs.read_log(retain_log) if retain_log else None
+    benchmarks = chosen(config.evaluate.benchmarks)
+    parts_of(benchmarks)  # a name that is taken twice is refused before anything is read
+    given_log = log_format.read_log(retain_log) if retain_log else None
     pretrained.check_path(config.model.path)
-    for name in ("retain_model", "original_model"):
-        if config.evaluate[name]:
-            check_checkpoint(f"evaluate.{name}", config.evaluate[name])
+    for name in ("evaluate.retain_model", "evaluate.original_model"):
+        if path := settings.lookup(config, name):
+            check_checkpoint(name, path)
     with Workdir(workdir) as work, Clock() as clock:
         with clock.phase("load"):
-            forget, retain = questions.load_forget(config.data), questions.load_retain(config.data)
-            sets = questions.load_evaluation(config.data, forget, retain, config.evaluate.retain_rows, config.seed)
-            setup = Setup(work, config, sets, tofu.load_sets(config.data), loader(config))
-            hashes = {
-                name: data_hash(rows) for name, rows in (sets | {f"tofu_{k}": v for k, v in setup.tofu.items()}).items()
-            }
-            if given_log:
-                hashes["retain_log"] = data_hash(given_log)
-            finished = multihost.broadcast_from_primary(
-                lambda: work.finished("evaluate", settings.to_flat(config), hashes)
-            )
+            data = {benchmark.name: benchmark.load(config) for benchmark in benchmarks}
+            setup = Setup(work, config, data, retain_log=given_log)
+            hashes, flat = hashes_of(setup), settings.to_flat(config)
+            finished = multihost.broadcast_from_primary(lambda: work.finished("evaluate", flat, hashes))
             if finished:
                 write_page(work, again=False)
                 console.console.print(f"{work.path} holds this evaluation, finished; nothing was changed.")
                 return show(finished)
-            tokenizer = (
-                setup.model().text.tokenizer
-            )  # before the folder is made: a checkpoint that does not load leaves none
-            if config.evaluate.original_model and not tokenizer.is_fast:
-                raise UserError(
-                    f"evaluate.original_model: drift needs to know where tokens lie in a text; {config.model.path}'s "
-                    "tokenizer does not tell"
-                )
-            multihost.broadcast_from_primary(lambda: work.claim("evaluate", settings.to_flat(config), hashes))
+            load = loader(config)
+            check_tokenizer(config, load(MODEL).text.tokenizer)  # a checkpoint that does not load leaves no folder
+            multihost.broadcast_from_primary(lambda: work.claim("evaluate", flat, hashes))
         with clock.phase("evaluate"):
-            parts = measure(setup)
-        seconds = {
-            "seconds": clock.seconds | {"total": clock.total()},
-            "evaluate_parts": {name: part["seconds"] for name, part in parts.items()},
-        }
-        result = combine(setup, parts, given_log) | seconds | {"data": hashes, "versions": versions()}
+            result = evaluate_parts(setup, benchmarks, load)
+        times = {"seconds": clock.seconds | {"total": clock.total()}}
+        result = result | times | {"data": hashes, "versions": versions()}
         write_json(work.file("result.json"), result)
     write_page(work)
     return show(result)
 
 
-def combine(setup: Setup, parts: Parts, given_log: dict[str, Any] | None) -> dict[str, Any]:
-    """What result.json says, from the parts: a pure function of them, but for the logs that it writes."""
-    found = {name: part["found"] for name, part in parts.items()}
-    leaks = {how: found[f"leakage_{how}"] for how in ("sampled", "prefilled")}
-    curves = {"model": found["relearning"], "retain_model": found["retain_relearning"]}
-    return {
-        "model": found["answers"],
-        "tofu": tofu_result(setup, found, given_log),
-        "least_likely_option": option_result(setup, found),
-        "leakage": leaks,
-        "relearning": curves,
-        "drift": drift_result(setup, found),
-        "neighbours": neighbours_result(setup, found),
-    }
+def evaluate_parts(setup: Setup, benchmarks: tuple[Benchmark, ...], load: Callable[[str], Generator]) -> dict[str, Any]:
+    """All results by their keys, their tables, and the seconds of each measurement."""
+    parts = parts_of(benchmarks)
+    seconds = measure(setup, parts, load)
+    made = results(setup, parts)
+    shown = {key: lines.to_json(table) for key, table in tables(made, parts).items()}
+    return made | {"tables": shown, "evaluate_parts": seconds}
 
 
-def tofu_result(setup: Setup, found: Parts, given_log: dict[str, Any] | None) -> dict[str, Any]:
-    """The summary of the TOFU log, which is written to tofu_log.json, that of the retain model beside it."""
-    if setup.no_tofu():
-        return setup.no_tofu()
-    theirs = found["retain_model"].get("rows")
-    retain_log = logs.write_log(setup.work.file("retain_log.json"), theirs) if theirs else given_log
-    rows = found["likelihoods"]["rows"] | found["gradients"]["rows"] | found["tofu_answers"]["rows"]
-    if retain_log and "mia_loss" in rows and "mia_loss" in retain_log:
-        rows |= tofu.reference_rows(rows, retain_log)
-    log = logs.write_log(setup.work.file("tofu_log.json"), rows, retain_log)
-    strict = mean_with_interval(found["likelihoods"]["strict_extraction"])
-    entry = {
-        "value": strict.mean,
-        "rows": strict.rows,
-        "note": "0 where the last token is missed; the log's floor is 1/n",
-    }
-    found_metrics = summarise(log, retain_log)
-    missing = {name: {"value": None, "rows": 0, "reason": why} for name, why in absent(setup, log, retain_log).items()}
-    return (
-        found_metrics
-        | missing
-        | {"extraction_strength_strict": entry | ({"interval": strict[1:3]} if strict.low is not None else {})}
-    )
-
-
-def absent(setup: Setup, log: dict[str, Any], retain_log: dict[str, Any] | None) -> dict[str, str]:
-    """{metric: why} of TOFU's metrics that the log lacks, since the data or the settings lack what they need."""
-    holdout = (
-        f"the data has no {setup.config.data.forget.replace('forget', 'holdout')}: rows like the forget "
-        "ones that no model has seen"
-    )
-    needed = "the forget rows lack paraphrased or wrong answers (paraphrased_answer, perturbed_answer)"
-    why = dict.fromkeys((*logs.ATTACKS, "privleak"), holdout) | {
-        logs.RATIOS["forget"]: needed,
-        "forget_quality": needed,
-    }
-    if "holdout" in setup.tofu:
-        why["mia_reference"] = (
-            "the retain log has no attacks, or on other numbers of rows" if retain_log else metrics.NO_RETAIN
-        )
-    why["model_utility"] = f"needs {', '.join(name for name in logs.UTILITY if name not in log)}"
-    return {name: reason for name, reason in why.items() if name not in log}
-
-
-def option_result(setup: Setup, found: Parts) -> dict[str, Any]:
-    """The attack by the least likely option of a multiple choice, from the likelihoods of right and wrong answers."""
-    if setup.no_tofu():
-        return setup.no_tofu()
-    rows = found["likelihoods"]["rows"]
-    if "forget_Q_A_PERT_Prob" not in rows:
-        return {"reason": "the forget rows have no wrong answers (perturbed_answer)"}
-    right, wrong = ([row["avg_loss"] for row in rows[name]] for name in ("forget_Q_A_Prob", "forget_Q_A_PERT_Prob"))
-    return attacks.least_likely_option(right, wrong)
-
-
-def drift_result(setup: Setup, found: Parts) -> dict[str, Any]:
-    """The drift of the forget answers' words since the original model."""
-    if not setup.config.evaluate.original_model:
-        return NO_ORIGINAL
-    secrets = [row.get("answer") for row in setup.sets["forget"]]
-    return (
-        drift(found["original_model"]["words"], found["likelihoods"]["words"], forget_words(secrets))
-        if all(secrets)
-        else NO_ANSWERS
-    )
-
-
-def neighbours_result(setup: Setup, found: Parts) -> dict[str, Any]:
-    """Near and far retain rows, and their change since the original model."""
-    recall = [row["rouge_l_recall"] for row in setup.answers() if row["set"] == "retain"]
-    asked = ([row["question"] for row in setup.sets[name]] for name in ("forget", "retain"))
-    result = neighbours(*asked, recall, found["original_model"].get("retain_recall"))
-    return result if "change" in result or "reason" in result else result | {"change": NO_ORIGINAL}
+def show(result: dict[str, Any]) -> dict[str, Any]:
+    """Print an evaluation's tables and its cost by measurement. Returns the result."""
+    console.print_tables(lines.tables_of(result, VIEWS))
+    parts = ", ".join(f"{name} {seconds:.1f}" for name, seconds in result["evaluate_parts"].items() if seconds >= 0.05)
+    total = result["seconds"]["total"]
+    console.console.print(f"seconds by part: {parts}; with loading {total:.1f}", highlight=False, soft_wrap=True)
+    return result

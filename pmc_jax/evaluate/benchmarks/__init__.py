@@ -1,0 +1,37 @@
+"""The benchmarks of `pmc-jax evaluate`: one file each. A new one is a file and a row of the table."""
+
+from pmc_jax.errors import UserError
+from pmc_jax.evaluate.benchmark import Benchmark
+from pmc_jax.evaluate.benchmarks.quality import QUALITY
+from pmc_jax.evaluate.benchmarks.robustness import ROBUSTNESS
+from pmc_jax.evaluate.benchmarks.tofu import TOFU
+from pmc_jax.registry import resolve
+
+BENCHMARKS: dict[str, Benchmark] = {"quality": QUALITY, "tofu": TOFU, "robustness": ROBUSTNESS}
+
+
+def chosen(names: str) -> tuple[Benchmark, ...]:
+    """The benchmarks of an evaluation: `quality` first and `robustness` last always, the named ones between them.
+
+    Args:
+        names: the setting evaluate.benchmarks, names joined by commas: of the table, or module:attribute.
+
+    Returns:
+        Each benchmark once.
+
+    Raises:
+        UserError: a name is not known, or stands for something that is no Benchmark.
+    """
+    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    distinct = dict.fromkeys(["quality", *(name for name in wanted if name != "robustness"), "robustness"])
+    return tuple(resolve_benchmark(name) for name in distinct)
+
+
+def resolve_benchmark(name: str) -> Benchmark:
+    """One benchmark of the setting."""
+    benchmark = resolve("evaluate.benchmarks", name, BENCHMARKS)
+    if not isinstance(benchmark, Benchmark):
+        raise UserError(
+            f"evaluate.benchmarks={name!r}: is a {type(benchmark).__name__}, not a pmc_jax.evaluate.benchmark.Benchmark"
+        )
+    return benchmark

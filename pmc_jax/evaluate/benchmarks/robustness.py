@@ -1,0 +1,152 @@
+"""What is left of the secret, and what was damaged: leakage, relearning, neighbouring knowledge, drift."""
+
+import functools
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from pmc_jax.data.questions import Rows
+from pmc_jax.errors import UserError
+from pmc_jax.evaluate import attacks, views
+from pmc_jax.evaluate.benchmark import NO_MODEL, ORIGINAL_MODEL, RETAIN_MODEL, Benchmark, Measurement, Part, Setup
+from pmc_jax.evaluate.benchmarks.quality import ANSWERS, RETAIN_ANSWERS, answers_of, sets_of
+from pmc_jax.evaluate.drift import drift, forget_words, words_of_rows
+from pmc_jax.evaluate.greedy import greedy_answers
+from pmc_jax.evaluate.neighbours import neighbours
+from pmc_jax.evaluate.quality import KEEP
+from pmc_jax.evaluate.relearn import relearning
+from pmc_jax.methods.rewards import score
+from pmc_jax.tracking.progress import track
+
+NO_ANSWERS = "the forget rows have no answers"
+OFF = "switched off in the settings"
+
+
+def load_nothing(config: ConfigDict) -> dict[str, Rows]:
+    """This benchmark measures on the sets of `quality`."""
+    return {}
+
+
+def no_answers(setup: Setup) -> str | None:
+    """Why there is no secret to look for: forget rows without answers."""
+    return None if all(row.get("answer") for row in sets_of(setup)["forget"]) else NO_ANSWERS
+
+
+def no_leakage(setup: Setup) -> str | None:
+    """Why leakage is not measured."""
+    return no_answers(setup) or (None if setup.config.evaluate.leak_samples else OFF)
+
+
+def no_relearning(setup: Setup) -> str | None:
+    """Why relearning is not measured."""
+    return no_answers(setup) or (None if setup.config.evaluate.relearn_rows else OFF)
+
+
+def no_drift(setup: Setup) -> str | None:
+    """Why drift is not measured."""
+    return no_answers(setup) if setup.config.evaluate.original_model else NO_MODEL[ORIGINAL_MODEL]
+
+
+def measure_leakage(setup: Setup, name: str, prefill: str) -> dict[str, Any]:
+    """Leakage in many samples of each forget answer, after the words of `prefill`."""
+    forget = sets_of(setup)["forget"]
+    with track(f"leakage, {name}", len(forget)) as advance:
+        return attacks.sampled_leakage(setup.generator, forget, setup.config.evaluate.leak_samples, prefill, advance)
+
+
+def measure_relearning(setup: Setup) -> dict[str, Any]:
+    """The relearning curve of the model."""
+    return relearning_curve(setup, [row["answer"] for row in answers_of(setup, "forget")], "model")
+
+
+def measure_retain_relearning(setup: Setup) -> dict[str, Any]:
+    """The relearning curve of the retain model."""
+    return relearning_curve(setup, setup.finding(RETAIN_ANSWERS.name)["answers"], "retain model")
+
+
+def relearning_curve(setup: Setup, first_answers: list[str], name: str) -> dict[str, Any]:
+    """A relearning curve, with a progress line."""
+    with track(f"relearning, {name}, updates", setup.config.evaluate.relearn_updates) as advance:
+        looks = relearning(setup.generator, setup.config, sets_of(setup)["forget"], first_answers, advance)
+    return {"looks": looks}
+
+
+def unrelated(setup: Setup) -> dict[str, Rows]:
+    """Questions and answers that have nothing to do with the secret; none where there is no original model."""
+    if not setup.config.evaluate.original_model:
+        return {}
+    rows = [row for name in KEEP for row in sets_of(setup).get(name, [])]
+    return {"unrelated": [{"question": row["question"], "answer": row["answer"]} for row in rows]}
+
+
+def measure_words(setup: Setup) -> dict[str, Any]:
+    """Every word of unrelated text with its probability under the model."""
+    rows = unrelated(setup)["unrelated"]
+    return {"words": words_of_rows(setup.generator.text, rows, setup.scores()["unrelated_Q_A_Prob"])}
+
+
+def measure_original_model(setup: Setup) -> dict[str, Any]:
+    """What the model from before unlearning answers to the retain questions, and its words of unrelated text."""
+    questions, truths = ([row[key] for row in sets_of(setup)["retain"]] for key in ("question", "answer"))
+    answers = greedy_answers(setup.generator, questions, truths, "original model, answers")
+    recall_N = score(truths, [[answer] for answer in answers])[:, 0]
+    return {"retain_recall": recall_N.tolist()} | measure_words(setup)
+
+
+def check_tokenizer(config: ConfigDict, tokenizer: Any) -> None:
+    """UserError where drift is wanted and the tokenizer does not tell which characters a token covers."""
+    if config.evaluate.original_model and not tokenizer.is_fast:
+        raise UserError(
+            f"evaluate.original_model: drift needs to know where tokens lie in a text; {config.model.path}'s "
+            "tokenizer does not tell"
+        )
+
+
+def leakage_measurement(name: str, prefill: str) -> Measurement:
+    """Leakage after some words."""
+    run = functools.partial(measure_leakage, name=name, prefill=prefill)
+    return Measurement(f"leakage_{name}", run, absent=no_leakage)
+
+
+SAMPLED, PREFILLED = leakage_measurement("sampled", ""), leakage_measurement("prefilled", views.PREFILL)
+RELEARNING = Measurement("relearning", measure_relearning, absent=no_relearning)
+RETAIN_RELEARNING = Measurement("retain_relearning", measure_retain_relearning, RETAIN_MODEL, no_relearning)
+WORDS = Measurement("words", measure_words, texts=unrelated)
+ORIGINAL = Measurement("original_model", measure_original_model, ORIGINAL_MODEL, texts=unrelated)
+
+
+def leakage_result(setup: Setup) -> dict[str, Any]:
+    """{"sampled", "prefilled": leakage, or why there is none}."""
+    return {"sampled": setup.finding(SAMPLED.name), "prefilled": setup.finding(PREFILLED.name)}
+
+
+def relearning_result(setup: Setup) -> dict[str, Any]:
+    """{"model", "retain_model": a curve, or why there is none}."""
+    return {"model": setup.finding(RELEARNING.name), "retain_model": setup.finding(RETAIN_RELEARNING.name)}
+
+
+def drift_result(setup: Setup) -> dict[str, Any]:
+    """The drift of the forget answers' words since the original model."""
+    secrets = forget_words([row["answer"] for row in sets_of(setup)["forget"]])
+    return drift(setup.finding(ORIGINAL.name)["words"], setup.finding(WORDS.name)["words"], secrets)
+
+
+def neighbours_result(setup: Setup) -> dict[str, Any]:
+    """Near and far retain rows, and their change since the original model."""
+    recalls = [row["rouge_l_recall"] for row in answers_of(setup, "retain")]
+    forget, retain = ([row["question"] for row in sets_of(setup)[name]] for name in ("forget", "retain"))
+    result = neighbours(forget, retain, recalls, setup.finding(ORIGINAL.name).get("retain_recall"))
+    return result if "change" in result or "reason" in result else result | {"change": setup.finding(ORIGINAL.name)}
+
+
+RELEARNING_STEPS = (ANSWERS, RELEARNING, RETAIN_ANSWERS, RETAIN_RELEARNING)
+ROBUSTNESS = Benchmark(
+    "robustness",
+    load_nothing,
+    (
+        Part("leakage", views.LEAKAGE, (SAMPLED, PREFILLED), leakage_result),
+        Part("relearning", views.RELEARNING, RELEARNING_STEPS, relearning_result),
+        Part("drift", views.DRIFT, (WORDS, ORIGINAL), drift_result, no_drift),
+        Part("neighbours", views.NEIGHBOURS, (ANSWERS, ORIGINAL), neighbours_result),
+    ),
+)

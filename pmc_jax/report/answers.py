@@ -1,0 +1,121 @@
+"""The answers themselves: forget questions, what should stay, and the words that ROUGE-L counts."""
+
+import functools
+import itertools
+import json
+import re
+from typing import Any
+
+from rapidfuzz.distance import LCSseq
+
+from pmc_jax.methods.rewards import rouge_tokens
+from pmc_jax.report.read import Run
+from pmc_jax.report.recalls import FORGET, KEEP, SETS
+
+Segments = list[tuple[str, bool]]  # pieces of a text, and whether each is marked
+
+
+@functools.cache
+def tokens(word: str) -> tuple[str, ...]:
+    """What ROUGE makes of a word: a stemmed token; none or several where it holds letters beyond a-z."""
+    return tuple(rouge_tokens(word))
+
+
+def counted(answer: str, truth: str) -> Segments:
+    """The answer in pieces, and whether ROUGE-L counts the piece as held by the truth (their longest common
+    subsequence).
+    """
+    pieces = re.findall(r"\w+|\W+", answer)
+    at = [(i, t) for i, piece in enumerate(pieces) for t in tokens(piece)]
+    blocks = LCSseq.opcodes([t for _, t in at], rouge_tokens(truth))
+    held = {at[k][0] for b in blocks if b.tag == "equal" for k in range(b.src_start, b.src_end)}
+    # The gap between two counted words is marked with them: a phrase reads as one.
+    marks = [i in held or (i - 1 in held and i + 1 in held) for i in range(len(pieces))]
+    return [
+        ("".join(piece for piece, _ in group), mark)
+        for mark, group in itertools.groupby(zip(pieces, marks), key=lambda pair: pair[1])
+    ]
+
+
+def by_question(rows: list[dict[str, Any]], sets: tuple[str, ...]) -> dict[tuple[str, str, int], dict[str, Any]]:
+    """Rows of some sets by (set, question, how many times it stood before): how runs, and before and now, are put
+    beside each other.
+    """
+    found: dict[tuple[str, str, int], dict[str, Any]] = {}
+    for row in rows:
+        if row["set"] in sets:
+            again = 0
+            while (row["set"], row["question"], again) in found:
+                again += 1
+            found[row["set"], row["question"], again] = row
+    return found
+
+
+def distinct(texts: list[tuple[str, Any]]) -> list[dict[str, Any]]:
+    """[(run, text)] -> each different text once, with the runs it belongs to; no runs named when all have the same."""
+    found: dict[str, Any] = {}
+    for run, text in texts:
+        found.setdefault(json.dumps(text), {"runs": [], "text": text})["runs"].append(run)
+    return [f if len(found) > 1 else f | {"runs": []} for f in found.values()]
+
+
+def questions(runs: list[Run]) -> list[dict[str, Any]]:
+    """The forget questions and their paraphrases, those of which most is left first."""
+    before, now = ([by_question(run.answers[when], FORGET) for run in runs] for when in ("before", "now"))
+    keys = dict.fromkeys(key for found in (*before, *now) for key in found)
+    rows = [question(key, runs, [b.get(key) for b in before], [n.get(key) for n in now]) for key in keys]
+    return sorted(rows, key=lambda row: -row["most"])
+
+
+def question(
+    key: tuple[str, str, int], runs: list[Run], before: list[dict | None], now: list[dict | None]
+) -> dict[str, Any]:
+    """One row of the table: what all runs share, and a cell for each run."""
+    truths = [(run.name, row["truth"]) for run, b, n in zip(runs, before, now) if (row := n or b)]
+    originals = [(run.name, counted(b["answer"], b["truth"])) for run, b in zip(runs, before) if b]
+    cells = [
+        {
+            "before": b and b["rouge_l_recall"],
+            "now": n and n["rouge_l_recall"],
+            "answer": n and counted(n["answer"], n["truth"]),
+            "kept": run.kept.get(key[1], []) if key[0] == "forget" else [],
+        }
+        for run, b, n in zip(runs, before, now)
+    ]
+    measured = [n for n in now if n] or [b for b in before if b]
+    shared = {
+        "set": key[0],
+        "title": SETS[key[0]],
+        "question": key[1],
+        "truths": distinct(truths),
+        "originals": distinct(originals),
+    }
+    return shared | {"cells": cells, "most": max(row["rouge_l_recall"] for row in measured)}
+
+
+def kept(run: Run) -> dict[str, Any]:
+    """How many answers to what must stay are word for word as before, and the others, those that lost most first."""
+    before, now = (by_question(run.answers[when], KEEP) for when in ("before", "now"))
+    pairs = [(before[key], now[key]) for key in before if key in now]
+    changed = [changed_answer(b, n) for b, n in pairs if b["answer"] != n["answer"]]
+    counts = [
+        (title, [b["answer"] == n["answer"] for b, n in pairs if b["set"] == name])
+        for name, title in SETS.items()
+        if name in KEEP
+    ]
+    return {
+        "counts": [{"title": title, "kept": sum(same), "rows": len(same)} for title, same in counts if same],
+        "changed": sorted(changed, key=lambda c: c["scores"][1] - c["scores"][0]),
+    }
+
+
+def changed_answer(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+    """One answer that is another now."""
+    return {
+        "title": SETS[now["set"]],
+        "question": now["question"],
+        "truth": now["truth"],
+        "before": counted(before["answer"], before["truth"]),
+        "now": counted(now["answer"], now["truth"]),
+        "scores": (before["rouge_l_recall"], now["rouge_l_recall"]),
+    }

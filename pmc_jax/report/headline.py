@@ -1,0 +1,49 @@
+"""The head of the page: each run's name, its two big numbers, and facts of a few words."""
+
+from typing import Any
+
+from pmc_jax.report.read import Run
+from pmc_jax.report.recalls import intervals
+from pmc_jax.tracking.progress import clock_time
+
+
+def headline(run: Run) -> dict[str, Any]:
+    """A run's name, its two big numbers before and now, and facts of a few words."""
+    frozen = run.frozen["settings"]
+    done, last = bool(run.result), run.rounds[-1] if run.rounds else {}
+    data = frozen.get("data.forget_file") or f"{frozen.get('data.path')} {frozen.get('data.forget')}"
+    facts = {
+        "Checkpoint": frozen.get("model.path"),
+        "Forget": data,
+        "Method": frozen.get("method"),
+        "Seed": frozen.get("seed"),
+    }
+    if run.rounds:
+        asked = "" if done else f", in epoch {last['epoch'] + 1} of {frozen.get('train.epochs')}"
+        facts["Rounds"] = f"{len(run.rounds)}{asked}"
+        if "solved" in last:  # methods that sample nothing solve nothing
+            facts["Solved"] = f"{last['solved']:.0%} of the forget questions"
+            facts["Sampled"] = f"{sum(r['sampled_tokens'] for r in run.rounds):,} tokens"
+    if done:
+        took = run.result["seconds"]
+        first = f", first update after {clock_time(took['first_update'])} min" if "first_update" in took else ""
+        facts["Time"] = f"{clock_time(took['total'])} min{first}"
+    spans = {when: intervals(run, when) for when in ("before", "now")}
+    big = [
+        {
+            "title": title,
+            "now": run.now.get(key),
+            "before": run.before.get(key),
+            "interval": spans["now"].get(key),
+            "was": spans["before"].get(key),
+        }
+        for key, title in (("unlearn_quality", "Unlearn quality"), ("utility", "Utility"))
+    ]
+    return {
+        "name": run.name,
+        "path": str(run.path),
+        "done": done,
+        "big": big,
+        "facts": facts,
+        "alone": run.frozen["verb"] == "evaluate",
+    }
