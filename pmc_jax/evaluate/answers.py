@@ -10,10 +10,12 @@ from pmc_jax.sampling.sampler import Sampler
 
 
 class Evaluation(NamedTuple):
-    """answers: one dict a row: set, question, answer, truth, rouge_l_recall.
+    """The answers of one model to all sets, and how they score.
 
-    truth: what the forget answers were measured against: "ground truth", or "original answers" where the forget rows
-    have none.
+    Attributes:
+        answers: one dict a row: set, question, answer, truth, rouge_l_recall.
+        truth: what the forget answers were measured against: "ground truth", or "original answers" where the forget
+            rows have none.
     """
 
     answers: list[dict[str, Any]]
@@ -28,44 +30,51 @@ class Evaluation(NamedTuple):
 
 
 def truths(sets: dict[str, Rows], references: list[str] | None) -> tuple[dict[str, list[str]], str]:
-    """What each set's answers are held against: the rows' answers; for forget sets without answers, the original
-    model's own (`references`).
+    """What each set's answers are measured against.
+
+    Args:
+        sets: {set: rows}.
+        references: the original model's answers to the forget questions.
+
+    Returns:
+        ({set: texts}, which they are): the rows' answers; for forget sets without answers, the references.
     """
-    found = {name: [row.get("answer") or "" for row in rows] for name, rows in sets.items()}
-    if all(found["forget"]):
-        return found, "ground truth"
+    texts = {name: [row.get("answer") or "" for row in rows] for name, rows in sets.items()}
+    if all(texts["forget"]):
+        return texts, "ground truth"
     for name in ("forget", "forget_paraphrased"):
         if name in sets:
-            found[name] = references
-    return found, "original answers"
+            texts[name] = references
+    return texts, "original answers"
 
 
 def evaluate(
     generator: Sampler,
     sets: dict[str, Rows],
     references: list[str] | None = None,
-    what: str = "answers",
+    progress: str = "answers",
     show: bool = True,
 ) -> Evaluation:
     """Greedy answers to every question of every set in one pass, and their ROUGE-L recall.
 
-    generator: greedy, one sample. sets: from `questions.load_evaluation`. references: the original model's answers to
-    the forget questions; None = this is the original model, its own answers now are taken. what: names the progress
-    lines.
+    Args:
+        generator: greedy, one sample.
+        sets: from `questions.load_evaluation`.
+        references: the original model's answers to the forget questions; None: this is the original model, and its own
+            answers now are taken.
+        progress: begins the progress lines.
+        show: whether progress is shown.
     """
     flat_rows = [row for rows in sets.values() for row in rows]
     guesses = [row.get("answer") or "" for row in flat_rows]
-    flat = greedy_answers(generator, [row["question"] for row in flat_rows], guesses, what, show)
-    answers, at = {}, 0
-    for name, rows in sets.items():
-        answers[name] = flat[at : at + len(rows)]
-        at += len(rows)
-    held_against, kind = truths(sets, references if references is not None else answers["forget"])
+    flat_answers = iter(greedy_answers(generator, [row["question"] for row in flat_rows], guesses, progress, show))
+    answers = {name: [next(flat_answers) for _ in rows] for name, rows in sets.items()}
+    truth_texts, kind = truths(sets, references if references is not None else answers["forget"])
     records = []
     for name, rows in sets.items():
-        values = score(held_against[name], [[a] for a in answers[name]])[:, 0]
+        values = score(truth_texts[name], [[a] for a in answers[name]])[:, 0]
         records += [
             {"set": name, "question": row["question"], "answer": answer, "truth": truth, "rouge_l_recall": float(value)}
-            for row, answer, truth, value in zip(rows, answers[name], held_against[name], values)
+            for row, answer, truth, value in zip(rows, answers[name], truth_texts[name], values)
         ]
     return Evaluation(records, kind)

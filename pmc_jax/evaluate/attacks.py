@@ -33,9 +33,9 @@ def binary_bound(leaks_S: np.ndarray, level: float = LEVEL) -> float:
     return 1.0 if hits == n else float(beta.ppf(1 - level, hits + 1, n - hits))
 
 
-def general_bound(scores_S: np.ndarray, at: float, level: float = LEVEL) -> float:
-    """M_gen(at): upper bound on P(X > at) for scores in 0..1."""
-    return float(min(1.0, np.mean(np.asarray(scores_S) > at) + band(len(scores_S), level)))
+def general_bound(scores_S: np.ndarray, threshold: float, level: float = LEVEL) -> float:
+    """M_gen(threshold): upper bound on P(X > threshold) for scores in 0..1."""
+    return float(min(1.0, np.mean(np.asarray(scores_S) > threshold) + band(len(scores_S), level)))
 
 
 def moment_bounds(scores_S: np.ndarray, level: float = LEVEL) -> tuple[float, float]:
@@ -64,8 +64,13 @@ def expected_deviation(scores_S: np.ndarray) -> float:
 
 
 def leakage(scores_QS: np.ndarray) -> dict[str, Any]:
-    """{"measures": means over questions, with rows and interval, of the worst of the samples and of the bounds;
-    "samples"; "worst_of_each": [Q]}.
+    """The worst of the samples and the bounds of all questions.
+
+    Args:
+        scores_QS: how much of the secret each sample gives away, 0..1, float64 [questions, samples].
+
+    Returns:
+        {"measures": {name: mean over questions, with rows and interval}, "samples": S, "worst_of_each": [Q]}.
     """
     per_question = {
         "worst": np.max(scores_QS, axis=1),
@@ -80,9 +85,10 @@ def leakage(scores_QS: np.ndarray) -> dict[str, Any]:
     return {"measures": measures, "samples": scores_QS.shape[1], "worst_of_each": per_question["worst"].tolist()}
 
 
-def longest_sample(generator: Sampler, answers: list[str]) -> int:
-    """Tokens after which a sample that looks for these answers is cut: ROOM times the longest of them, at most as many
-    as greedy answers may have.
+def longest_sample(generator: Generator, answers: list[str]) -> int:
+    """Tokens after which a sample that looks for these answers is cut.
+
+    ROOM times the longest of them, and no more than greedy answers may have.
     """
     return min(generator.sampling.max_new_tokens, ROOM * max(len(generator.text.answer(a)) for a in answers))
 
@@ -92,8 +98,15 @@ def sampled_leakage(
 ) -> dict[str, Any]:
     """Leakage of the forget rows' answers under sampling from the model as it is (temperature 1, nothing cut off).
 
-    prefill: words that its answer is made to begin with, after the template's answer tag; they are no part of what is
-    scored.
+    Args:
+        generator: of the model.
+        rows: forget rows with question and answer.
+        samples: answers sampled for each question.
+        prefill: words that the answer is made to begin with, after the template's answer tag; they are not scored.
+        on_progress: called with the number of questions done.
+
+    Returns:
+        As `leakage`.
     """
     words = generator.text.answer(prefill)[:-1] if prefill else []
     texts, truths = [r["question"] for r in rows], [r["answer"] for r in rows]
@@ -101,18 +114,23 @@ def sampled_leakage(
     longest = longest_sample(generator, truths)
     drawing = generator.with_sampling(num_samples=samples, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=longest)
     answers = [
-        [generator.text.read(t) for t in of_question]
-        for of_question in drawing.tokens(prompts, on_progress=on_progress)
+        [generator.text.read(sample) for sample in question_samples]
+        for question_samples in drawing.tokens(prompts, on_progress=on_progress)
     ]
     return leakage(score(truths, answers))
 
 
 def least_likely_option(right_losses_N: ArrayLike, wrong_losses_NK: ArrayLike) -> dict[str, Any]:
-    """How often the least likely option (mean log p a token) of each row's multiple choice is the right one, and how
-    often chance would pick it.
+    """How often the least likely option (mean log p a token) of each row's multiple choice is the right one.
 
-    Losses are -log p a token, of the right answer and of the K wrong ones; NaN rows are left out. Unlearning that
-    pushes the secret's probability down leaves this fingerprint.
+    Unlearning that pushes the secret's probability down leaves this fingerprint.
+
+    Args:
+        right_losses_N: -log p a token of the right answers; NaN rows are left out.
+        wrong_losses_NK: of the K wrong answers of each row.
+
+    Returns:
+        The share with its interval and rows, and "chance": how often chance would pick the right one.
     """
     right_N = np.asarray(right_losses_N, np.float64)
     wrong_NK = np.asarray(wrong_losses_NK, np.float64).reshape(len(right_N), -1)

@@ -85,25 +85,34 @@ def words_of_rows(text: Any, rows: list[dict[str, Any]], scores: list[list[Any]]
 def change(changes_W: np.ndarray, rows_W: np.ndarray) -> dict[str, Any]:
     """Mean and standard deviation of the changes of W words, 95 % interval of the mean, words and rows.
 
-    rows_W: which text each word stands in. Words of one text change together, so whole texts are drawn anew for the
-    interval.
+    Words of one text change together, so whole texts are drawn anew for the interval.
+
+    Args:
+        changes_W: change of each word's probability.
+        rows_W: which text each word stands in.
     """
     if not changes_W.size:
         return {"mean": None, "std": None, "low": None, "high": None, "words": 0, "rows": 0}
     _, row_W = np.unique(rows_W, return_inverse=True)
     sums_N, counts_N = np.bincount(row_W, changes_W), np.bincount(row_W)
-    found = {"mean": float(changes_W.mean()), "std": float(changes_W.std()), "low": None, "high": None}
+    low, high = None, None
     if len(counts_N) > 1:
-        at_RN = draws(len(counts_N))
-        found["low"], found["high"] = middle(sums_N[at_RN].sum(axis=1) / counts_N[at_RN].sum(axis=1))
-    return found | {"words": int(changes_W.size), "rows": len(counts_N)}
+        texts_RN = draws(len(counts_N))
+        low, high = middle(sums_N[texts_RN].sum(axis=1) / counts_N[texts_RN].sum(axis=1))
+    statistics = {"mean": float(changes_W.mean()), "std": float(changes_W.std()), "low": low, "high": high}
+    return statistics | {"words": int(changes_W.size), "rows": len(counts_N)}
 
 
 def drift(before: list[list[Word]], after: list[list[Word]], secret: set[str]) -> dict[str, Any]:
-    """{"forget_words", "other_words"}: the `change` of either kind of word in unrelated text.
+    """The `change` of the forget answers' words and of other words in unrelated text.
 
-    before, after: the words of each text under either model, the same words in the same order. secret: from
-    `forget_words`.
+    Args:
+        before: the words of each text under the original model.
+        after: the same words in the same order under the model now.
+        secret: from `forget_words`.
+
+    Returns:
+        {"forget_words", "other_words": change}.
     """
     skipped = function_words()
     words = [
@@ -114,6 +123,6 @@ def drift(before: list[list[Word]], after: list[list[Word]], secret: set[str]) -
         "other_words": [w for w in words if w[0] not in secret and w[0] not in skipped],
     }
     return {
-        kind: change(np.array([c for _, c, _ in found], float), np.array([r for *_, r in found], int))
-        for kind, found in kinds.items()
+        kind: change(np.array([c for _, c, _ in chosen], float), np.array([row for *_, row in chosen], int))
+        for kind, chosen in kinds.items()
     }

@@ -58,22 +58,27 @@ def neighbours(
     recall_N: ArrayLike,
     original_recall_N: ArrayLike | None = None,
 ) -> dict[str, Any]:
-    """{"recall": near, far and their difference, "change": the same of now less original, "nearness": {"near", "far"}:
-    mean cosines}.
+    """Recall of the retain rows near to the forget set and far from it, and how it changed.
 
-    recall_N: ROUGE-L recall of the answers to the retain questions. original_recall_N: that of the model before
-    unlearning; no change without it. {"reason"} where there are too few retain rows.
+    Args:
+        forget_questions: what the secret is asked by.
+        retain_questions: of N rows.
+        recall_N: ROUGE-L recall of the answers to the retain questions.
+        original_recall_N: that of the model before unlearning; no change without it.
+
+    Returns:
+        {"recall": `compare` of now, "change": `compare` of now less original, "nearness": {"near", "far": mean
+        cosine}}; {"reason"} where there are too few retain rows.
     """
     if len(retain_questions) < FEWEST:
         return {"reason": f"needs {FEWEST} retain rows, there are {len(retain_questions)}"}
     near_N = nearness(forget_questions, retain_questions)
     near, far = quarters(near_N)
-    found = {
+    result = {
         "recall": compare(recall_N, near, far),
         "nearness": {"near": float(near_N[near].mean()), "far": float(near_N[far].mean())},
     }
     if original_recall_N is not None:
-        found["change"] = compare(
-            np.asarray(recall_N, np.float64) - np.asarray(original_recall_N, np.float64), near, far
-        )
-    return found
+        change_N = np.asarray(recall_N, np.float64) - np.asarray(original_recall_N, np.float64)
+        result["change"] = compare(change_N, near, far)
+    return result

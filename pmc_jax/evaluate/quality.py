@@ -1,6 +1,4 @@
-"""Unlearn quality and utility (arXiv 2507.04219): numbers of the ROUGE-L recalls of the five sets' answers, on numpy
-alone.
-"""
+"""Unlearn quality and utility (arXiv 2507.04219) from the ROUGE-L recalls of the five sets' answers; numpy alone."""
 
 from typing import Any
 
@@ -15,35 +13,37 @@ KEEP = ("retain", "world_facts", "real_authors")
 
 
 def unlearn_quality(recall: dict[str, Any]) -> Any:
-    """50 * (2 - R(forget) - R(forget paraphrased)), 0..100; from R(forget) alone, 100 * (1 - R), where there are no
-    paraphrases.
+    """50 * (2 - R(forget) - R(forget paraphrased)), 0..100; 100 * (1 - R(forget)) where there are no paraphrases.
 
-    recall: mean recall by set, numbers or arrays of them; None where not evaluated.
+    Args:
+        recall: mean recall R by set, numbers or arrays of them; None where not evaluated.
     """
     forget, paraphrased = recall["forget"], recall["forget_paraphrased"]
     return 100 * (1 - forget) if paraphrased is None else 50 * (2 - forget - paraphrased)
 
 
 def utility(recall: dict[str, Any]) -> Any:
-    """Mean of R(retain), R(world facts), R(real authors), 0..100; over those sets that were evaluated, None where none
-    was.
-    """
+    """Mean of R(retain), R(world facts), R(real authors), 0..100, over the sets that were evaluated; None without."""
     known = [recall[name] for name in KEEP if recall[name] is not None]
     return 100 * sum(known) / len(known) if known else None
 
 
 def summarise(recalls: dict[str, Any]) -> dict[str, Any]:
-    """{set: mean recall or None, "unlearn_quality", "utility", "rows": {set: rows}, "intervals": {name: (low, high) or
-    None}}.
+    """The numbers of an evaluation.
 
-    recalls: the recall of each row, [N], by set; the forget set is always there. intervals: bootstrap 95 %, those of
-    unlearn quality and utility over the rows of the sets that they combine. None where a set has one row only.
+    Args:
+        recalls: the recall of each row, [N], by set; the forget set is always there.
+
+    Returns:
+        {set: mean recall or None, "unlearn_quality", "utility", "rows": {set: rows}, "intervals": {name: (low, high)}}.
+        Intervals are bootstrap 95 %, those of unlearn quality and utility over the rows of the sets that they combine;
+        None where a set has one row only.
     """
     given = {name: np.asarray(recalls[name], np.float64) for name in SETS if name in recalls}
     means: dict[str, Any] = {name: float(given[name].mean()) if name in given else None for name in SETS}
     means_R = {name: resampled_means(given[name], seed) if name in given else None for name, seed in SETS.items()}
-    found = {name: mean_with_interval(values, SETS[name]) for name, values in given.items()}
-    intervals = {name: (f.low, f.high) if f.low is not None else None for name, f in found.items()}
+    with_intervals = {name: mean_with_interval(values, SETS[name]) for name, values in given.items()}
+    intervals = {name: (i.low, i.high) if i.low is not None else None for name, i in with_intervals.items()}
     for name, combine in (("unlearn_quality", unlearn_quality), ("utility", utility)):
         means[name], combined_R = combine(means), combine(means_R)
         intervals[name] = middle(combined_R) if combined_R is not None else None

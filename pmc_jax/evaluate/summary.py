@@ -1,6 +1,4 @@
-"""A TOFU log -> what result.json and the tables say of it: every aggregate with its rows, its interval, or why it is
-missing.
-"""
+"""A TOFU log -> what result.json says of it: every aggregate with its rows, its interval, or why it is missing."""
 
 from typing import Any
 
@@ -11,17 +9,20 @@ from pmc_jax.evaluate.interval import mean_with_interval, middle, resampled_mean
 
 
 def summarise(log: dict[str, Any], retain_log: dict[str, Any] | None) -> dict[str, dict[str, Any]]:
-    """{metric: {"value", "rows"}, with "interval" (bootstrap 95 %) where rows can be drawn anew, "reason" where it is
-    not computed, "note"}.
+    """Every aggregate of a log.
+
+    Returns:
+        {metric: {"value", "rows"}}, with "interval" (bootstrap 95 %) where rows can be drawn anew, with "reason" where
+        it is not computed, and with "note" where there is something to know.
     """
-    found = logs.recompute(log, retain_log)
+    recomputed = logs.recompute(log, retain_log)
     summary: dict[str, dict[str, Any]] = {}
-    for name, value in found.values.items():
-        summary[name] = {"value": value, "rows": found.rows[name]}
-        if name in found.notes:
-            summary[name]["note"] = found.notes[name]
-        if name in found.reasons:
-            summary[name]["reason"] = found.reasons[name]
+    for name, value in recomputed.values.items():
+        summary[name] = {"value": value, "rows": recomputed.rows[name]}
+        if name in recomputed.notes:
+            summary[name]["note"] = recomputed.notes[name]
+        if name in recomputed.reasons:
+            summary[name]["reason"] = recomputed.reasons[name]
         elif (span := interval(name, log)) is not None:
             summary[name]["interval"] = span
     return summary
@@ -43,8 +44,6 @@ def interval(name: str, log: dict[str, Any]) -> tuple[float, float] | None:
 
 
 def row_parts(name: str, log: dict[str, Any]) -> np.ndarray:
-    """What each row adds to the aggregate, [N]: the aggregates of `log_format.RULES` are means of a function of single
-    rows.
-    """
+    """What each row adds to the aggregate, [N]: aggregates by RULES are means of a function of single rows."""
     key, mean = log_format.RULES[name]
     return np.array([mean(np.array([value])) for value in log_format.row_values(log[name], key)])
