@@ -11,8 +11,7 @@ from scipy.stats import binomtest
 
 from pmc_jax.evaluate import attacks
 from pmc_jax.evaluate.views import PREFILL
-from pmc_jax.sampling.draw import GREEDY
-from pmc_jax.sampling.generate import make_generator
+from pmc_jax.sampling.generate import greedy_sampler
 
 
 @given(st.integers(1, 200), st.data())
@@ -69,19 +68,19 @@ def test_a_model_that_knows_its_secrets_leaks_and_one_that_knows_nothing_does_no
 ):
     rows = splits["forget20"]
     for checkpoint, low, high in ((tiny_checkpoint, 0.8, 1.0), (fresh_checkpoint, 0.0, 0.3)):
-        generator = make_generator(checkpoint, small({"evaluate.max_new_tokens": 64}), GREEDY, 1)
+        sampler = greedy_sampler(checkpoint, small({"evaluate.max_new_tokens": 64}))
         for prefill in ("", PREFILL):
-            found = attacks.sampled_leakage(generator, rows, 8, prefill)["measures"]
+            found = attacks.sampled_leakage(sampler, rows, 8, prefill)["measures"]
             if not prefill or checkpoint is fresh_checkpoint:
                 assert low <= found["worst"]["mean"] <= high
             assert found["mean"]["mean"] <= found["worst"]["mean"] and found["worst"]["rows"] == len(rows)
 
 
 def test_a_sample_has_room_for_twice_the_longest_answer(tiny_checkpoint, small):
-    generator = make_generator(tiny_checkpoint, small({"evaluate.max_new_tokens": 64}), GREEDY, 1)
+    sampler = greedy_sampler(tiny_checkpoint, small({"evaluate.max_new_tokens": 64}))
     short, long = "No", "a " * 500
-    assert attacks.longest_sample(generator, [short]) == 2 * len(generator.text.answer(short))
-    assert attacks.longest_sample(generator, [short, long]) == 64, "no longer than a greedy answer"
+    assert attacks.longest_sample(sampler, [short]) == 2 * len(sampler.text.answer(short))
+    assert attacks.longest_sample(sampler, [short, long]) == 64, "no longer than a greedy answer"
 
 
 def test_least_likely_option():
@@ -106,12 +105,12 @@ def test_a_model_that_knows_nothing_picks_as_often_as_chance(wrong, seed):
 )
 def test_words_are_prefilled_where_the_answer_begins(tiny_phi, small, monkeypatch, tag_in, wanted):
     """After the tag that the plain template puts before answers, whichever side it belongs to."""
-    generator = make_generator(tiny_phi, small({"prompt.tag_in": tag_in}), GREEDY, 1)
+    sampler = greedy_sampler(tiny_phi, small({"prompt.tag_in": tag_in}))
     asked = []
     monkeypatch.setattr(
-        type(generator),
+        type(sampler),
         "tokens",
         lambda self, prompts, **_: asked.append(prompts.tokens_QP[0][prompts.mask_QP[0]]) or [[[]] * 4],
     )
-    attacks.sampled_leakage(generator, [{"question": "q", "answer": "a b"}], 4, PREFILL)
-    assert generator.text.tokenizer.decode(asked[0]).endswith(wanted)
+    attacks.sampled_leakage(sampler, [{"question": "q", "answer": "a b"}], 4, PREFILL)
+    assert sampler.text.tokenizer.decode(asked[0]).endswith(wanted)

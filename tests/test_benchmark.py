@@ -21,7 +21,7 @@ def load(config):
 
 def ask(setup):
     questions = [row["question"] for row in setup.data["toy"]["questions"]]
-    answers = [samples[0] for samples in setup.generator.answers(questions)]
+    answers = [samples[0] for samples in setup.sampler.answers(questions)]
     return {"answers": answers, "words": mean_with_interval([len(a.split()) for a in answers])._asdict()}
 
 

@@ -15,8 +15,7 @@ from pmc_jax.errors import UserError
 from pmc_jax.evaluate import attacks, drift, gradients, log_format, logs, scoring, tofu_rows
 from pmc_jax.evaluate.benchmarks import chosen, tofu
 from pmc_jax.evaluate.measure import measurements_of, parts_of
-from pmc_jax.sampling.draw import GREEDY
-from pmc_jax.sampling.generate import make_generator
+from pmc_jax.sampling.generate import greedy_sampler
 from pmc_jax.tracking.workdir import write_lines
 
 
@@ -234,17 +233,17 @@ def test_odd_rows_have_results(tiny_checkpoint, small):
         for q, a in zip(["Who?", "誰？", "Who?", "What?"], answers)
     ]
     sets = {"forget": rows, "holdout": [{"question": "Why?", "answer": "No"}]}
-    generator = make_generator(tiny_checkpoint, small({"evaluate.max_new_tokens": 4}), GREEDY, 1)
-    assert len(generator.text.answer(answers[-1])) > 2000
-    rows_by_metric = tofu_rows.likelihood_rows(sets, scoring.score_sets(generator, sets))
-    rows_by_metric |= tofu_rows.answer_rows(generator, sets, {"誰？": ""})
-    log = logs.make_log(rows_by_metric | tofu_rows.gradient_rows(generator, sets))
+    sampler = greedy_sampler(tiny_checkpoint, small({"evaluate.max_new_tokens": 4}))
+    assert len(sampler.text.answer(answers[-1])) > 2000
+    rows_by_metric = tofu_rows.likelihood_rows(sets, scoring.score_sets(sampler, sets))
+    rows_by_metric |= tofu_rows.answer_rows(sampler, sets, {"誰？": ""})
+    log = logs.make_log(rows_by_metric | tofu_rows.gradient_rows(sampler, sets))
     ratios = [row["score"] for row in log["forget_truth_ratio"]["value_by_index"].values()]
     assert np.isfinite(ratios).all() and ratios[0] == ratios[2]
     assert log["forget_Q_A_ROUGE"]["value_by_index"]["1"]["rougeL_recall"] == 0.0
     assert 0 <= log["mia_min_k"]["agg_value"] <= 1 and 0 <= log["mia_gradnorm"]["agg_value"] <= 1
-    scores = scoring.score_sets(generator, {"unrelated": rows})["unrelated_Q_A_Prob"]
-    words = drift.words_of_rows(generator.text, rows, scores)
+    scores = scoring.score_sets(sampler, {"unrelated": rows})["unrelated_Q_A_Prob"]
+    words = drift.words_of_rows(sampler.text, rows, scores)
     assert [[word for word, _ in row_words][:1] for row_words in words] == [["i"], ["ژاله"], ["i"], ["word"]]
     assert len(words[3]) == 1000
     assert all(0 <= p <= 1 for row_words in words for _, p in row_words)

@@ -8,15 +8,15 @@ from pmc_jax.sampling.generate import greedy_sampler
 
 
 @pytest.fixture(params=["tiny_checkpoint", "tiny_phi", "fresh_checkpoint"])
-def generator(request, small):
+def sampler(request, small):
     checkpoint = request.getfixturevalue(request.param)
     return greedy_sampler(checkpoint, small()).with_sampling(max_new_tokens=40)
 
 
-def test_guesses_of_any_kind_change_nothing(generator, splits):
+def test_guesses_of_any_kind_change_nothing(sampler, splits):
     rows = splits["full"]
     questions, truths = [r["question"] for r in rows], [r["answer"] for r in rows]
-    said = [a for (a,) in generator.answers(questions)]
+    said = [a for (a,) in sampler.answers(questions)]
     for name, guesses in {
         "true": truths,
         "what is said": said,
@@ -25,40 +25,40 @@ def test_guesses_of_any_kind_change_nothing(generator, splits):
         "gone on with": [f"{a} And more." for a in said],
         "none": [""] * len(rows),
     }.items():
-        assert greedy_answers(generator, questions, guesses, name, show=False) == said, name
+        assert greedy_answers(sampler, questions, guesses, name, show=False) == said, name
 
 
 def test_programs_do_not_depend_on_what_was_agreed_to(tiny_checkpoint, small, splits, monkeypatch):
     """Prompts are as wide, and batches as large, for guesses that are right for a few tokens and for none."""
-    generator = greedy_sampler(tiny_checkpoint, small())
-    questions, shapes, spied = [r["question"] for r in splits["full"]], set(), type(generator).tokens
-    said = [a for (a,) in generator.answers(questions)]
+    sampler = greedy_sampler(tiny_checkpoint, small())
+    questions, shapes, spied = [r["question"] for r in splits["full"]], set(), type(sampler).tokens
+    said = [a for (a,) in sampler.answers(questions)]
     monkeypatch.setattr(
-        type(generator),
+        type(sampler),
         "tokens",
         lambda self, p, *a, **h: shapes.add((p.tokens_QP.shape[1], self.engine.capacity)) or spied(self, p, *a, **h),
     )
     for guesses in ([""] * len(said), [a[:12] for a in said], [a[:-1] for a in said]):
-        assert greedy_answers(generator, questions, guesses, "answers", show=False) == said
+        assert greedy_answers(sampler, questions, guesses, "answers", show=False) == said
     assert len(shapes) == 1
 
 
-def test_no_questions(generator):
-    assert greedy_answers(generator, [], [], "answers") == []
+def test_no_questions(sampler):
+    assert greedy_answers(sampler, [], [], "answers") == []
 
 
 def test_what_is_agreed_to_ends_where_the_answer_leaves_the_guess(tiny_checkpoint, splits, small):
-    generator = greedy_sampler(tiny_checkpoint, small())
+    sampler = greedy_sampler(tiny_checkpoint, small())
     questions = [r["question"] for r in splits["full"][:6]]
-    answers = generator.tokens_after([generator.text.prompt(q) for q in questions], questions)
-    prompts = [generator.text.prompt(q) for q in questions]
+    answers = sampler.tokens_after([sampler.text.prompt(q) for q in questions], questions)
+    prompts = [sampler.text.prompt(q) for q in questions]
     rng = np.random.default_rng(0)
     for _ in range(5):
         at = [int(rng.integers(0, len(a))) for (a,) in answers]
         wrong = [[*a[:i], a[i] + 1, *a[i + 1 :]] for (a,), i in zip(answers, at)]
-        found = agreed(generator, prompts, wrong, "x", show=False)
+        found = agreed(sampler, prompts, wrong, "x", show=False)
         assert found == [a[:i] for (a,), i in zip(answers, at)]
-    assert agreed(generator, prompts, [a for (a,) in answers], "x", show=False) == [a for (a,) in answers]
+    assert agreed(sampler, prompts, [a for (a,) in answers], "x", show=False) == [a for (a,) in answers]
 
 
 def test_batches_are_compiled_for_a_quarter_a_half_or_all():

@@ -17,9 +17,9 @@ def test_shown_rows_come_back_and_what_is_known_stays(tiny_checkpoint, fresh_che
             "train.learning_rate": 5e-3,
         }
     )
-    generator = greedy_sampler(fresh_checkpoint, config)
-    first = [a for (a,) in generator.answers([row["question"] for row in rows])]
-    found = relearning(generator, config, rows, first)
+    sampler = greedy_sampler(fresh_checkpoint, config)
+    first = [a for (a,) in sampler.answers([row["question"] for row in rows])]
+    found = relearning(sampler, config, rows, first)
     assert [f["updates"] for f in found] == [0, 1, 3, 10, 30, 60]
     assert found[0]["shown"]["mean"] < 0.2 and found[-1]["shown"]["mean"] > 0.8 > found[-1]["held_back"]["mean"]
     assert found[0]["shown"]["rows"] == 2 and found[0]["held_back"]["rows"] == len(rows) - 2

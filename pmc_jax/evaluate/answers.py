@@ -49,7 +49,7 @@ def truths(sets: dict[str, Rows], references: list[str] | None) -> tuple[dict[st
 
 
 def evaluate(
-    generator: Sampler,
+    sampler: Sampler,
     sets: dict[str, Rows],
     references: list[str] | None = None,
     progress: str = "answers",
@@ -58,7 +58,7 @@ def evaluate(
     """Greedy answers to every question of every set in one pass, and their ROUGE-L recall.
 
     Args:
-        generator: greedy, one sample.
+        sampler: greedy, one sample.
         sets: from `questions.load_evaluation`.
         references: the original model's answers to the forget questions; None: this is the original model, and its own
             answers now are taken.
@@ -67,7 +67,7 @@ def evaluate(
     """
     flat_rows = [row for rows in sets.values() for row in rows]
     guesses = [row.get("answer") or "" for row in flat_rows]
-    flat_answers = iter(greedy_answers(generator, [row["question"] for row in flat_rows], guesses, progress, show))
+    flat_answers = iter(greedy_answers(sampler, [row["question"] for row in flat_rows], guesses, progress, show))
     answers = {name: [next(flat_answers) for _ in rows] for name, rows in sets.items()}
     truth_texts, kind = truths(sets, references if references is not None else answers["forget"])
     records = []

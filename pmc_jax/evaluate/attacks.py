@@ -85,21 +85,21 @@ def leakage(scores_QS: np.ndarray) -> dict[str, Any]:
     return {"measures": measures, "samples": scores_QS.shape[1], "worst_of_each": per_question["worst"].tolist()}
 
 
-def longest_sample(generator: Generator, answers: list[str]) -> int:
+def longest_sample(sampler: Sampler, answers: list[str]) -> int:
     """Tokens after which a sample that looks for these answers is cut.
 
     ROOM times the longest of them, and no more than greedy answers may have.
     """
-    return min(generator.sampling.max_new_tokens, ROOM * max(len(generator.text.answer(a)) for a in answers))
+    return min(sampler.sampling.max_new_tokens, ROOM * max(len(sampler.text.answer(a)) for a in answers))
 
 
 def sampled_leakage(
-    generator: Sampler, rows: Rows, samples: int, prefill: str = "", on_progress: Any = None
+    sampler: Sampler, rows: Rows, samples: int, prefill: str = "", on_progress: Any = None
 ) -> dict[str, Any]:
     """Leakage of the forget rows' answers under sampling from the model as it is (temperature 1, nothing cut off).
 
     Args:
-        generator: of the model.
+        sampler: of the model.
         rows: forget rows with question and answer.
         samples: answers sampled for each question.
         prefill: words that the answer is made to begin with, after the template's answer tag; they are not scored.
@@ -108,13 +108,13 @@ def sampled_leakage(
     Returns:
         As `leakage`.
     """
-    words = generator.text.answer(prefill)[:-1] if prefill else []
+    words = sampler.text.answer(prefill)[:-1] if prefill else []
     texts, truths = [r["question"] for r in rows], [r["answer"] for r in rows]
-    prompts = left_pad([generator.text.prompt(q) + words for q in texts], texts)
-    longest = longest_sample(generator, truths)
-    drawing = generator.with_sampling(num_samples=samples, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=longest)
+    prompts = left_pad([sampler.text.prompt(q) + words for q in texts], texts)
+    longest = longest_sample(sampler, truths)
+    drawing = sampler.with_sampling(num_samples=samples, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=longest)
     answers = [
-        [generator.text.read(sample) for sample in question_samples]
+        [sampler.text.read(sample) for sample in question_samples]
         for question_samples in drawing.tokens(prompts, on_progress=on_progress)
     ]
     return leakage(score(truths, answers))

@@ -15,7 +15,7 @@ from pmc_jax.data.questions import Rows
 from pmc_jax.distributed import multihost
 from pmc_jax.evaluate.lines import View
 from pmc_jax.evaluate.scoring import Scores
-from pmc_jax.sampling.generate import Generator
+from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.tracking.workdir import Workdir, read_json
 
 # The models that a measurement may ask, by the setting that holds the checkpoint. One is in memory at a time.
@@ -33,7 +33,7 @@ class Setup(NamedTuple):
         work: the folder of the evaluation.
         config: all settings.
         data: {benchmark: {set: rows}}, what the benchmarks have loaded.
-        generator: greedy sampler of the model that is asked; None for parts, which ask no model.
+        sampler: greedy sampler of the model that is asked; None for parts, which ask no model.
         scores: () -> {"SET_Q_A_Prob": [row][answer] -> TokenScores} of the measurement's own `texts`; see
             `scoring.score_sets`.
         retain_log: the official log of a retain model, in the place of that model, or None.
@@ -42,7 +42,7 @@ class Setup(NamedTuple):
     work: Workdir
     config: ConfigDict
     data: dict[str, dict[str, Rows]]
-    generator: Generator | None = None
+    sampler: Sampler | None = None
     scores: Callable[[], Scores] | None = None
     retain_log: dict[str, Any] | None = None
 

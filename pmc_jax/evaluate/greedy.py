@@ -18,24 +18,24 @@ from pmc_jax.tracking.progress import track
 
 
 def greedy_answers(
-    generator: Sampler, questions: list[str], guesses: list[str], what: str, show: bool = True
+    sampler: Sampler, questions: list[str], guesses: list[str], what: str, show: bool = True
 ) -> list[str]:
-    """The model's greedy answers, in the questions' order. generator: greedy, one sample.
+    """The model's greedy answers, in the questions' order. sampler: greedy, one sample.
 
     guesses: an answer to each question that the model may well give, such as the true one; a wrong one costs a little
     time and changes nothing.
     what: names the progress lines.
     """
-    text, most = generator.text, generator.sampling.max_new_tokens
+    text, most = sampler.text, sampler.sampling.max_new_tokens
     prompts = [text.prompt(q) for q in questions]
-    said = agreed(generator, prompts, [text.answer(g)[:most] for g in guesses], what, show)
+    said = agreed(sampler, prompts, [text.answer(g)[:most] for g in guesses], what, show)
     left = [i for i, tokens in enumerate(said) if len(tokens) < most and not set(tokens) & set(text.end_tokens)]
     # What is kept of a guess has room beside the longest prompt: so that the programs are the same whatever was agreed
     # to.
     width = round_up(max(map(len, prompts), default=0), PROMPT_MULTIPLE)
     kept = {i: said[i][: width - len(prompts[i])] for i in left}
     with track(what, len(left), show=show) as advance:
-        few = generator.with_capacity(capacity(len(left), len(questions)))
+        few = sampler.with_capacity(capacity(len(left), len(questions)))
         found = few.tokens_after(
             [prompts[i] + kept[i] for i in left], [questions[i] for i in left], advance, multiple=width
         )
@@ -52,10 +52,10 @@ def capacity(left: int, questions: int) -> int:
 
 
 def agreed(
-    generator: Sampler, prompts: list[list[int]], guesses: list[list[int]], what: str, show: bool
+    sampler: Sampler, prompts: list[list[int]], guesses: list[list[int]], what: str, show: bool
 ) -> list[list[int]]:
     """What greedy decoding says of each guess, from its first token on."""
     rows = [Row(prompt + guess, len(prompt), 1) for prompt, guess in zip(prompts, guesses)]
     with track(f"{what}, guesses read", len(rows), show=show) as advance:
-        scores = token_scores(generator.checkpoint.model, generator.params, rows, advance)
+        scores = token_scores(sampler.checkpoint.model, sampler.params, rows, advance)
     return [guess[: int(np.cumprod(s.hits).sum())] for guess, s in zip(guesses, scores)]

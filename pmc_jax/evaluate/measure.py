@@ -22,7 +22,7 @@ from pmc_jax.evaluate.benchmark import (
     read_finished,
 )
 from pmc_jax.evaluate.scoring import Scores, score_sets
-from pmc_jax.sampling.generate import Generator
+from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.tracking.workdir import write_json
 
 PROGRESS = {MODEL: "", RETAIN_MODEL: "retain model, ", ORIGINAL_MODEL: "original model, "}  # begins progress lines
@@ -66,13 +66,13 @@ def reason_against(measurement: Measurement, parts: list[Part], setup: Setup) ->
     return absences[0] if all(absences) else measurement.reason(setup)
 
 
-def measure(setup: Setup, parts: list[Part], load: Callable[[str], Generator]) -> dict[str, float]:
+def measure(setup: Setup, parts: list[Part], load: Callable[[str], Sampler]) -> dict[str, float]:
     """Make all measurements that are not there yet.
 
     Args:
-        setup: its generator and scores are not used.
+        setup: its sampler and scores are not used.
         parts: of all chosen benchmarks.
-        load: setting of a checkpoint, one of `MODELS` -> its greedy generator.
+        load: setting of a checkpoint, one of `MODELS` -> its greedy sampler.
 
     Returns:
         {measurement: seconds it took}.
@@ -90,13 +90,13 @@ def measure(setup: Setup, parts: list[Part], load: Callable[[str], Generator]) -
                     found = {"reason": reasons[m.name]}
                 else:
                     scores = functools.partial(own_scores, m, score_all)
-                    found = m.run(setup._replace(generator=load(model), scores=scores))
+                    found = m.run(setup._replace(sampler=load(model), scores=scores))
                 seconds = time.perf_counter() - start
                 write_json(setup.work.file(f"parts/{m.name}.json"), {"found": found, "seconds": seconds})
     return {m.name: read_finished(setup.work, m.name)["seconds"] for m in measurements}
 
 
-def score_texts(setup: Setup, measurements: list[Measurement], load: Callable[[str], Generator]) -> Scores:
+def score_texts(setup: Setup, measurements: list[Measurement], load: Callable[[str], Sampler]) -> Scores:
     """The likelihoods of the texts of all measurements of one model in one pass; sets are called MEASUREMENT:SET.
 
     Also the texts of measurements that were made by an earlier start: a resumed evaluation then scores the same batches

@@ -25,18 +25,18 @@ LOOKS = (1, 3, 10, 30, 100)  # updates after which the answers are looked at, be
 
 
 def relearning(
-    generator: Sampler, config: ConfigDict, rows: Rows, first: list[str], on_progress: Any = None
+    sampler: Sampler, config: ConfigDict, rows: Rows, first: list[str], on_progress: Any = None
 ) -> list[dict[str, Any]]:
     """[{updates, shown, held_back}]: mean ROUGE-L recall, with rows and interval, of greedy answers to the rows trained
     on and to all others.
 
-    generator: greedy, one sample. first: its greedy answers before any update. `evaluate.relearn_rows` rows, spread
+    sampler: greedy, one sample. first: its greedy answers before any update. `evaluate.relearn_rows` rows, spread
     over the file, make one batch that is trained on again and again for `evaluate.relearn_updates` updates at the full
     `train.learning_rate`, by cross-entropy on true answers.
     """
     shown = np.unique(np.linspace(0, len(rows) - 1, min(config.evaluate.relearn_rows, len(rows))).astype(int))
     others = np.setdiff1d(np.arange(len(rows)), shown)
-    checkpoint, text = generator.checkpoint, generator.text
+    checkpoint, text = sampler.checkpoint, sampler.text
     examples = [
         training_row(text, rows[i]["question"], rows[i]["answer"], config.train.max_length, group=FORGET) for i in shown
     ]
@@ -58,11 +58,8 @@ def relearning(
     for look in [n for n in LOOKS if n < last] + [last]:
         state, _ = train_on(step, state, [examples] * (look - done), packing)
         done = look
-        looks.append(
-            look_at(
-                done, generator.with_params(state.params).answers([r["question"] for r in rows]), rows, shown, others
-            )
-        )
+        answers = sampler.with_params(state.params).answers([r["question"] for r in rows])
+        looks.append(look_at(done, answers, rows, shown, others))
         if on_progress:
             on_progress(done, f"held back {looks[-1]['held_back']['mean'] or 0:.2f}")
     return looks

@@ -6,7 +6,7 @@ from pmc_jax.data.prompts import training_row
 from pmc_jax.data.questions import Rows
 from pmc_jax.evaluate import membership, metrics
 from pmc_jax.evaluate.likelihood import TokenScores, token_scores
-from pmc_jax.sampling.generate import Generator
+from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.tracking.progress import track
 
 NO_LIMIT = 2**30  # tokens of a scored row: answers are not cut
@@ -31,11 +31,11 @@ def texts_to_score(name: str, rows: Rows) -> dict[str, list[list[str]]]:
     return texts
 
 
-def score_sets(generator: Generator, sets: dict[str, Rows], progress: str = "likelihoods") -> Scores:
+def score_sets(sampler: Sampler, sets: dict[str, Rows], progress: str = "likelihoods") -> Scores:
     """Score all answers of all sets in one pass. An answer that stands in several sets is scored once.
 
     Args:
-        generator: of the model; its sampling parameters do not matter.
+        sampler: of the model; its sampling parameters do not matter.
         sets: {name: rows}, as `texts_to_score` takes them.
         progress: begins the progress lines.
 
@@ -52,9 +52,9 @@ def score_sets(generator: Generator, sets: dict[str, Rows], progress: str = "lik
         for answer in row_answers
     ]
     distinct = list(dict.fromkeys(pairs))
-    examples = [training_row(generator.text, question, answer, NO_LIMIT, group=1) for question, answer in distinct]
+    examples = [training_row(sampler.text, question, answer, NO_LIMIT, group=1) for question, answer in distinct]
     with track(progress, len(examples)) as advance:
-        scores = dict(zip(distinct, token_scores(generator.checkpoint.model, generator.params, examples, advance)))
+        scores = dict(zip(distinct, token_scores(sampler.checkpoint.model, sampler.params, examples, advance)))
     scores_in_order = iter(scores[pair] for pair in pairs)
     return {
         key: [[next(scores_in_order) for _ in row_answers] for row_answers in answers]

@@ -10,7 +10,7 @@ from pmc_jax.evaluate import log_format, log_rows, membership, metrics
 from pmc_jax.evaluate.gradients import gradient_norms
 from pmc_jax.evaluate.greedy import greedy_answers
 from pmc_jax.evaluate.scoring import NO_LIMIT, Scores, first_answer_fields, mean_losses
-from pmc_jax.sampling.generate import Generator
+from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.tracking.progress import track
 
 
@@ -53,13 +53,13 @@ def strict_extraction(scores: Scores) -> list[float]:
     return metrics.extraction_strength(fields["hits"], lengths_N).tolist()
 
 
-def gradient_rows(generator: Generator, sets: dict[str, Rows]) -> dict[str, Any]:
+def gradient_rows(sampler: Sampler, sets: dict[str, Rows]) -> dict[str, Any]:
     """The log's rows of the gradient-norm attack; sets: with "forget" and "holdout"."""
 
     def norms(side: str) -> list[float]:
-        examples = [training_row(generator.text, r["question"], r["answer"], NO_LIMIT, group=1) for r in sets[side]]
+        examples = [training_row(sampler.text, r["question"], r["answer"], NO_LIMIT, group=1) for r in sets[side]]
         with track(f"gradients, {side}", len(examples)) as advance:
-            return log_rows.jsonable(gradient_norms(generator.checkpoint.model, generator.params, examples, advance))
+            return log_rows.jsonable(gradient_norms(sampler.checkpoint.model, sampler.params, examples, advance))
 
     return {"mia_gradnorm": {side: norms(side) for side in log_format.SIDES}}
 
@@ -85,11 +85,11 @@ def reference_rows(rows: dict[str, Any], retain_log: dict[str, Any]) -> dict[str
     return {"mia_reference": scores}
 
 
-def answer_rows(generator: Generator, sets: dict[str, Rows], known: dict[str, str]) -> dict[str, Any]:
+def answer_rows(sampler: Sampler, sets: dict[str, Rows], known: dict[str, str]) -> dict[str, Any]:
     """The log's ROUGE rows of the four sets.
 
     Args:
-        generator: greedy, one sample.
+        sampler: greedy, one sample.
         sets: TOFU's sets by their names in the log; others are left out.
         known: greedy answers by question from an earlier pass; they are not generated again.
 
@@ -98,7 +98,7 @@ def answer_rows(generator: Generator, sets: dict[str, Rows], known: dict[str, st
     """
     scored = {name: rows for name, rows in sets.items() if name in log_rows.SETS}
     missing = {r["question"]: r["answer"] for rows in scored.values() for r in rows if r["question"] not in known}
-    answers = greedy_answers(generator, list(missing), list(missing.values()), "TOFU, answers")
+    answers = greedy_answers(sampler, list(missing), list(missing.values()), "TOFU, answers")
     known = known | dict(zip(missing, answers))
 
     def rouge(rows: Rows) -> list[dict[str, Any]]:

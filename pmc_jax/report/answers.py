@@ -8,7 +8,7 @@ from typing import Any
 
 from rapidfuzz.distance import LCSseq
 
-from pmc_jax.methods.rewards import rouge_tokens
+from pmc_jax.methods.rouge import rouge_tokens
 from pmc_jax.report.read import Run
 from pmc_jax.report.recalls import FORGET, KEEP, SETS
 

@@ -20,8 +20,8 @@ from pmc_jax.models import find_family, pretrained
 from pmc_jax.runs import console
 from pmc_jax.runs.load import load_checkpoint
 from pmc_jax.runs.report import write_page
-from pmc_jax.sampling.draw import GREEDY
-from pmc_jax.sampling.generate import Generator, make_generator
+from pmc_jax.sampling.generate import greedy_sampler
+from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.tracking.timing import Clock
 from pmc_jax.tracking.workdir import Workdir, data_hash, versions, write_json
 
@@ -57,19 +57,19 @@ def check_checkpoint(setting: str, path: str) -> None:
         raise UserError(f"{setting}={path!r}: {str(error).removeprefix(f'model.path={path!r}: ')}") from None
 
 
-def loader(config: ConfigDict) -> Callable[[str], Generator]:
-    """A function from the setting of a checkpoint to its greedy generator.
+def loader(config: ConfigDict) -> Callable[[str], Sampler]:
+    """A function from the setting of a checkpoint to its greedy sampler.
 
     The last one stays loaded, and goes before the next one is read: one model is in memory.
     """
-    loaded: dict[str, Generator] = {}
+    loaded: dict[str, Sampler] = {}
 
-    def load(setting: str) -> Generator:
+    def load(setting: str) -> Sampler:
         path = settings.lookup(config, setting)
         if path not in loaded:
             loaded.clear()
             own_config = settings.changed(config, {"model.path": path})
-            loaded[path] = make_generator(load_checkpoint(own_config), own_config, GREEDY, 1)
+            loaded[path] = greedy_sampler(load_checkpoint(own_config), own_config)
         return loaded[path]
 
     return load
@@ -128,7 +128,7 @@ def run_evaluate(config: ConfigDict, workdir: str, retain_log: str | None = None
     return show(result)
 
 
-def evaluate_parts(setup: Setup, benchmarks: tuple[Benchmark, ...], load: Callable[[str], Generator]) -> dict[str, Any]:
+def evaluate_parts(setup: Setup, benchmarks: tuple[Benchmark, ...], load: Callable[[str], Sampler]) -> dict[str, Any]:
     """All results by their keys, their tables, and the seconds of each measurement."""
     parts = parts_of(benchmarks)
     seconds = measure(setup, parts, load)

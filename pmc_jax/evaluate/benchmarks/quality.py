@@ -23,7 +23,7 @@ def load_sets(config: ConfigDict) -> dict[str, Rows]:
 
 def measure_answers(setup: Setup) -> dict[str, Any]:
     """The summary of the greedy answers; the answers are written to answers/model.jsonl."""
-    evaluation = evaluate(setup.generator, sets_of(setup))
+    evaluation = evaluate(setup.sampler, sets_of(setup))
     write_lines(setup.work.file(ANSWERS_FILE), evaluation.answers)
     return evaluation.summary()
 
@@ -31,7 +31,7 @@ def measure_answers(setup: Setup) -> dict[str, Any]:
 def measure_retain_answers(setup: Setup) -> dict[str, Any]:
     """The greedy answers of the retain model, which never saw the forget set, to the forget questions."""
     questions = [row["question"] for row in sets_of(setup)["forget"]]
-    return {"answers": [samples[0] for samples in setup.generator.answers(questions)]}
+    return {"answers": [samples[0] for samples in setup.sampler.answers(questions)]}
 
 
 def sets_of(setup: Setup) -> dict[str, Rows]:

@@ -51,7 +51,7 @@ def measure_leakage(setup: Setup, name: str, prefill: str) -> dict[str, Any]:
     """Leakage in many samples of each forget answer, after the words of `prefill`."""
     forget = sets_of(setup)["forget"]
     with track(f"leakage, {name}", len(forget)) as advance:
-        return attacks.sampled_leakage(setup.generator, forget, setup.config.evaluate.leak_samples, prefill, advance)
+        return attacks.sampled_leakage(setup.sampler, forget, setup.config.evaluate.leak_samples, prefill, advance)
 
 
 def measure_relearning(setup: Setup) -> dict[str, Any]:
@@ -67,7 +67,7 @@ def measure_retain_relearning(setup: Setup) -> dict[str, Any]:
 def relearning_curve(setup: Setup, first_answers: list[str], name: str) -> dict[str, Any]:
     """A relearning curve, with a progress line."""
     with track(f"relearning, {name}, updates", setup.config.evaluate.relearn_updates) as advance:
-        looks = relearning(setup.generator, setup.config, sets_of(setup)["forget"], first_answers, advance)
+        looks = relearning(setup.sampler, setup.config, sets_of(setup)["forget"], first_answers, advance)
     return {"looks": looks}
 
 
@@ -82,13 +82,13 @@ def unrelated(setup: Setup) -> dict[str, Rows]:
 def measure_words(setup: Setup) -> dict[str, Any]:
     """Every word of unrelated text with its probability under the model."""
     rows = unrelated(setup)["unrelated"]
-    return {"words": words_of_rows(setup.generator.text, rows, setup.scores()["unrelated_Q_A_Prob"])}
+    return {"words": words_of_rows(setup.sampler.text, rows, setup.scores()["unrelated_Q_A_Prob"])}
 
 
 def measure_original_model(setup: Setup) -> dict[str, Any]:
     """What the model from before unlearning answers to the retain questions, and its words of unrelated text."""
     questions, truths = ([row[key] for row in sets_of(setup)["retain"]] for key in ("question", "answer"))
-    answers = greedy_answers(setup.generator, questions, truths, "original model, answers")
+    answers = greedy_answers(setup.sampler, questions, truths, "original model, answers")
     recall_N = score(truths, [[answer] for answer in answers])[:, 0]
     return {"retain_recall": recall_N.tolist()} | measure_words(setup)
 

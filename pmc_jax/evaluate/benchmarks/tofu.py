@@ -85,13 +85,13 @@ def measure_likelihoods(setup: Setup) -> dict[str, Any]:
 def measure_gradients(setup: Setup) -> dict[str, Any]:
     """Rows of the log of the gradient-norm attack; none without holdout rows."""
     sets = tofu_sets(setup)
-    return {"rows": tofu_rows.gradient_rows(setup.generator, sets) if "holdout" in sets else {}}
+    return {"rows": tofu_rows.gradient_rows(setup.sampler, sets) if "holdout" in sets else {}}
 
 
 def measure_answers(setup: Setup) -> dict[str, Any]:
     """Rows of the log that follow from greedy answers; those of `quality` are not generated again."""
     known = {row["question"]: row["answer"] for name in sets_of(setup) for row in answers_of(setup, name)}
-    return {"rows": tofu_rows.answer_rows(setup.generator, tofu_sets(setup), known)}
+    return {"rows": tofu_rows.answer_rows(setup.sampler, tofu_sets(setup), known)}
 
 
 def measure_retain_model(setup: Setup) -> dict[str, Any]:
@@ -100,7 +100,7 @@ def measure_retain_model(setup: Setup) -> dict[str, Any]:
     questions = [row["question"] for row in sets_of(setup)["forget"]]
     known = dict(zip(questions, setup.finding(RETAIN_ANSWERS.name)["answers"]))
     rows = tofu_rows.likelihood_rows(sets, setup.scores())
-    return {"rows": rows | tofu_rows.answer_rows(setup.generator, sets, known)}
+    return {"rows": rows | tofu_rows.answer_rows(setup.sampler, sets, known)}
 
 
 LIKELIHOODS = Measurement("likelihoods", measure_likelihoods, texts=tofu_sets)
