@@ -1,5 +1,6 @@
-"""Greedy answers to many questions. The true ones are read first, all at once: a model that has learnt them says them,
-or begins with them.
+"""Greedy answers to many questions.
+
+The true answers are read first, all at once: a model that has learnt them says them, or begins with them.
 
 A token that is the likeliest one after all before it is what greedy decoding says there. So one scoring pass
 (likelihood.py) finds how far each answer is the true one, and only where the model leaves it the rest is decoded. The
@@ -18,44 +19,52 @@ from pmc_jax.tracking.progress import track
 
 
 def greedy_answers(
-    sampler: Sampler, questions: list[str], guesses: list[str], what: str, show: bool = True
+    sampler: Sampler, questions: list[str], guesses: list[str], progress: str, show: bool = True
 ) -> list[str]:
-    """The model's greedy answers, in the questions' order. sampler: greedy, one sample.
+    """The model's greedy answers.
 
-    guesses: an answer to each question that the model may well give, such as the true one; a wrong one costs a little
-    time and changes nothing.
-    what: names the progress lines.
+    Args:
+        sampler: greedy, one sample.
+        questions: what is asked.
+        guesses: an answer to each question that the model may well give, such as the true one; a wrong one costs a
+            little time and changes nothing.
+        progress: begins the progress lines.
+        show: whether progress is shown.
+
+    Returns:
+        A text for each question.
     """
-    text, most = sampler.text, sampler.sampling.max_new_tokens
+    text, longest = sampler.text, sampler.sampling.max_new_tokens
     prompts = [text.prompt(q) for q in questions]
-    said = agreed(sampler, prompts, [text.answer(g)[:most] for g in guesses], what, show)
-    left = [i for i, tokens in enumerate(said) if len(tokens) < most and not set(tokens) & set(text.end_tokens)]
+    answers = agreed(sampler, prompts, [text.answer(g)[:longest] for g in guesses], progress, show)
+    unfinished = [i for i, a in enumerate(answers) if len(a) < longest and not set(a) & set(text.end_tokens)]
     # What is kept of a guess has room beside the longest prompt: so that the programs are the same whatever was agreed
     # to.
     width = round_up(max(map(len, prompts), default=0), PROMPT_MULTIPLE)
-    kept = {i: said[i][: width - len(prompts[i])] for i in left}
-    with track(what, len(left), show=show) as advance:
-        few = sampler.with_capacity(capacity(len(left), len(questions)))
-        found = few.tokens_after(
-            [prompts[i] + kept[i] for i in left], [questions[i] for i in left], advance, multiple=width
+    kept = {i: answers[i][: width - len(prompts[i])] for i in unfinished}
+    with track(progress, len(unfinished), show=show) as advance:
+        smaller = sampler.with_capacity(capacity(len(unfinished), len(questions)))
+        continued = smaller.tokens_after(
+            [prompts[i] + kept[i] for i in unfinished], [questions[i] for i in unfinished], advance, multiple=width
         )
-    for i, (tokens,) in zip(left, found):
-        said[i] = (kept[i] + tokens)[:most]
-    return [text.read(cut(tokens, text.end_tokens)) for tokens in said]
+    for i, (tokens,) in zip(unfinished, continued):
+        answers[i] = (kept[i] + tokens)[:longest]
+    return [text.read(cut(tokens, text.end_tokens)) for tokens in answers]
 
 
-def capacity(left: int, questions: int) -> int:
-    """The size of batches to compile for: a quarter of the questions, half or all, so that evaluations of about as many
-    rows share their programs.
+def capacity(unfinished: int, questions: int) -> int:
+    """The size of batches to compile for: a quarter of the questions, half or all.
+
+    Evaluations of about as many rows then share their programs.
     """
-    return next(size for size in (questions // 4, questions // 2, questions) if size >= left)
+    return next(size for size in (questions // 4, questions // 2, questions) if size >= unfinished)
 
 
 def agreed(
-    sampler: Sampler, prompts: list[list[int]], guesses: list[list[int]], what: str, show: bool
+    sampler: Sampler, prompts: list[list[int]], guesses: list[list[int]], progress: str, show: bool
 ) -> list[list[int]]:
-    """What greedy decoding says of each guess, from its first token on."""
+    """The part of each guess that greedy decoding says too, from its first token on."""
     rows = [Row(prompt + guess, len(prompt), 1) for prompt, guess in zip(prompts, guesses)]
-    with track(f"{what}, guesses read", len(rows), show=show) as advance:
+    with track(f"{progress}, guesses read", len(rows), show=show) as advance:
         scores = token_scores(sampler.checkpoint.model, sampler.params, rows, advance)
     return [guess[: int(np.cumprod(s.hits).sum())] for guess, s in zip(guesses, scores)]

@@ -1,7 +1,7 @@
 """Bootstrap intervals, on numpy alone: a run's start and the report need no more.
 
 Every interval is the percentile bootstrap over rows (Efron, "Bootstrap Methods", 1979): rows are drawn anew with
-replacement, as many as there are, R times, and the middle 95 % of what they give is told. Draws follow from the seed
+replacement, as many as there are, R times, and the middle 95 % of what they give is the interval. Draws follow from the seed
 and the number of rows: two columns of the same rows are drawn together by the same seed, separate sets apart by
 different ones.
 """
@@ -16,7 +16,14 @@ LEVEL = 0.95
 
 
 class Interval(NamedTuple):
-    """A mean over `rows` rows with the 95 % interval low..high; None where there are too few rows for one."""
+    """A mean with its 95 % interval.
+
+    Attributes:
+        mean: None without rows.
+        low: lower bound; None where there are too few rows.
+        high: upper bound; None where there are too few rows.
+        rows: number of rows.
+    """
 
     mean: float | None
     low: float | None
@@ -44,9 +51,16 @@ def middle(statistics_R: np.ndarray, level: float = LEVEL) -> tuple[float, float
 def mean_with_interval(
     values_N: ArrayLike, seed: int = 0, resamples: int = RESAMPLES, level: float = LEVEL
 ) -> Interval:
-    """Mean of the rows with its interval, the same for the same seed. NaN rows are left out and not counted.
+    """Mean of the rows with its interval, the same for the same seed.
 
-    No rows: no mean. One row: its value, without an interval, since one row says nothing about the spread.
+    Args:
+        values_N: a value of each row; NaN rows are left out and not counted.
+        seed: of the resamples.
+        resamples: how many are drawn.
+        level: share of the resamples' means that the interval holds.
+
+    Returns:
+        No rows: no mean. One row: its value, without an interval, since one row says nothing about the spread.
     """
     values_N = np.asarray(values_N, np.float64).ravel()
     values_N = values_N[~np.isnan(values_N)]

@@ -1,6 +1,4 @@
-"""Rows of a TOFU evaluation log: from losses, scores and answers to the JSON that open-unlearning writes for each
-row.
-"""
+"""Rows of a TOFU evaluation log: losses, scores and answers -> the JSON that open-unlearning writes for each row."""
 
 from typing import Any
 
@@ -32,16 +30,17 @@ def score_rows(scores_N: Any) -> list[dict[str, Any]]:
 
 
 def rouge_rows(inputs: list[str], truths: list[str], generations: list[str]) -> list[dict[str, Any]]:
-    """Rows of a *_ROUGE metric: the prompt, the right answer, the model's, and their ROUGE with stemmer. An empty
-    generation scores 0.
+    """Rows of a *_ROUGE metric: the prompt, the right answer, the model's, and their ROUGE with stemmer.
+
+    An empty generation scores 0.
     """
     rows = []
     for text, truth, generation in zip(inputs, truths, generations, strict=True):
-        wanted, said = rouge_tokens(truth), rouge_tokens(generation)
+        truth_tokens, tokens = rouge_tokens(truth), rouge_tokens(generation)
         measured = {
-            "rouge1_recall": rouge_1_recall(wanted, said),
-            "rougeL_f1": rouge_l_f1(wanted, said),
-            "rougeL_recall": rouge_l_recall(wanted, said),
+            "rouge1_recall": rouge_1_recall(truth_tokens, tokens),
+            "rougeL_f1": rouge_l_f1(truth_tokens, tokens),
+            "rougeL_recall": rouge_l_recall(truth_tokens, tokens),
         }
         rows.append({**measured, "input": text, "ground_truth": truth, "generation": generation})
     return rows

@@ -55,8 +55,12 @@ def min_k_plus_plus(
 ) -> np.ndarray:
     """min-k of (log p - mu) / sqrt(max(var, 1e-6)): how unlikely a token is among what could have stood there.
 
-    mu_NT, var_NT: mean and variance of log p over the vocabulary under p itself, computed in float32 or wider (bfloat16
-    gives NaN).
+    Args:
+        logp_NT: log p of each token, nats.
+        mu_NT: mean of log p over the vocabulary under p itself, computed in float32 or wider (bfloat16 gives NaN).
+        var_NT: variance of log p, likewise.
+        tokens_N: tokens a row.
+        share: of the tokens that are looked at, the unlikeliest.
     """
     logp_NT, mu_NT, var_NT = (np.asarray(x, np.float64) for x in (logp_NT, mu_NT, var_NT))
     return min_k((logp_NT - mu_NT) / np.sqrt(np.maximum(var_NT, 1e-6)), tokens_N, share)
@@ -65,8 +69,9 @@ def min_k_plus_plus(
 def scores(
     losses_N: ArrayLike, texts: list[str], logp_NT: ArrayLike, mu_NT: ArrayLike, var_NT: ArrayLike, tokens_N: ArrayLike
 ) -> dict[str, np.ndarray]:
-    """The attacks that the likelihoods of one set of rows allow, by the names of the evaluation log. mia_reference is
-    `loss_by_reference`; mia_gradnorm is the norm of each row's gradient (`gradients`).
+    """The attacks that the likelihoods of one set of rows allow, by the names of the evaluation log.
+
+    The two others: mia_reference is `loss_by_reference`; mia_gradnorm is the norm of each row's gradient (`gradients`).
     """
     return {
         "mia_loss": np.asarray(losses_N, np.float64),
@@ -77,11 +82,10 @@ def scores(
 
 
 def auc(forget_scores_N: ArrayLike, holdout_scores_M: ArrayLike) -> float | None:
-    """Area under the ROC curve with holdout = 1: the chance that a holdout row scores higher than a forget row, ties
-    counting half.
+    """Area under the ROC curve with holdout = 1: the chance that a holdout row scores higher than a forget row.
 
-    1: the forget rows are recognised; a model that never saw them has about .38 on holdout10, not .5. NaN rows are left
-    out; None where a set has no row left.
+    Ties count half. 1: the forget rows are recognised; a model that never saw them has about .38 on holdout10, not .5.
+    NaN rows are left out; None where a set has no row left.
     """
     forget_N, holdout_M = (
         x[~np.isnan(x)] for x in (np.asarray(s, np.float64) for s in (forget_scores_N, holdout_scores_M))
