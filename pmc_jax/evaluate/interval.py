@@ -1,8 +1,8 @@
 """Bootstrap intervals, on numpy alone: a run's start and the report need no more.
 
 Every interval is the percentile bootstrap over rows (Efron, "Bootstrap Methods", 1979): rows are drawn anew with
-replacement, as many as there are, R times, and the middle 95 % of what they give is the interval. Draws follow from the seed
-and the number of rows: two columns of the same rows are drawn together by the same seed, separate sets apart by
+replacement, as many as there are, R times, and the middle 95 % of what they give is the interval. Draws follow from the
+seed and the number of rows: two columns of the same rows are drawn together by the same seed, separate sets apart by
 different ones.
 """
 

@@ -87,12 +87,12 @@ def measure(setup: Setup, parts: list[Part], load: Callable[[str], Sampler]) -> 
             if read_finished(setup.work, m.name) is None:
                 start = time.perf_counter()
                 if reasons[m.name]:
-                    found = {"reason": reasons[m.name]}
+                    finding = {"reason": reasons[m.name]}
                 else:
                     scores = functools.partial(own_scores, m, score_all)
-                    found = m.run(setup._replace(sampler=load(model), scores=scores))
+                    finding = m.run(setup._replace(sampler=load(model), scores=scores))
                 seconds = time.perf_counter() - start
-                write_json(setup.work.file(f"parts/{m.name}.json"), {"found": found, "seconds": seconds})
+                write_json(setup.work.file(f"parts/{m.name}.json"), {"found": finding, "seconds": seconds})
     return {m.name: read_finished(setup.work, m.name)["seconds"] for m in measurements}
 
 

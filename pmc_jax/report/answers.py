@@ -22,13 +22,11 @@ def tokens(word: str) -> tuple[str, ...]:
 
 
 def counted(answer: str, truth: str) -> Segments:
-    """The answer in pieces, and whether ROUGE-L counts the piece as held by the truth (their longest common
-    subsequence).
-    """
+    """The answer in pieces, and whether ROUGE-L counts the piece: it lies in the longest common subsequence."""
     pieces = re.findall(r"\w+|\W+", answer)
-    at = [(i, t) for i, piece in enumerate(pieces) for t in tokens(piece)]
-    blocks = LCSseq.opcodes([t for _, t in at], rouge_tokens(truth))
-    held = {at[k][0] for b in blocks if b.tag == "equal" for k in range(b.src_start, b.src_end)}
+    piece_tokens = [(i, token) for i, piece in enumerate(pieces) for token in tokens(piece)]
+    blocks = LCSseq.opcodes([token for _, token in piece_tokens], rouge_tokens(truth))
+    held = {piece_tokens[k][0] for b in blocks if b.tag == "equal" for k in range(b.src_start, b.src_end)}
     # The gap between two counted words is marked with them: a phrase reads as one.
     marks = [i in held or (i - 1 in held and i + 1 in held) for i in range(len(pieces))]
     return [
@@ -38,31 +36,32 @@ def counted(answer: str, truth: str) -> Segments:
 
 
 def by_question(rows: list[dict[str, Any]], sets: tuple[str, ...]) -> dict[tuple[str, str, int], dict[str, Any]]:
-    """Rows of some sets by (set, question, how many times it stood before): how runs, and before and now, are put
-    beside each other.
+    """Rows of some sets by (set, question, how many times it stood before).
+
+    By these keys runs, and before and now, are put beside each other.
     """
-    found: dict[tuple[str, str, int], dict[str, Any]] = {}
+    by_key: dict[tuple[str, str, int], dict[str, Any]] = {}
     for row in rows:
         if row["set"] in sets:
             again = 0
-            while (row["set"], row["question"], again) in found:
+            while (row["set"], row["question"], again) in by_key:
                 again += 1
-            found[row["set"], row["question"], again] = row
-    return found
+            by_key[row["set"], row["question"], again] = row
+    return by_key
 
 
 def distinct(texts: list[tuple[str, Any]]) -> list[dict[str, Any]]:
     """[(run, text)] -> each different text once, with the runs it belongs to; no runs named when all have the same."""
-    found: dict[str, Any] = {}
+    by_text: dict[str, Any] = {}
     for run, text in texts:
-        found.setdefault(json.dumps(text), {"runs": [], "text": text})["runs"].append(run)
-    return [f if len(found) > 1 else f | {"runs": []} for f in found.values()]
+        by_text.setdefault(json.dumps(text), {"runs": [], "text": text})["runs"].append(run)
+    return [entry if len(by_text) > 1 else entry | {"runs": []} for entry in by_text.values()]
 
 
 def questions(runs: list[Run]) -> list[dict[str, Any]]:
     """The forget questions and their paraphrases, those of which most is left first."""
-    before, now = ([by_question(run.answers[when], FORGET) for run in runs] for when in ("before", "now"))
-    keys = dict.fromkeys(key for found in (*before, *now) for key in found)
+    before, now = ([by_question(run.answers[stage], FORGET) for run in runs] for stage in ("before", "now"))
+    keys = dict.fromkeys(key for rows in (*before, *now) for key in rows)
     rows = [question(key, runs, [b.get(key) for b in before], [n.get(key) for n in now]) for key in keys]
     return sorted(rows, key=lambda row: -row["most"])
 
@@ -95,7 +94,7 @@ def question(
 
 def kept(run: Run) -> dict[str, Any]:
     """How many answers to what must stay are word for word as before, and the others, those that lost most first."""
-    before, now = (by_question(run.answers[when], KEEP) for when in ("before", "now"))
+    before, now = (by_question(run.answers[stage], KEEP) for stage in ("before", "now"))
     pairs = [(before[key], now[key]) for key in before if key in now]
     changed = [changed_answer(b, n) for b, n in pairs if b["answer"] != n["answer"]]
     counts = [

@@ -14,8 +14,12 @@ Points = list[tuple[float, float | None]]
 
 
 class Line(NamedTuple):
-    """One run's curve. points: (x, value or None for a gap). band: (low, high) around each point, where there is
-    one.
+    """One run's curve.
+
+    Attributes:
+        name: the run.
+        points: (x, value or None for a gap).
+        band: (low, high) around each point, or None.
     """
 
     name: str
@@ -58,13 +62,13 @@ def label(value: float) -> str:
 
 def stretches(points: Iterable[tuple[float, ...]]) -> list[list[tuple[float, ...]]]:
     """The points between gaps."""
-    found: list[list[tuple[float, ...]]] = [[]]
+    runs: list[list[tuple[float, ...]]] = [[]]
     for point in points:
         if all(map(known, point)):
-            found[-1].append(point)
-        elif found[-1]:
-            found.append([])
-    return [s for s in found if s]
+            runs[-1].append(point)
+        elif runs[-1]:
+            runs.append([])
+    return [points for points in runs if points]
 
 
 def path(points: Points, to_x, to_y) -> str:
@@ -89,11 +93,18 @@ def band(line: Line, to_x, to_y) -> str:
 def chart(
     title: str, meaning: str, lines: list[Line], top: float | None = None, unit: str = "round"
 ) -> dict[str, Any] | None:
-    """A chart with y from 0 to `top` (None: as high as the values) and x from 0, in `unit`s; None when no line has a
-    value.
+    """A chart for the template.
 
-    Values beyond the axis are drawn at its end. hits: a strip for each x with points and what all lines say there, for
-    a hint under the pointer.
+    Args:
+        title: heading.
+        meaning: a few words beside it.
+        lines: the curves. Values beyond the axis are drawn at its end.
+        top: the y axis goes from 0 to here; None: as high as the values.
+        unit: what x counts; it goes from 0.
+
+    Returns:
+        None when no line has a value. "hits" is a strip for each x with points and what all lines say there, for a hint
+        under the pointer.
     """
     values = [y for line in lines for _, y in line.points if known(y)]
     if not values:
@@ -132,13 +143,16 @@ def last_value(line: Line) -> str:
 
 def hint(x: int, lines: list[Line]) -> str:
     """Each line's value there."""
-    there = [(line.name, dict(line.points).get(x)) for line in lines]
-    return "\n".join(f"{name}: {label(y)}" for name, y in there if known(y))
+    values = [(line.name, dict(line.points).get(x)) for line in lines]
+    return "\n".join(f"{name}: {label(y)}" for name, y in values if known(y))
 
 
 def histogram(series: list[tuple[str, list[float]]], classes: list[str]) -> dict[str, Any]:
-    """Bars side by side in each bin of the recall, 0..1, one for each of the named series. classes: what the template
-    draws a series with.
+    """Bars side by side in each bin of the recall, 0..1, one for each of the named series.
+
+    Args:
+        series: (name, values in 0..1).
+        classes: the style class of each series in the template.
     """
     counts_BS = [[count(values, b) for _, values in series] for b in range(BINS)]
     ys = ticks(0, max(1, *(max(counts_S) for counts_S in counts_BS)))
@@ -153,7 +167,7 @@ def histogram(series: list[tuple[str, list[float]]], classes: list[str]) -> dict
             "height": high,
         }
 
-    def told(number: int) -> str:
+    def bin_hint(number: int) -> str:
         rows = (f"{name}: {rows} rows" for (name, _), rows in zip(series, counts_BS[number]))
         return f"recall {number / BINS:g} to {(number + 1) / BINS:g}\n" + "\n".join(rows)
 
@@ -161,7 +175,7 @@ def histogram(series: list[tuple[str, list[float]]], classes: list[str]) -> dict
         "y": [(HEIGHT - BOTTOM - v / ys[-1] * (HEIGHT - TOP - BOTTOM), label(v)) for v in ys],
         "x": [(LEFT + b / 10 * (WIDTH - LEFT - RIGHT), f"{b / 10:g}") for b in range(0, 11, 2)],
         "bars": [{"class": name, "of": [bar(b, which) for b in range(BINS)]} for which, name in enumerate(classes)],
-        "hits": [{"x": LEFT + b * wide, "width": wide, "hint": told(b)} for b in range(BINS)],
+        "hits": [{"x": LEFT + b * wide, "width": wide, "hint": bin_hint(b)} for b in range(BINS)],
     }
 
 

@@ -28,7 +28,7 @@ def headline(run: Run) -> dict[str, Any]:
         took = run.result["seconds"]
         first = f", first update after {clock_time(took['first_update'])} min" if "first_update" in took else ""
         facts["Time"] = f"{clock_time(took['total'])} min{first}"
-    spans = {when: intervals(run, when) for when in ("before", "now")}
+    spans = {stage: intervals(run, stage) for stage in ("before", "now")}
     big = [
         {
             "title": title,

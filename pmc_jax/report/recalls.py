@@ -16,16 +16,17 @@ SETS = {
 FORGET, KEEP = ("forget", "forget_paraphrased"), ("retain", "world_facts", "real_authors")
 
 
-def values(run: Run, when: str, name: str) -> list[float]:
+def values(run: Run, stage: str, name: str) -> list[float]:
     """The per-row ROUGE-L recall of a set, "before" or "now"."""
-    return [row["rouge_l_recall"] for row in run.answers[when] if row["set"] == name]
+    return [row["rouge_l_recall"] for row in run.answers[stage] if row["set"] == name]
 
 
-def intervals(run: Run, when: str) -> dict[str, tuple[float, float] | None]:
-    """Bootstrap 95 % intervals of the recalls, unlearn quality and utility, from the answers "before" or "now"; {}
-    where there are none.
+def intervals(run: Run, stage: str) -> dict[str, tuple[float, float] | None]:
+    """Bootstrap 95 % intervals of the recalls, unlearn quality and utility, from the answers "before" or "now".
+
+    {} where there are none.
     """
-    recalls = {name: found for name in SETS if (found := values(run, when, name))}
+    recalls = {name: recalls_N for name in SETS if (recalls_N := values(run, stage, name))}
     return quality.summarise(recalls)["intervals"] if "forget" in recalls else {}
 
 
@@ -43,8 +44,8 @@ def recall(run: Run, name: str) -> dict[str, Any] | None:
     if means["before"] is None and means["now"] is None:
         return None
     spans = {
-        when: {"mean": mean, "interval": intervals(run, when).get(name)}
-        for when, mean in means.items()
+        stage: {"mean": mean, "interval": intervals(run, stage).get(name)}
+        for stage, mean in means.items()
         if mean is not None
     }
     return {"rows": (run.now or run.before)["rows"][name], "before": spans.get("before"), "now": spans.get("now")}

@@ -18,7 +18,7 @@ def charts(runs: list[Run]) -> list[dict[str, Any]]:
 
     if not any(run.rounds for run in runs):
         return []
-    found = [
+    drawn = [
         chart("Unlearn quality", "evaluated during the run", lines("unlearn_quality"), 100.0),
         chart("Utility", "evaluated during the run", lines("utility"), 100.0),
         chart("Forget loss", "on the answers trained on", lines("forget_loss")),
@@ -28,7 +28,7 @@ def charts(runs: list[Run]) -> list[dict[str, Any]]:
         chart("Solved", "questions whose kept answer scores 0", lines("solved"), 1.0),
         chart("Sampled tokens", "solved questions are not sampled again", lines("sampled_tokens")),
     ]
-    return [c for c in found if c]
+    return [c for c in drawn if c]
 
 
 def around(mean: float | None, spread: float | None) -> tuple[float | None, float | None]:

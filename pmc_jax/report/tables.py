@@ -53,7 +53,7 @@ def cell(line: Line | None) -> dict[str, Any] | None:
     if line is None:
         return None
     if line.value is None:
-        return {"span": None, "value": "not computed", "more": line.note}
+        return {"span": None, "value": "", "more": f"not computed: {line.note}" if line.note else "not computed"}
     interval = None if line.low is None else (line.low, line.high)
     if line.form == "share" and line.rows is not None:
         span = {"now": {"mean": line.value, "interval": interval}, "before": None, "rows": line.rows}
