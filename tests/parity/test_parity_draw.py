@@ -11,7 +11,7 @@ from pmc_jax.sampling.params import SamplingStrategy
 
 pytest.importorskip("torch")
 
-import golden
+import golden_torch
 import reference
 import torch
 from reference import SHARED, every_checkpoint, load_ours, load_torch, needs_shared
@@ -92,7 +92,7 @@ def test_drawn_logits_are_warped_alike(vocab_size, settings):
 @every_checkpoint
 def test_a_models_logits_are_warped_alike(name):
     tokens, mask = reference.draw_inputs(4096, 2, 16)
-    logits = golden.torch_logits(load_torch(SHARED / "checkpoints" / name), tokens, mask)[mask]
+    logits = golden_torch.torch_logits(load_torch(SHARED / "checkpoints" / name), tokens, mask)[mask]
     assert load_ours(SHARED / "checkpoints" / name).config.vocab_size == logits.shape[1]
     for settings in WARPS[1:6]:
         assert_same_distribution(logits, settings)

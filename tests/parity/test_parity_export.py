@@ -11,7 +11,7 @@ from pmc_jax.models import weights
 
 pytest.importorskip("torch")
 
-import golden
+import golden_torch
 import reference
 import torch
 import transformers
@@ -41,12 +41,12 @@ def test_export_of_a_drawn_checkpoint_is_the_checkpoint(tmp_path, family, seed, 
     assert_same_tensors(exported, original)
     tokens, mask = reference.draw_inputs(config.vocab_size, seed)
     np.testing.assert_array_equal(
-        golden.torch_logits(exported, tokens, mask), golden.torch_logits(original, tokens, mask)
+        golden_torch.torch_logits(exported, tokens, mask), golden_torch.torch_logits(original, tokens, mask)
     )
     if dtype == "float32":
         np.testing.assert_allclose(
             np.asarray(pmc_jax.logits(ours, tokens, mask))[mask],
-            golden.torch_logits(exported, tokens, mask)[mask],
+            golden_torch.torch_logits(exported, tokens, mask)[mask],
             rtol=0,
             atol=1e-4,
         )
@@ -63,7 +63,7 @@ def test_export_of_a_shared_checkpoint_is_the_checkpoint(tmp_path, name, dtype):
     assert_same_tensors(exported, original)
     tokens, mask = reference.draw_inputs(4096, 0)
     np.testing.assert_array_equal(
-        golden.torch_logits(exported, tokens, mask), golden.torch_logits(original, tokens, mask)
+        golden_torch.torch_logits(exported, tokens, mask), golden_torch.torch_logits(original, tokens, mask)
     )
     assert exported.generation_config.to_dict() == original.generation_config.to_dict()
 
@@ -110,6 +110,6 @@ def test_changed_parameters_are_what_is_exported(tmp_path, name):
     )
     pmc_jax.export(changed, tmp_path / "out")
     tokens, mask = reference.draw_inputs(4096, 1)
-    expected = golden.torch_logits(load_torch(tmp_path / "out"), tokens, mask)[mask]
+    expected = golden_torch.torch_logits(load_torch(tmp_path / "out"), tokens, mask)[mask]
     np.testing.assert_allclose(np.asarray(pmc_jax.logits(changed, tokens, mask))[mask], expected, rtol=0, atol=1e-4)
     assert np.abs(np.asarray(pmc_jax.logits(ours, tokens, mask))[mask] - expected).max() > 0.1

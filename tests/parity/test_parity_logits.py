@@ -10,6 +10,7 @@ import pmc_jax
 pytest.importorskip("torch")
 
 import golden
+import golden_torch
 import reference
 from reference import SHARED, every_checkpoint, load_ours, load_torch, needs_shared
 
@@ -46,7 +47,7 @@ def test_drawn_config_gives_the_logits_of_transformers(tmp_path, family, seed):
     folder = save(tmp_path, family, seed)
     theirs = load_torch(folder)
     tokens, mask = reference.draw_inputs(theirs.config.vocab_size, seed)
-    expected = golden.torch_logits(theirs, tokens, mask)[mask]
+    expected = golden_torch.torch_logits(theirs, tokens, mask)[mask]
     assert 0.5 < expected.std() < 5  # logits of a size where 1e-4 says something
     found = np.asarray(pmc_jax.logits(load_ours(folder), tokens, mask))[mask]
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
@@ -103,11 +104,11 @@ def test_shared_checkpoint_gives_the_logits_of_transformers(name):
     """float32 within 1e-4; in bfloat16 our distance to the float32 logits is no larger than transformers' own."""
     folder = SHARED / "checkpoints" / name
     tokens, mask = real_rows(name)
-    exact = golden.torch_logits(load_torch(folder), tokens, mask)[mask]
+    exact = golden_torch.torch_logits(load_torch(folder), tokens, mask)[mask]
     found = np.asarray(pmc_jax.logits(load_ours(folder), tokens, mask))[mask]
     np.testing.assert_allclose(found, exact, rtol=0, atol=1e-4)
 
-    theirs = np.abs(golden.torch_logits(load_torch(folder, "bfloat16"), tokens, mask)[mask] - exact)
+    theirs = np.abs(golden_torch.torch_logits(load_torch(folder, "bfloat16"), tokens, mask)[mask] - exact)
     low = pmc_jax.logits(load_ours(folder, "bfloat16"), tokens, mask)
     assert low.dtype == np.float32
     ours = np.abs(np.asarray(low)[mask] - exact)
@@ -133,7 +134,7 @@ def test_dtype_in_the_config_does_not_decide_the_numbers(tmp_path, family):
 
 def test_stored_golden_values_are_what_transformers_computes(tmp_path):
     """Golden values do not go stale: an update of golden.py without a new run of it shows here."""
-    logits, values = golden.compute(tmp_path)
+    logits, values = golden_torch.compute(tmp_path)
     stored_logits, stored = golden.load_stored()
     assert logits.keys() == stored_logits.keys() and values.keys() == stored.keys()
     for name in logits:

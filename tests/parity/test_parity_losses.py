@@ -16,6 +16,7 @@ from pmc_jax.training.update import put_batch
 pytest.importorskip("torch")
 
 import golden
+import golden_torch
 import reference
 import torch
 from reference import SHARED, every_checkpoint, load_ours, load_torch, needs_shared
@@ -141,7 +142,7 @@ def test_gradients_of_packed_rows_are_autograds(tmp_path, family, seed):
     """
     folder, vocab_size = save(tmp_path, family, seed)
     rows, model = drawn_rows(vocab_size), load_torch(folder)
-    loss = golden.torch_loss(model, rows, 1.7)
+    loss = golden_torch.torch_loss(model, rows, 1.7)
     loss.backward()
     batch = golden.package_batch(rows, 24, 2, 32, several=True) if seed % 2 else golden.package_batch(rows, 48, 4, 96)
     metrics, gradients = golden.package_gradients(load_ours(folder), batch, 1.7)
@@ -154,7 +155,7 @@ def test_gradients_of_one_group_alone_are_autograds(tmp_path):
     folder, vocab_size = save(tmp_path, "llama", 2)
     for group in GROUPS:
         rows, model = [r for r in drawn_rows(vocab_size) if r.group == group], load_torch(folder)
-        golden.torch_loss(model, rows, 0.6).backward()
+        golden_torch.torch_loss(model, rows, 0.6).backward()
         batch = golden.package_batch(rows, 48, 2, 64)
         metrics, gradients = golden.package_gradients(load_ours(folder), batch, 0.6)
         assert float(metrics["retain_loss" if group == FORGET else "forget_loss"]) == 0
@@ -170,7 +171,7 @@ def test_gradients_of_a_shared_checkpoint_are_autograds(name, parts, remat):
     ours = load_ours(folder)
     ours = ours.replace(model=dataclasses.replace(ours.model, remat=remat))
     rows, model = real_rows(ours), load_torch(folder)
-    golden.torch_loss(model, rows, 1.25).backward()
+    golden_torch.torch_loss(model, rows, 1.25).backward()
     metrics, gradients = golden.package_gradients(
         ours, golden.package_batch(rows, 128, 12 // parts, 768 // parts, several=parts > 1), 1.25
     )

@@ -13,6 +13,7 @@ from pmc_jax.training.update import Recipe, create_state, put_batch, update
 pytest.importorskip("torch")
 
 import golden
+import golden_torch
 import reference
 import torch
 import transformers
@@ -70,7 +71,7 @@ def run_torch(model, recipe: Recipe, batches: list[list[Row]]) -> list[float]:
     norms = []
     for rows in batches:
         optimizer.zero_grad()
-        golden.torch_loss(model, rows, RETAIN_WEIGHT).backward()
+        golden_torch.torch_loss(model, rows, RETAIN_WEIGHT).backward()
         limit = recipe.grad_clip or float("inf")
         norms.append(torch.nn.utils.clip_grad_norm_(model.parameters(), limit).item())
         optimizer.step()
