@@ -7,20 +7,20 @@ from pmc_jax.evaluate import log_format, log_rows
 
 
 def stated(log):
-    found = {}
+    values = {}
     for name, entry in log.items():
-        found[name] = entry["agg_value"]
-        found |= {f"{name}/{side}": entry[side]["agg_value"] for side in ("forget", "holdout") if side in entry}
-    return found
+        values[name] = entry["agg_value"]
+        values |= {f"{name}/{side}": entry[side]["agg_value"] for side in ("forget", "holdout") if side in entry}
+    return values
 
 
 def close(one, other):
     return one == (other if other is None or isinstance(other, str) else pytest.approx(other, rel=1e-6, abs=1e-6))
 
 
-def same(found, wanted, but=()):
-    assert found.keys() == wanted.keys()
-    assert not {n: (found[n], wanted[n]) for n in wanted if n not in but and not close(found[n], wanted[n])}
+def same(values, wanted, but=()):
+    assert values.keys() == wanted.keys()
+    assert not {n: (values[n], wanted[n]) for n in wanted if n not in but and not close(values[n], wanted[n])}
 
 
 def column(log, name, key, side=None):

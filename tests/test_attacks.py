@@ -4,8 +4,7 @@ that knows its secrets.
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import settings as how
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import binomtest
 
@@ -30,7 +29,7 @@ def envelope_moments(scores: np.ndarray, level: float) -> tuple[float, float, fl
     return up.mean(), down.mean(), (2 * grid * up).mean()
 
 
-@how(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.sampled_from([0.01, 0.05, 0.5]))
 def test_moment_bounds_are_those_of_the_band(scores, level):
     high = envelope_moments(np.array(scores), level)[0]
@@ -56,10 +55,10 @@ def test_the_bounds_hold_as_often_as_they_promise():
 
 def test_expected_deviation_and_the_summary():
     scores = np.array([[0.0, 1.0, 0.5, 0.5], [0.0, 0.0, 0.0, 0.0]])
-    found = attacks.leakage(scores)
-    measures = found["measures"]
+    leakage = attacks.leakage(scores)
+    measures = leakage["measures"]
     assert measures["worst"]["mean"] == 0.5 and measures["mean"]["mean"] == 0.25 and measures["worst"]["rows"] == 2
-    assert found["samples"] == 4 and found["worst_of_each"] == [1.0, 0.0]
+    assert leakage["samples"] == 4 and leakage["worst_of_each"] == [1.0, 0.0]
     assert attacks.expected_deviation(scores[0]) == pytest.approx(0.5 + 2 * np.sqrt(0.125))
 
 
@@ -70,10 +69,10 @@ def test_a_model_that_knows_its_secrets_leaks_and_one_that_knows_nothing_does_no
     for checkpoint, low, high in ((tiny_checkpoint, 0.8, 1.0), (fresh_checkpoint, 0.0, 0.3)):
         sampler = greedy_sampler(checkpoint, small({"evaluate.max_new_tokens": 64}))
         for prefill in ("", PREFILL):
-            found = attacks.sampled_leakage(sampler, rows, 8, prefill)["measures"]
+            measures = attacks.sampled_leakage(sampler, rows, 8, prefill)["measures"]
             if not prefill or checkpoint is fresh_checkpoint:
-                assert low <= found["worst"]["mean"] <= high
-            assert found["mean"]["mean"] <= found["worst"]["mean"] and found["worst"]["rows"] == len(rows)
+                assert low <= measures["worst"]["mean"] <= high
+            assert measures["mean"]["mean"] <= measures["worst"]["mean"] and measures["worst"]["rows"] == len(rows)
 
 
 def test_a_sample_has_room_for_twice_the_longest_answer(tiny_checkpoint, small):
@@ -84,10 +83,10 @@ def test_a_sample_has_room_for_twice_the_longest_answer(tiny_checkpoint, small):
 
 
 def test_least_likely_option():
-    found = attacks.least_likely_option([9.0, 1.0, 8.0], [[1.0, 2.0]] * 3)
-    assert found["mean"] == pytest.approx(2 / 3) and found["rows"] == 3 and found["chance"] == pytest.approx(1 / 3)
-    found = attacks.least_likely_option([9.0, None, 2.0], [1.0, 1.0, 2.0])
-    assert found["mean"] == 0.5 and found["rows"] == 2 and found["chance"] == 0.5, (
+    option = attacks.least_likely_option([9.0, 1.0, 8.0], [[1.0, 2.0]] * 3)
+    assert option["mean"] == pytest.approx(2 / 3) and option["rows"] == 3 and option["chance"] == pytest.approx(1 / 3)
+    option = attacks.least_likely_option([9.0, None, 2.0], [1.0, 1.0, 2.0])
+    assert option["mean"] == 0.5 and option["rows"] == 2 and option["chance"] == 0.5, (
         "a tie is no pick, a row without tokens none"
     )
 
@@ -95,8 +94,8 @@ def test_least_likely_option():
 @given(st.integers(1, 5), st.integers(0, 2**32 - 1))
 def test_a_model_that_knows_nothing_picks_as_often_as_chance(wrong, seed):
     losses = np.random.default_rng(seed).exponential(size=(2000, 1 + wrong))
-    found = attacks.least_likely_option(losses[:, 0], losses[:, 1:])
-    assert abs(found["mean"] - found["chance"]) < 0.06
+    option = attacks.least_likely_option(losses[:, 0], losses[:, 1:])
+    assert abs(option["mean"] - option["chance"]) < 0.06
 
 
 @pytest.mark.parametrize(

@@ -66,14 +66,14 @@ def test_an_evaluation_from_start_to_end_and_stopped_between_parts(finished, eva
     difference.
     """
     result, run = finished
-    found = result["tofu"]
-    assert found["forget_quality"]["value"] == 1.0 and found["forget_quality"]["rows"] == 8
-    assert found["exact_memorization"]["value"] > 0.95 and found["forget_Q_A_Prob"]["value"] > 0.8
-    assert found["extraction_strength_strict"]["value"] <= found["extraction_strength"]["value"]
+    metrics = result["tofu"]
+    assert metrics["forget_quality"]["value"] == 1.0 and metrics["forget_quality"]["rows"] == 8
+    assert metrics["exact_memorization"]["value"] > 0.95 and metrics["forget_Q_A_Prob"]["value"] > 0.8
+    assert metrics["extraction_strength_strict"]["value"] <= metrics["extraction_strength"]["value"]
     for name in ("retain_Truth_Ratio", "model_utility", "mia_loss"):
-        low, high = found[name]["interval"]
-        assert low <= found[name]["value"] <= high, name
-    assert found["mia_loss"]["value"] > 0.9 and 0 <= found["model_utility"]["value"] < 1
+        low, high = metrics[name]["interval"]
+        assert low <= metrics[name]["value"] <= high, name
+    assert metrics["mia_loss"]["value"] > 0.9 and 0 <= metrics["model_utility"]["value"] < 1
     assert list(result["evaluate_parts"]) == PARTS
     for curve in result["relearning"].values():
         assert [look["updates"] for look in curve["looks"]] == [0, 1]
@@ -90,7 +90,7 @@ def test_an_evaluation_from_start_to_end_and_stopped_between_parts(finished, eva
     )
     log = log_format.read_log(run / "tofu_log.json", needs=(*log_format.ATTACKS, *log_format.DERIVED))
     for name, value in logs.aggregates(log, log_format.read_log(run / "retain_log.json")).items():
-        assert value == found[name]["value"], name
+        assert value == metrics[name]["value"], name
     nothing = [row["score"] for row in log["mia_reference"]["forget"]["value_by_index"].values()]
     assert nothing == pytest.approx([0] * 8, abs=1e-5), "the reference is the model itself"
     truths = [row["ground_truth"] for row in log["forget_Q_A_ROUGE"]["value_by_index"].values()]
@@ -161,8 +161,8 @@ def test_own_files_have_what_they_allow(evaluate, tmp_path, splits):
     write_lines(own, [{"question": r["question"]} for r in rows])
     assert evaluate(*common, f"--workdir={tmp_path / 'bare'}").code == 0
     result = json.loads((tmp_path / "bare" / "result.json").read_text())
-    for found in (result["leakage"]["sampled"], result["relearning"]["model"], result["drift"]):
-        assert found["reason"] == "the forget rows have no answers"
+    for part in (result["leakage"]["sampled"], result["relearning"]["model"], result["drift"]):
+        assert part["reason"] == "the forget rows have no answers"
     assert result["model"]["forget_truth"] == "original answers"
 
 
@@ -220,8 +220,8 @@ def test_gradient_norms_are_those_of_the_mean_losses(tiny_checkpoint):
         leaves = jax.tree.leaves(gradient(tiny_checkpoint.params, np.array(row.tokens), row.start))
         return np.sqrt(sum(float((np.asarray(x, np.float64) ** 2).sum()) for x in leaves))
 
-    found = gradients.gradient_norms(tiny_checkpoint.model, tiny_checkpoint.params, rows)
-    assert found == pytest.approx([norm(row) for row in rows], rel=1e-4)
+    norms = gradients.gradient_norms(tiny_checkpoint.model, tiny_checkpoint.params, rows)
+    assert norms == pytest.approx([norm(row) for row in rows], rel=1e-4)
     assert gradients.gradient_norms(tiny_checkpoint.model, tiny_checkpoint.params, []).size == 0
 
 
@@ -263,9 +263,9 @@ def test_official_logs_from_the_command_line(cli, shared):
     full, retain = (folder / f"tofu_Llama-3.2-1B-Instruct_{name}.json" for name in ("full_evals_forget10", "retain90"))
     said = cli("evaluate", f"--log={full}", f"--retain_log={retain}")
     official = json.loads(full.read_text())
-    found = json.loads(said.out)
+    recomputed = json.loads(said.out)
     for name, entry in official.items():
-        assert found[name] == pytest.approx(entry["agg_value"], abs=1e-6), name
+        assert recomputed[name] == pytest.approx(entry["agg_value"], abs=1e-6), name
     said = cli("evaluate", f"--log={full}")
     assert json.loads(said.out)["forget_quality"] is None and "forget_quality: not computed" in said.err
     said = cli("evaluate", "--log=/no/such.json")

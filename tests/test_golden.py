@@ -34,9 +34,9 @@ def test_every_config_has_golden_values():
 @every_config
 def test_logits_are_those_of_transformers(load, name):
     tokens, mask = golden.logit_inputs()
-    found = np.asarray(pmc_jax.logits(load(name), tokens, mask))
-    assert found.dtype == np.float32
-    np.testing.assert_allclose(found[mask], LOGITS[name][mask], rtol=0, atol=1e-4)
+    logits = np.asarray(pmc_jax.logits(load(name), tokens, mask))
+    assert logits.dtype == np.float32
+    np.testing.assert_allclose(logits[mask], LOGITS[name][mask], rtol=0, atol=1e-4)
 
 
 @every_config

@@ -54,10 +54,10 @@ def test_what_is_agreed_to_ends_where_the_answer_leaves_the_guess(tiny_checkpoin
     prompts = [sampler.text.prompt(q) for q in questions]
     rng = np.random.default_rng(0)
     for _ in range(5):
-        at = [int(rng.integers(0, len(a))) for (a,) in answers]
-        wrong = [[*a[:i], a[i] + 1, *a[i + 1 :]] for (a,), i in zip(answers, at)]
-        found = agreed(sampler, prompts, wrong, "x", show=False)
-        assert found == [a[:i] for (a,), i in zip(answers, at)]
+        ends = [int(rng.integers(0, len(a))) for (a,) in answers]
+        wrong = [[*a[:i], a[i] + 1, *a[i + 1 :]] for (a,), i in zip(answers, ends)]
+        heads = agreed(sampler, prompts, wrong, "x", show=False)
+        assert heads == [a[:i] for (a,), i in zip(answers, ends)]
     assert agreed(sampler, prompts, [a for (a,) in answers], "x", show=False) == [a for (a,) in answers]
 
 

@@ -12,16 +12,16 @@ from pmc_jax.evaluate.interval import draws, mean_with_interval, resampled_means
 
 def test_interval_is_the_bootstrap_of_the_mean():
     values = np.random.default_rng(3).beta(0.5, 0.5, 300)
-    found = mean_with_interval(values, resamples=4000)
+    interval = mean_with_interval(values, resamples=4000)
     wanted = stats.bootstrap((values,), np.mean, n_resamples=4000, method="percentile", rng=1).confidence_interval
     error = values.std() / math.sqrt(300)
-    assert found.mean == pytest.approx(values.mean(), rel=1e-12) and found.rows == 300
-    assert found.low == pytest.approx(wanted.low, abs=error / 4) and found.high == pytest.approx(
+    assert interval.mean == pytest.approx(values.mean(), rel=1e-12) and interval.rows == 300
+    assert interval.low == pytest.approx(wanted.low, abs=error / 4) and interval.high == pytest.approx(
         wanted.high, abs=error / 4
     )
-    assert 3.5 * error < found.high - found.low < 4.4 * error
+    assert 3.5 * error < interval.high - interval.low < 4.4 * error
     narrow = mean_with_interval(values, resamples=4000, level=0.5)
-    assert found.low < narrow.low < found.mean < narrow.high < found.high
+    assert interval.low < narrow.low < interval.mean < narrow.high < interval.high
 
 
 def test_interval_is_that_of_its_seed():
@@ -53,24 +53,24 @@ def drawn(seed=0, **rows):
 
 def test_quality_and_utility_with_their_intervals():
     recalls = drawn(forget=40, forget_paraphrased=40, retain=200, world_facts=60, real_authors=50)
-    found = quality.summarise(recalls)
-    assert found["unlearn_quality"] == pytest.approx(
+    summary = quality.summarise(recalls)
+    assert summary["unlearn_quality"] == pytest.approx(
         50 * (2 - recalls["forget"].mean() - recalls["forget_paraphrased"].mean())
     )
     assert (
-        found["utility"] == pytest.approx(100 / 3 * sum(recalls[name].mean() for name in quality.KEEP))
-        and found["rows"]["retain"] == 200
+        summary["utility"] == pytest.approx(100 / 3 * sum(recalls[name].mean() for name in quality.KEEP))
+        and summary["rows"]["retain"] == 200
     )
     wanted = stats.bootstrap(
         (*(recalls[name] for name in quality.KEEP),),
         lambda *x, axis: 100 / 3 * sum(np.mean(v, axis=axis) for v in x),
         rng=1,
     )
-    low, high = found["intervals"]["utility"]
+    low, high = summary["intervals"]["utility"]
     width = high - low
     assert low == pytest.approx(wanted.confidence_interval.low, abs=width / 8)
     assert high == pytest.approx(wanted.confidence_interval.high, abs=width / 8)
-    assert found["intervals"]["forget"] == mean_with_interval(recalls["forget"])[1:3]
+    assert summary["intervals"]["forget"] == mean_with_interval(recalls["forget"])[1:3]
 
 
 def test_a_paraphrase_is_drawn_with_its_question():
@@ -84,9 +84,9 @@ def test_a_paraphrase_is_drawn_with_its_question():
 
 
 def test_quality_of_the_sets_there_are():
-    found = quality.summarise({"forget": [0.25]})
-    assert found["unlearn_quality"] == 75 and found["utility"] is None and found["retain"] is None
-    assert found["intervals"]["forget"] is None is found["intervals"]["utility"]
+    summary = quality.summarise({"forget": [0.25]})
+    assert summary["unlearn_quality"] == 75 and summary["utility"] is None and summary["retain"] is None
+    assert summary["intervals"]["forget"] is None is summary["intervals"]["utility"]
     assert quality.summarise({"forget": [1.0, 0.0], "world_facts": [0.5]})["utility"] == 50
 
 

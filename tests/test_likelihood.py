@@ -40,19 +40,19 @@ def test_scores_are_those_of_single_rows(which, request, seed):
     lengths = [(int(rng.integers(4, 20)), int(rng.integers(1, 60))) for _ in range(60)] + [(5, 1), (4, 200), (6, 0)]
     rows = drawn_rows(seed, lengths)
     rows += rows[:2]
-    for row, found in zip(rows, token_scores(checkpoint.model, checkpoint.params, rows), strict=True):
-        assert all(len(x) == len(row.tokens) - row.start for x in found)
+    for row, scores in zip(rows, token_scores(checkpoint.model, checkpoint.params, rows), strict=True):
+        assert all(len(x) == len(row.tokens) - row.start for x in scores)
         if len(row.tokens) > row.start:
             log_p, hits, mean, variance = one_by_one(checkpoint, row)
-            np.testing.assert_allclose(found.log_probs, log_p, atol=1e-4, rtol=1e-5)
-            assert found.hits.tolist() == hits.tolist()
-            np.testing.assert_allclose(found.means, mean, atol=1e-4, rtol=1e-5)
-            np.testing.assert_allclose(found.variances, variance, atol=1e-3, rtol=1e-3)
+            np.testing.assert_allclose(scores.log_probs, log_p, atol=1e-4, rtol=1e-5)
+            assert scores.hits.tolist() == hits.tolist()
+            np.testing.assert_allclose(scores.means, mean, atol=1e-4, rtol=1e-5)
+            np.testing.assert_allclose(scores.variances, variance, atol=1e-3, rtol=1e-3)
 
 
 def test_no_rows_and_a_row_of_2000_tokens(tiny_checkpoint):
     assert token_scores(tiny_checkpoint.model, tiny_checkpoint.params, []) == []
     rows = drawn_rows(3, [(10, 2000), (10, 3)])
-    found = token_scores(tiny_checkpoint.model, tiny_checkpoint.params, rows)
-    assert [len(f.log_probs) for f in found] == [2000, 3]
-    np.testing.assert_allclose(found[0].log_probs, one_by_one(tiny_checkpoint, rows[0])[0], atol=1e-4, rtol=1e-5)
+    scores = token_scores(tiny_checkpoint.model, tiny_checkpoint.params, rows)
+    assert [len(f.log_probs) for f in scores] == [2000, 3]
+    np.testing.assert_allclose(scores[0].log_probs, one_by_one(tiny_checkpoint, rows[0])[0], atol=1e-4, rtol=1e-5)

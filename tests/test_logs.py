@@ -16,37 +16,37 @@ def test_a_written_log_reads_back_with_the_aggregates_of_plain_loops(tmp_path):
     log = logs.write_log(tmp_path / "log.json", made, retain)
     read = log_format.read_log(tmp_path / "log.json", needs=("forget_truth_ratio", "mia_min_k"))
     assert read == log == json.loads((tmp_path / "log.json").read_text(), parse_constant=pytest.fail)
-    found = logs.aggregates(read, retain)
-    same(found, stated(read))
+    recomputed = logs.aggregates(read, retain)
+    same(recomputed, stated(read))
 
     ratios = [
         math.exp(-sum(w["avg_loss"]) / 5) / (math.exp(-p["avg_loss"]) + 1e-10)
         for p, w in zip(made["forget_Q_A_PARA_Prob"], made["forget_Q_A_PERT_Prob"])
     ]
-    assert found["forget_truth_ratio"] == pytest.approx(sum(min(r, 1 / r) for r in ratios) / 12)
-    assert found["forget_quality"] == pytest.approx(
+    assert recomputed["forget_truth_ratio"] == pytest.approx(sum(min(r, 1 / r) for r in ratios) / 12)
+    assert recomputed["forget_quality"] == pytest.approx(
         stats.ks_2samp(ratios, column(retain, "forget_truth_ratio", "score")).pvalue
     )
-    assert found["wf_Q_A_PERT_Prob"] == pytest.approx(
+    assert recomputed["wf_Q_A_PERT_Prob"] == pytest.approx(
         sum(math.exp(-x) for row in made["wf_Q_A_PERT_Prob"] for x in row["avg_loss"]) / 15
     )
-    assert found["retain_Q_A_ROUGE"] == pytest.approx((0 + 0 + 4 / 5) / 3), "an empty answer scores 0"
+    assert recomputed["retain_Q_A_ROUGE"] == pytest.approx((0 + 0 + 4 / 5) / 3), "an empty answer scores 0"
     wins = [h > f for f in made["mia_loss"]["forget"] for h in made["mia_loss"]["holdout"]]
-    assert found["mia_loss"] == pytest.approx(sum(wins) / len(wins)) == read["mia_loss"]["auc"]
+    assert recomputed["mia_loss"] == pytest.approx(sum(wins) / len(wins)) == read["mia_loss"]["auc"]
     nine = [
-        found[f"{s}_{p}"]
+        recomputed[f"{s}_{p}"]
         for s in ("retain", "ra", "wf")
         for p in ("Q_A_Prob" if s == "retain" else "Q_A_Prob_normalised", "Q_A_ROUGE", "Truth_Ratio")
     ]
-    assert found["model_utility"] == pytest.approx(9 / sum(1 / x for x in nine))
+    assert recomputed["model_utility"] == pytest.approx(9 / sum(1 / x for x in nine))
 
 
 def test_a_part_of_zero_makes_model_utility_zero():
     made = drawn(2)
     for row in made["ra_Q_A_ROUGE"]:
         row["rougeL_recall"] = 0.0
-    found = logs.recompute(logs.make_log(made))
-    assert found.values["model_utility"] == 0 and "model_utility" not in found.reasons
+    recomputed = logs.recompute(logs.make_log(made))
+    assert recomputed.values["model_utility"] == 0 and "model_utility" not in recomputed.reasons
 
 
 def test_what_was_not_measured_is_not_in_the_log():
@@ -69,9 +69,10 @@ def test_undefined_rows_are_null_and_left_out():
         == {"score": None}
         == log["forget_truth_ratio"]["value_by_index"]["0"]
     )
-    found = logs.recompute(log, logs.make_log(drawn(5)))
-    assert found.values["exact_memorization"] == pytest.approx((0.25 + 7.5) / 11)
-    assert found.rows["exact_memorization"] == 11 == found.rows["forget_quality"] and found.rows["mia_min_k"] == 23
+    recomputed = logs.recompute(log, logs.make_log(drawn(5)))
+    assert recomputed.values["exact_memorization"] == pytest.approx((0.25 + 7.5) / 11)
+    rows = recomputed.rows
+    assert rows["exact_memorization"] == 11 == rows["forget_quality"] and rows["mia_min_k"] == 23
     log["exact_memorization"]["value_by_index"]["1"] = None
     assert logs.aggregates(log)["exact_memorization"] == pytest.approx(0.75)
 
@@ -83,7 +84,7 @@ def test_a_model_that_diverged_has_no_aggregate_but_a_reason():
         rows["2"] = dict.fromkeys(rows["2"], math.nan)
     log["extraction_strength"]["value_by_index"] = {}
     retain = logs.make_log(drawn(7))
-    found = logs.recompute(log, retain)
+    recomputed = logs.recompute(log, retain)
     wanted = {
         "forget_truth_ratio": "1 of 12 rows are not finite numbers",
         "forget_quality": "1 truth ratios of the model are not finite numbers",
@@ -94,19 +95,19 @@ def test_a_model_that_diverged_has_no_aggregate_but_a_reason():
         "privleak": "mia_min_k/holdout: 1 of 12 rows are not finite numbers",
         "extraction_strength": "no row has a value",
     }
-    assert found.reasons == wanted and {n for n, v in found.values.items() if v is None} == set(wanted)
+    assert recomputed.reasons == wanted and {n for n, v in recomputed.values.items() if v is None} == set(wanted)
     assert logs.recompute(retain, log).reasons["privleak"].startswith("the retain log: mia_min_k/holdout")
 
 
 def test_without_a_retain_log_it_is_null_with_a_reason():
     log = logs.make_log(drawn(8))
-    found = logs.recompute(log)
+    recomputed = logs.recompute(log)
     assert log["forget_quality"] == {"agg_value": None} == log["privleak"]
-    assert found.values["forget_quality"] is None is found.values["privleak"] and set(found.reasons) == {
+    assert recomputed.values["forget_quality"] is None is recomputed.values["privleak"] and set(recomputed.reasons) == {
         "forget_quality",
         "privleak",
     }
-    assert json.loads(json.dumps(found.values)) == found.values
+    assert json.loads(json.dumps(recomputed.values)) == recomputed.values
 
 
 def without(*names):
@@ -142,10 +143,10 @@ def never_fooled(log):
 def test_a_retain_log_that_does_not_fit_gives_no_number(rows, change, quality, leak):
     log, retain = logs.make_log(drawn(9)), logs.make_log(drawn(10, rows))
     change(retain)
-    found = logs.recompute(log, retain)
+    recomputed = logs.recompute(log, retain)
     for name, why in {"forget_quality": quality, "privleak": leak}.items():
-        assert (found.values[name] is None) == (why is not None)
-        assert why is None or why in found.reasons[name]
+        assert (recomputed.values[name] is None) == (why is not None)
+        assert why is None or why in recomputed.reasons[name]
 
 
 def test_a_metric_without_its_rows_or_of_another_benchmark_is_not_guessed_at():
@@ -153,13 +154,13 @@ def test_a_metric_without_its_rows_or_of_another_benchmark_is_not_guessed_at():
         "forget_verbmem_ROUGE": {"agg_value": 0.5, "value_by_index": {"0": {"rougeL_f1": 0.5}}}
     }
     del log["forget_truth_ratio"], log["wf_Q_A_ROUGE"]
-    found = logs.recompute(log, logs.make_log(drawn(12)))
+    recomputed = logs.recompute(log, logs.make_log(drawn(12)))
     wanted = {
         "forget_quality": "the log has no forget_truth_ratio",
         "model_utility": "needs wf_Q_A_ROUGE",
         "forget_verbmem_ROUGE": "not one of TOFU's metrics: no rule to recompute it",
     }
-    assert found.reasons == wanted and all(found.values[name] is None for name in wanted)
+    assert recomputed.reasons == wanted and all(recomputed.values[name] is None for name in wanted)
 
 
 def broken(change):
@@ -217,13 +218,13 @@ def test_recomputing_something_else_is_refused():
 
 def test_a_summary_has_an_interval_wherever_rows_can_be_drawn_anew():
     log = logs.make_log(drawn(7, rows=40, others=20))
-    found = summary.summarise(log, log)
-    for name, entry in found.items():
+    recomputed = summary.summarise(log, log)
+    for name, entry in recomputed.items():
         low, high = entry.get("interval", (entry["value"],) * 2)
         assert low <= entry["value"] <= high, name
-    without = {name for name, entry in found.items() if "interval" not in entry and "/" not in name}
+    without = {name for name, entry in recomputed.items() if "interval" not in entry and "/" not in name}
     assert without == {"forget_quality", "privleak"}, "a test of two logs, and what follows from two"
-    assert found["mia_loss"]["interval"] == membership.auc_interval(
+    assert recomputed["mia_loss"]["interval"] == membership.auc_interval(
         *(log_format.row_values(log["mia_loss"][side], "score") for side in log_format.SIDES)
     )
     alone = summary.summarise(log, None)

@@ -39,9 +39,9 @@ def test_loss(rows):
 
 @given(ROWS, st.sampled_from([0.2, 0.4, 1.0]))
 def test_min_k(rows, share):
-    found = membership.min_k(*padded(rows), share)
-    assert found.dtype == np.float64
-    np.testing.assert_allclose(found, [lowest(row, share) for row in rows], rtol=1e-12, atol=1e-12)
+    scores_N = membership.min_k(*padded(rows), share)
+    assert scores_N.dtype == np.float64
+    np.testing.assert_allclose(scores_N, [lowest(row, share) for row in rows], rtol=1e-12, atol=1e-12)
 
 
 def test_min_k_takes_four_tenths_rounded_down_at_every_length():
@@ -65,34 +65,34 @@ def test_min_k_plus_plus(rows):
 
 def test_zlib_counts_bytes_of_the_text():
     texts = ["ä" * 30, "", "The author's full name is Hsiao Yun-Hwa."]
-    found = membership.loss_by_zlib([2.0, 2.0, 2.0], texts)
-    np.testing.assert_allclose(found, [2 / len(zlib.compress(bytes(t, "utf-8"))) for t in texts], rtol=1e-15)
-    assert len(set(found)) == 3
+    scores_N = membership.loss_by_zlib([2.0, 2.0, 2.0], texts)
+    np.testing.assert_allclose(scores_N, [2 / len(zlib.compress(bytes(t, "utf-8"))) for t in texts], rtol=1e-15)
+    assert len(set(scores_N)) == 3
 
 
 def test_all_attacks_by_the_names_of_the_log():
     logp, mu, var = np.full((2, 3), -2.0), np.full((2, 3), -1.0), np.full((2, 3), 4.0)
     given_ = ([1.5, 2.5], ["a", "b"], logp, mu, var, [3, 2])
-    found = membership.scores(*given_)
+    scores = membership.scores(*given_)
     wanted = {
         "loss": [1.5, 2.5],
         "zlib": [1.5 / 9, 2.5 / 9],
         "min_k": [2, 2],
         "min_k_plus_plus": [0.5, 0.5],
     }
-    assert found.keys() == {f"mia_{name}" for name in wanted}
+    assert scores.keys() == {f"mia_{name}" for name in wanted}
     for name, values in wanted.items():
-        np.testing.assert_allclose(found[f"mia_{name}"], values, rtol=1e-12, err_msg=name)
+        np.testing.assert_allclose(scores[f"mia_{name}"], values, rtol=1e-12, err_msg=name)
     assert membership.loss_by_reference([1.5, 2.5], [1.0, 3.0]).tolist() == [0.5, -0.5]
 
 
 @given(SCORES, SCORES)
 def test_auc_is_the_chance_that_holdout_scores_higher(forget, holdout):
     pairs = [(h > f) + (h == f) / 2 for f in forget for h in holdout]
-    found = membership.auc(forget, holdout)
-    assert found == pytest.approx(sum(pairs) / len(pairs), abs=1e-12)
-    assert found == pytest.approx(roc_auc_score([0] * len(forget) + [1] * len(holdout), forget + holdout), abs=1e-12)
-    assert membership.auc(holdout, forget) == pytest.approx(1 - found, abs=1e-12)
+    auc = membership.auc(forget, holdout)
+    assert auc == pytest.approx(sum(pairs) / len(pairs), abs=1e-12)
+    assert auc == pytest.approx(roc_auc_score([0] * len(forget) + [1] * len(holdout), forget + holdout), abs=1e-12)
+    assert membership.auc(holdout, forget) == pytest.approx(1 - auc, abs=1e-12)
 
 
 def test_auc_at_the_edges():

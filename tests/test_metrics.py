@@ -4,8 +4,7 @@ import statistics
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import settings as how
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pmc_jax.errors import UserError
@@ -36,8 +35,8 @@ def test_ragged_rows_are_padded_and_may_lose_their_end_token():
 
 @given(st.lists(st.tuples(st.floats(0, 1), st.lists(st.floats(0, 1), min_size=3, max_size=3)), min_size=1, max_size=6))
 def test_normalised_probability(rows):
-    found = metrics.normalised_probability([r for r, _ in rows], [w for _, w in rows])
-    np.testing.assert_allclose(found, [r / (r + w[0] + w[1] + w[2] + 1e-10) for r, w in rows], rtol=1e-12)
+    shares_N = metrics.normalised_probability([r for r, _ in rows], [w for _, w in rows])
+    np.testing.assert_allclose(shares_N, [r / (r + w[0] + w[1] + w[2] + 1e-10) for r, w in rows], rtol=1e-12)
 
 
 def test_equally_likely_options_are_worth_a_quarter_and_impossible_ones_nothing():
@@ -46,9 +45,9 @@ def test_equally_likely_options_are_worth_a_quarter_and_impossible_ones_nothing(
 
 @given(st.lists(st.tuples(LOSS, st.lists(LOSS, min_size=5, max_size=5)), min_size=1, max_size=6))
 def test_truth_ratio_is_over_the_geometric_mean_of_the_wrong_answers(rows):
-    found = metrics.truth_ratio_geometric([r for r, _ in rows], [w for _, w in rows])
+    ratios_N = metrics.truth_ratio_geometric([r for r, _ in rows], [w for _, w in rows])
     wanted = [statistics.geometric_mean([math.exp(-x) for x in w]) / (math.exp(-r) + 1e-10) for r, w in rows]
-    np.testing.assert_allclose(found, wanted, rtol=1e-9)
+    np.testing.assert_allclose(ratios_N, wanted, rtol=1e-9)
 
 
 def test_truth_ratio_is_not_the_arithmetic_one():
@@ -79,10 +78,10 @@ def test_model_utility_is_the_harmonic_mean(nine):
     assert metrics.model_utility(nine) == pytest.approx(statistics.harmonic_mean(nine), rel=1e-12)
 
 
-@pytest.mark.parametrize("at", range(9))
-def test_one_zero_makes_model_utility_zero(at):
+@pytest.mark.parametrize("zero", range(9))
+def test_one_zero_makes_model_utility_zero(zero):
     nine = [0.5] * 9
-    nine[at] = 0.0
+    nine[zero] = 0.0
     assert metrics.model_utility(nine) == 0 and metrics.model_utility([0.5] * 9) == pytest.approx(0.5)
 
 
@@ -101,19 +100,19 @@ def largest_gap(one, other):
 
 @given(*[st.lists(st.sampled_from([0.1, 0.2, 0.2, 0.5, 1.0, 2.0, 9.0]), min_size=1, max_size=15)] * 2)
 def test_distance_of_forget_quality_with_ties(one, other):
-    found = metrics.forget_quality(one, other)
-    assert found.reason is None and found.distance == pytest.approx(largest_gap(one, other), abs=1e-12)
-    assert found.log10_p == pytest.approx(math.log10(found.p), abs=1e-12)
-    assert metrics.forget_quality(other, one).p == pytest.approx(found.p, rel=1e-9), "two-sided"
+    quality = metrics.forget_quality(one, other)
+    assert quality.reason is None and quality.distance == pytest.approx(largest_gap(one, other), abs=1e-12)
+    assert quality.log10_p == pytest.approx(math.log10(quality.p), abs=1e-12)
+    assert metrics.forget_quality(other, one).p == pytest.approx(quality.p, rel=1e-9), "two-sided"
 
 
-@how(deadline=None, max_examples=40)
+@settings(deadline=None, max_examples=40)
 @given(st.permutations(range(8)), st.integers(2, 6))
 def test_p_of_forget_quality_is_the_share_of_deals_that_lie_as_far_apart(values, n):
-    found = metrics.forget_quality(values[:n], values[n:])
+    quality = metrics.forget_quality(values[:n], values[n:])
     deals = [set(deal) for deal in itertools.combinations(range(8), n)]
     gaps = [largest_gap(sorted(deal), sorted(set(range(8)) - deal)) for deal in deals]
-    assert found.p == pytest.approx(sum(gap >= found.distance - 1e-9 for gap in gaps) / len(gaps), rel=1e-9)
+    assert quality.p == pytest.approx(sum(gap >= quality.distance - 1e-9 for gap in gaps) / len(gaps), rel=1e-9)
 
 
 @pytest.mark.filterwarnings("error")
@@ -123,9 +122,9 @@ def test_forget_quality_says_nothing_where_scipy_rounds():
 
 @pytest.mark.parametrize("n", [2, 5, 40])
 def test_forget_quality_of_sets_that_do_not_overlap(n):
-    found = metrics.forget_quality(np.arange(n), np.arange(n) + 100)
-    assert found.distance == 1
-    assert found.p == pytest.approx(2 / math.comb(2 * n, n), rel=1e-9), (
+    quality = metrics.forget_quality(np.arange(n), np.arange(n) + 100)
+    assert quality.distance == 1
+    assert quality.p == pytest.approx(2 / math.comb(2 * n, n), rel=1e-9), (
         "two of all the ways to deal 2n values to two sets"
     )
 
@@ -135,8 +134,9 @@ def test_forget_quality_of_the_same_rows_is_one():
 
 
 def test_forget_quality_below_the_smallest_float_has_a_logarithm():
-    found = metrics.forget_quality(np.zeros(4000), np.ones(4000))
-    assert found.p == 0 and found.distance == 1 and found.log10_p == pytest.approx((math.log(2) - 4000) / math.log(10))
+    quality = metrics.forget_quality(np.zeros(4000), np.ones(4000))
+    assert quality.p == 0 and quality.distance == 1
+    assert quality.log10_p == pytest.approx((math.log(2) - 4000) / math.log(10))
 
 
 @pytest.mark.parametrize(
@@ -162,7 +162,7 @@ def strength(row, floor):
     return floor
 
 
-@how(max_examples=200)
+@settings(max_examples=200)
 @given(HITS, st.booleans())
 def test_extraction_strength_and_exact_memorisation(rows, fill):
     hits, labels = padded(rows, fill)

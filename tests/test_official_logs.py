@@ -20,34 +20,34 @@ def official(shared):
 
 
 def primary(log):
-    found = {}
+    recomputed = {}
     for name in MEASURED:
         if name in log:
             rows = list(log[name].get("value_by_index", {}).values())
-            found[name] = rows or {side: column(log, name, "score", side) for side in ("forget", "holdout")}
-    return found
+            recomputed[name] = rows or {side: column(log, name, "score", side) for side in ("forget", "holdout")}
+    return recomputed
 
 
 def test_every_aggregate_of_the_official_full_model(official):
-    found = logs.recompute(official["full"], official["retain"])
-    same(found.values, stated(official["full"]))
-    assert not found.reasons and len(found.values) == 31 + 12
+    recomputed = logs.recompute(official["full"], official["retain"])
+    same(recomputed.values, stated(official["full"]))
+    assert not recomputed.reasons and len(recomputed.values) == 31 + 12
     assert (
-        found.rows["forget_quality"] == 400
-        and found.rows["mia_zlib"] == 800
-        and found.rows["model_utility"] == 400 + 100 + 117
+        recomputed.rows["forget_quality"] == 400
+        and recomputed.rows["mia_zlib"] == 800
+        and recomputed.rows["model_utility"] == 400 + 100 + 117
     )
 
 
 def test_every_aggregate_of_the_official_retain_model(official):
     """Its privacy leak was made without a retain model: against an AUC of one half, which is said."""
     log = official["retain"]
-    found = logs.recompute(log)
-    same(found.values, stated(log))
-    assert found.values["forget_quality"] is None and found.reasons == {
+    recomputed = logs.recompute(log)
+    same(recomputed.values, stated(log))
+    assert recomputed.values["forget_quality"] is None and recomputed.reasons == {
         "forget_quality": "no log of a retain model was given"
     }
-    assert "0.5" in found.notes["privleak"] and found.rows["privleak"] == 800
+    assert "0.5" in recomputed.notes["privleak"] and recomputed.rows["privleak"] == 800
     itself = logs.recompute(log, log)
     assert itself.values["forget_quality"] == 1 and itself.values["privleak"] == 0
     assert itself.notes == {"forget_quality": "p; log10 p 0.00, Kolmogorov-Smirnov distance D 0.0000"}
@@ -84,10 +84,10 @@ def test_official_rows_follow_from_the_losses_and_answers(official, which):
 @pytest.mark.parametrize("name", ["forget_Q_A_ROUGE", "ra_Q_A_ROUGE", "wf_Q_A_ROUGE"])
 def test_official_rouge_follows_from_the_answers(official, name):
     rows = list(official["full"][name]["value_by_index"].values())
-    found = log_rows.rouge_rows(*([row[key] for row in rows] for key in ("input", "ground_truth", "generation")))
-    assert [list(row) for row in found] == [list(row) for row in rows]
+    made = log_rows.rouge_rows(*([row[key] for row in rows] for key in ("input", "ground_truth", "generation")))
+    assert [list(row) for row in made] == [list(row) for row in rows]
     for key in ("rouge1_recall", "rougeL_f1", "rougeL_recall"):
-        np.testing.assert_allclose([row[key] for row in found], [row[key] for row in rows], atol=1e-12, err_msg=key)
+        np.testing.assert_allclose([row[key] for row in made], [row[key] for row in rows], atol=1e-12, err_msg=key)
 
 
 def test_official_log_written_anew_from_what_was_measured_alone(official, tmp_path):
@@ -95,10 +95,10 @@ def test_official_log_written_anew_from_what_was_measured_alone(official, tmp_pa
     logs.write_log(tmp_path / "log.json", primary(full), retain)
     again = log_format.read_log(tmp_path / "log.json")
 
-    def apart(one, other, at=""):
+    def apart(one, other, path=""):
         if isinstance(one, dict) and isinstance(other, dict):
-            assert list(one) == list(other), at
-            return [a for k in one for a in apart(one[k], other[k], f"{at}/{k}")]
-        return [] if close(one, other) else [(at, one, other)]
+            assert list(one) == list(other), path
+            return [a for k in one for a in apart(one[k], other[k], f"{path}/{k}")]
+        return [] if close(one, other) else [(path, one, other)]
 
     assert not apart(again, full)

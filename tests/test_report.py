@@ -16,16 +16,16 @@ from pmc_jax.tracking.workdir import read_lines, write_json, write_lines
 
 def test_what_a_model_says_stays_text(make_run):
     file = page.write([make_run()])
-    found = parsed(file)
-    assert file.name == "report.html" and len(found.of("script")) == 1 and not found.of("img")
+    shown = parsed(file)
+    assert file.name == "report.html" and len(shown.of("script")) == 1 and not shown.of("img")
     assert all(
-        answer.replace("\x00", "\ufffd") in [c.replace("\x00", "\ufffd") for c in found.cells] for answer in HOSTILE
+        answer.replace("\x00", "\ufffd") in [c.replace("\x00", "\ufffd") for c in shown.cells] for answer in HOSTILE
     ), "each answer, whole"
-    assert not [attrs for _, attrs in found.elements if any(name.startswith("on") for name in attrs)]
-    assert "pick of round 0 </script>" in found.cells and "<b>stones</b>" in found.cells
+    assert not [attrs for _, attrs in shown.elements if any(name.startswith("on") for name in attrs)]
+    assert "pick of round 0 </script>" in shown.cells and "<b>stones</b>" in shown.cells
     assert not [
         attrs
-        for _, attrs in found.elements
+        for _, attrs in shown.elements
         for name in ("src", "href")
         if not (attrs.get(name) or "#").startswith(("#", "data:"))
     ]
@@ -106,11 +106,11 @@ def test_several_runs_side_by_side(make_run, tmp_path):
     rows = read_lines(two / "answers" / "before.jsonl")
     write_lines(two / "answers" / "before.jsonl", [rows[0] | {"answer": "Another original."}, *rows[1:]])
     file = page.write([one, two], tmp_path / "both.html")
-    found = parsed(file)
-    assert not (one / "report.html").exists() and "Another original." in found.cells
-    assert {"runs/one", "runs/two"} <= {t.strip() for t in found.texts}
-    assert sum(attrs.get("class") == "line" for attrs in found.of("path")) == 2 * 6
-    assert sum("differ" in (attrs.get("class") or "") for attrs in found.of("tr")) == 1, "the seed"
+    shown = parsed(file)
+    assert not (one / "report.html").exists() and "Another original." in shown.cells
+    assert {"runs/one", "runs/two"} <= {t.strip() for t in shown.texts}
+    assert sum(attrs.get("class") == "line" for attrs in shown.of("path")) == 2 * 6
+    assert sum("differ" in (attrs.get("class") or "") for attrs in shown.of("tr")) == 1, "the seed"
     with pytest.raises(UserError, match="twice"):
         page.write([one, one])
 
@@ -168,8 +168,8 @@ def test_curves_have_gaps_and_round_ticks():
         [(0, 1.0), (1, None), (2, float("nan")), (3, 2.0), (4, 1.0)],
         [(0.9, 1.1), *[(None, None)] * 2, (1.8, 2.2), (None, None)],
     )
-    found = curves.chart("t", "m", [line])["lines"][0]
-    assert found["d"].count("M") == 2 and found["band"].count("M") == 2 and found["last"] == "1"
+    drawn = curves.chart("t", "m", [line])["lines"][0]
+    assert drawn["d"].count("M") == 2 and drawn["band"].count("M") == 2 and drawn["last"] == "1"
     assert curves.chart("t", "m", [curves.Line("a", [(0, None)])]) is None
     before, after = (
         group["of"]
@@ -181,8 +181,8 @@ def test_curves_have_gaps_and_round_ticks():
 @pytest.fixture
 def chromium(tmp_path):
     """chromium(address, *flags) -> CompletedProcess of a headless browser with a profile of its own."""
-    found = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if not found:
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if not browser:
         pytest.skip("no chromium on PATH")
 
     def run(address, *arguments):
@@ -194,7 +194,7 @@ def chromium(tmp_path):
             f"--user-data-dir={tmp_path / 'profile'}",
         ]
         usual += ["--enable-logging=stderr", "--virtual-time-budget=3000", "--disable-background-networking"]
-        return subprocess.run([found, *usual, *arguments, address], capture_output=True, text=True, timeout=120)
+        return subprocess.run([browser, *usual, *arguments, address], capture_output=True, text=True, timeout=120)
 
     return run
 

@@ -9,11 +9,11 @@ from pmc_jax.tracking.workdir import read_lines, write_lines
 
 
 def test_an_evaluation_alone(make_evaluation):
-    found = parsed(page.write([make_evaluation()]))
+    shown = parsed(page.write([make_evaluation()]))
     assert (
-        "The model before" in found.text
-        and "Round by round" not in found.text
-        and "0.4375 [0.250, 0.625] 8 rows" in found.text
+        "The model before" in shown.text
+        and "Round by round" not in shown.text
+        and "0.4375 [0.250, 0.625] 8 rows" in shown.text
     )
     worst = MEASURED["leakage"]["prefilled"]["measures"]["worst"]
     for words in (
@@ -31,8 +31,8 @@ def test_an_evaluation_alone(make_evaluation):
         "retain model",
         "update 10 runs/evaluated: 0.5",
     ):
-        assert words in found.text, words
-    absent = found.text.split("Not measured A good number")[1]
+        assert words in shown.text, words
+    absent = shown.text.split("Not measured A good number")[1]
     for topic in (
         "Membership attacks",
         "Forget quality",
@@ -73,8 +73,8 @@ def test_leakage_of_several_evaluations_is_spread_side_by_side(make_evaluation, 
         make_evaluation("before", {"leakage": {"sampled": leaks(0, 1), "prefilled": leaks(0, 1)}}),
         make_evaluation("after"),
     )
-    found = parsed(page.write([before, after]))
-    pillars = [attrs["class"] for attrs in found.of("rect") if "pillar" in attrs.get("class", "")]
+    shown = parsed(page.write([before, after]))
+    pillars = [attrs["class"] for attrs in shown.of("rect") if "pillar" in attrs.get("class", "")]
     assert {"pillar c0", "pillar c1", "pillar before", "pillar after"} >= set(pillars) >= {"pillar c0", "pillar c1"}
     mixed = page.write([make_run("unlearned"), after])
     text = parsed(mixed).text
