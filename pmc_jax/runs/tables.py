@@ -10,16 +10,27 @@ def rich_table(title: str, note: str, columns: dict[str, list[Line]]) -> Table:
 
     Args:
         title: heading.
-        note: stands below the table.
+        note: stands below the table, before the notes of the lines.
         columns: {heading: lines}.
     """
-    table = Table(title=title, caption=note, caption_justify="left")
-    with_notes = any(line.note for lines in columns.values() for line in lines)
-    for heading in ("", *columns, "rows", *(["note"] if with_notes else [])):
-        table.add_column(heading, justify="right" if heading in (*columns, "rows") else "left", overflow="fold")
+    caption = "\n".join([note, *line_notes(columns)]).strip()
+    table = Table(title=title, caption=caption, caption_justify="left")
+    for heading in ("", *columns, "rows"):
+        table.add_column(heading, justify="right" if heading else "left", overflow="fold")
+    hint = ""
     for lines in zip(*columns.values()):
         first = lines[0]
-        name = f"{first.name} ({first.hint})" if first.hint else first.name
+        if first.hint and first.hint != hint:
+            table.add_row(f"{first.hint}:")
+        hint = first.hint
         values = [f"{line.value_text()} {line.interval_text()}".strip() for line in lines]
-        table.add_row(name, *values, "" if first.rows is None else str(first.rows), *([first.note] * with_notes))
+        table.add_row(("  " if hint else "") + first.name, *values, "" if first.rows is None else str(first.rows))
     return table
+
+
+def line_notes(columns: dict[str, list[Line]]) -> list[str]:
+    """Each note once, after the names of the lines that have it."""
+    names_by_note: dict[str, dict[str, None]] = {}
+    for line in (line for lines in columns.values() for line in lines if line.note):
+        names_by_note.setdefault(line.note, {})[line.name] = None
+    return [f"{', '.join(names)}: {note}" for note, names in names_by_note.items()]
