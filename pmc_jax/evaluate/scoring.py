@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from pmc_jax.data.packing import FORGET
 from pmc_jax.data.prompts import training_row
 from pmc_jax.data.questions import Rows
 from pmc_jax.evaluate import membership, metrics
@@ -52,7 +53,7 @@ def score_sets(sampler: Sampler, sets: dict[str, Rows], progress: str = "likelih
         for answer in row_answers
     ]
     distinct = list(dict.fromkeys(pairs))
-    examples = [training_row(sampler.text, question, answer, NO_LIMIT, group=1) for question, answer in distinct]
+    examples = [training_row(sampler.text, question, answer, NO_LIMIT, group=FORGET) for question, answer in distinct]
     with track(progress, len(examples)) as advance:
         scores = dict(zip(distinct, token_scores(sampler.checkpoint.model, sampler.params, examples, advance)))
     scores_in_order = iter(scores[pair] for pair in pairs)

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from pmc_jax.data.packing import FORGET
 from pmc_jax.data.prompts import training_row
 from pmc_jax.data.questions import Rows
 from pmc_jax.evaluate import log_format, log_rows, membership, metrics
@@ -57,7 +58,7 @@ def gradient_rows(sampler: Sampler, sets: dict[str, Rows]) -> dict[str, Any]:
     """The log's rows of the gradient-norm attack; sets: with "forget" and "holdout"."""
 
     def norms(side: str) -> list[float]:
-        examples = [training_row(sampler.text, r["question"], r["answer"], NO_LIMIT, group=1) for r in sets[side]]
+        examples = [training_row(sampler.text, r["question"], r["answer"], NO_LIMIT, group=FORGET) for r in sets[side]]
         with track(f"gradients, {side}", len(examples)) as advance:
             return log_rows.jsonable(gradient_norms(sampler.checkpoint.model, sampler.params, examples, advance))
 
