@@ -53,8 +53,8 @@ def test_loss_and_gradients_are_those_of_torch(load, name):
 @every_config
 def test_greedy_answers_are_those_of_generate(load, name):
     assert VALUES[name]["least_gap"] > 1e-3  # no near-ties: the answers are decided
-    generator = greedy_sampler(load(name), config.default()).with_sampling(max_new_tokens=golden.ANSWER_TOKENS)
+    sampler = greedy_sampler(load(name), config.default()).with_sampling(max_new_tokens=golden.ANSWER_TOKENS)
     prompts = golden.prompts()
-    assert [samples[0] for samples in generator.tokens(left_pad(prompts, [str(p) for p in prompts]))] == VALUES[name][
+    assert [samples[0] for samples in sampler.tokens(left_pad(prompts, [str(p) for p in prompts]))] == VALUES[name][
         "greedy"
     ]

@@ -59,21 +59,21 @@ def gap_at(model, prompt: list[int], ours: list[int], theirs: list[int]) -> floa
 def test_greedy_answers_are_those_of_generate(name):
     folder = SHARED / "checkpoints" / name
     settings = config.default()
-    generator = greedy_sampler(load_ours(folder), settings)
+    sampler = greedy_sampler(load_ours(folder), settings)
     questions = [row[field] for split, field in SPLITS for row in reference.read_rows(split)]
-    prompts = [generator.text.prompt(q) for q in questions]
-    assert prompts == [prompt_ids(generator.checkpoint.tokenizer, q) for q in questions]
+    prompts = [sampler.text.prompt(q) for q in questions]
+    assert prompts == [prompt_ids(sampler.checkpoint.tokenizer, q) for q in questions]
     assert len(questions) > 600
 
     start = time.perf_counter()
-    ours = [samples[0] for samples in generator.tokens(left_pad(prompts, questions))]
+    ours = [samples[0] for samples in sampler.tokens(left_pad(prompts, questions))]
     middle = time.perf_counter()
     theirs: list[list[int]] = [[]] * len(questions)
     model = load_torch(folder, attention="sdpa")
     order = np.argsort(
         [len(a) for a in ours], kind="stable"
     )  # answers of one length together: torch's batches run to their longest
-    (end,) = generator.text.end_tokens
+    (end,) = sampler.text.end_tokens
     for rows in np.array_split(order, 8):
         for i, answer in zip(rows, generate(model, [prompts[i] for i in rows], end, settings.evaluate.max_new_tokens)):
             theirs[i] = answer
