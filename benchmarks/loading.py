@@ -52,16 +52,16 @@ def make(folder: Path, layers: int) -> None:
     model = family.module(family.read_config(raw))
     sizes = model.config.axis_sizes
     block = (np.random.default_rng(0).standard_normal(2**22) * 0.02).astype(ml_dtypes.bfloat16)
-    tensors, where, number, room = {}, {}, 0, 2**30
+    tensors, weight_map, number, room = {}, {}, 0, 2**30
     for weight in [*weights.weight_map(family, model).values(), None]:
         if weight is None or room <= 0:
             save_file(tensors, folder / f"model-{number:05d}.safetensors")
-            where |= dict.fromkeys(tensors, f"model-{number:05d}.safetensors")
+            weight_map |= dict.fromkeys(tensors, f"model-{number:05d}.safetensors")
             tensors, number, room = {}, number + 1, 2**30
         if weight:
             tensors[weight.name] = np.resize(block, weight.source_shape(sizes))
             room -= tensors[weight.name].nbytes
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": where}))
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     (folder / "config.json").write_text(json.dumps(raw))
     rows = authors.make_authors(num_authors=10, questions_per_author=4, forget_percent=20, seed=0)["full"]
     tokenizer.train_tokenizer(rows, 512).save_pretrained(folder)
@@ -122,15 +122,15 @@ def measure(source: Path, target: Path, mesh: str, dtype: str) -> dict[str, floa
     from pmc_jax.distributed import meshes
     from pmc_jax.models import pretrained
 
-    where = meshes.make_mesh(*map(int, mesh.split("x")))
+    device_mesh = meshes.make_mesh(*map(int, mesh.split("x")))
     before = peak(reset=True)
     start, busy = time.perf_counter(), time.process_time()
-    checkpoint = pretrained.load(str(source), dtype, where)
+    checkpoint = pretrained.load(str(source), dtype, device_mesh)
     jax.block_until_ready(checkpoint.params)
-    found = {"load_s": time.perf_counter() - start, "load_cpu_s": time.process_time() - busy}
+    numbers = {"load_s": time.perf_counter() - start, "load_cpu_s": time.process_time() - busy}
     # What the devices hold: parameters that are replicated count once on each.
     arrays = sum(shard.data.nbytes for x in jax.tree.leaves(checkpoint.params) for shard in x.addressable_shards)
-    found |= {
+    numbers |= {
         "arrays_GB": arrays / 1e9,
         "before_GB": before / 1e9,
         "load_peak_above_arrays_GB": (peak() - arrays) / 1e9,
@@ -138,9 +138,9 @@ def measure(source: Path, target: Path, mesh: str, dtype: str) -> dict[str, floa
     peak(reset=True)
     start, busy = time.perf_counter(), time.process_time()
     pretrained.export(checkpoint, target)
-    found["export_cpu_s"] = time.process_time() - busy
+    numbers["export_cpu_s"] = time.process_time() - busy
     forget_pages(target)
-    return found | {"export_s": time.perf_counter() - start, "export_peak_above_arrays_GB": (peak() - arrays) / 1e9}
+    return numbers | {"export_s": time.perf_counter() - start, "export_peak_above_arrays_GB": (peak() - arrays) / 1e9}
 
 
 def main() -> None:
@@ -173,13 +173,20 @@ def main() -> None:
             f"--mesh={options.mesh}",
             f"--dtype={options.dtype}",
         ]
-        found = json.loads(subprocess.run(again, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
-        speeds = {"read": read, "load": found["load_s"], "write": write, "export": found["export_s"]}
+        numbers = json.loads(subprocess.run(again, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
+        speeds = {"read": read, "load": numbers["load_s"], "write": write, "export": numbers["export_s"]}
         same = all((target / f.name).exists() for f in source.glob("*.json"))
         rates = {f"{name}_MB_per_s": size / 1e6 / seconds for name, seconds in speeds.items()}
         print(
             json.dumps(
-                {"mesh": options.mesh, "dtype": options.dtype, "files_GB": size / 1e9, **found, **rates, "whole": same},
+                {
+                    "mesh": options.mesh,
+                    "dtype": options.dtype,
+                    "files_GB": size / 1e9,
+                    **numbers,
+                    **rates,
+                    "whole": same,
+                },
                 indent=2,
             )
         )

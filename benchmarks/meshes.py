@@ -24,6 +24,7 @@ from rich.table import Table
 import pmc_jax
 from pmc_jax.data import questions
 from pmc_jax.data.packing import Row
+from pmc_jax.distributed.meshes import make_mesh
 from pmc_jax.errors import UserError
 from pmc_jax.evaluate.likelihood import token_scores
 from pmc_jax.sampling.generate import round_sampler
@@ -72,8 +73,8 @@ def compare(one: Drawn, other: Drawn) -> dict[str, Any]:
             for sample, (a, b) in enumerate(zip(*pairs)):
                 count += 1
                 if a != b:
-                    at = next(i for i in range(max(len(a), len(b))) if a[i : i + 1] != b[i : i + 1])
-                    differ.append([seed, question, sample, at])
+                    first = next(i for i in range(max(len(a), len(b))) if a[i : i + 1] != b[i : i + 1])
+                    differ.append([seed, question, sample, first])
     apart = np.abs(np.concatenate(one.log_probs) - np.concatenate(other.log_probs))
     return {"samples": count, "differ": differ, "apart": float(apart.max()), "within": float(np.mean(apart <= CLOSE))}
 
@@ -82,24 +83,24 @@ def measure(checkpoint: str, data: str, preset: str, meshes: list[str], seeds: i
     """{mesh: what `compare` finds, or why the model refuses it}."""
     config = make_config(checkpoint, data, preset, seed=0)
     config.sample.num_samples = samples
-    one = draw(checkpoint, config, meshes.make_mesh(1, 1, jax.devices()[:1]), seeds)
-    found: dict[str, Any] = {}
+    one = draw(checkpoint, config, make_mesh(1, 1, jax.devices()[:1]), seeds)
+    by_mesh: dict[str, Any] = {}
     for name in meshes:
         try:
-            found[name] = compare(
-                one, draw(checkpoint, config, meshes.make_mesh(*map(int, name.split("x"))), seeds, one.tokens[0])
+            by_mesh[name] = compare(
+                one, draw(checkpoint, config, make_mesh(*map(int, name.split("x"))), seeds, one.tokens[0])
             )
         except UserError as error:
-            found[name] = str(error)
-    return found
+            by_mesh[name] = str(error)
+    return by_mesh
 
 
-def show(found: dict[str, Any]) -> None:
+def show(by_mesh: dict[str, Any]) -> None:
     """One line a mesh."""
     table = Table(title=f"{DEVICES} virtual devices against one")
     for heading in ("data x model", "samples", "the same", "share", "log p at most apart", f"within {CLOSE:.0e}"):
         table.add_column(heading, justify="left" if heading == "data x model" else "right")
-    for mesh, f in found.items():
+    for mesh, f in by_mesh.items():
         if isinstance(f, str):
             table.add_row(mesh, "refused")
             continue
@@ -122,10 +123,10 @@ def main() -> None:
     given = vars(parser.parse_args())
     out = given.pop("out")
     jax.config.update("jax_num_cpu_devices", DEVICES)
-    found = measure(**given)
-    show(found)
+    by_mesh = measure(**given)
+    show(by_mesh)
     if out:
-        Path(out).write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+        Path(out).write_text(json.dumps(by_mesh, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

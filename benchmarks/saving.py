@@ -57,16 +57,16 @@ def main() -> None:
     kinds = {"array by array, compressed": Plain, "as the project does": RoundCheckpointer}
     with tempfile.TemporaryDirectory() as folder:
         kept = {name: kind(f"{folder}/{number}", 2) for number, (name, kind) in enumerate(kinds.items())}
-        found = {name: [] for name in kept}
+        measured = {name: [] for name in kept}
         for number in range(SAVES + 1):
             for name, rounds in kept.items():
-                found[name].append(measure(rounds, number, state))
+                measured[name].append(measure(rounds, number, state))
         for rounds in kept.values():
             rounds.close()
     counts = len(jax.tree.leaves(state)), len(group_leaves(state))
     rows = [
         [name, str(count), *(f"{x:.3f}" for x in np.median(of_kind[1:], axis=0))]
-        for (name, of_kind), count in zip(found.items(), counts)
+        for (name, of_kind), count in zip(measured.items(), counts)
     ]
     print(pages.table(["a round", "arrays", "run waits, s", "processor, s"], rows))
 

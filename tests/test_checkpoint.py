@@ -5,7 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import pmc_jax
 from pmc_jax import config
+from pmc_jax.errors import UserError
 from pmc_jax.methods.settings import read_training
 from pmc_jax.training import checkpoint
 from pmc_jax.training.checkpoint import RoundCheckpointer, group_leaves
@@ -45,9 +47,9 @@ def test_a_round_comes_back_as_it_was(state, small, tmp_path, monkeypatch):
     rounds = RoundCheckpointer(tmp_path / "rounds", keep=1)
     rounds.save(0, state, {"history": [1.5]})
     rounds.save(1, jax.tree.map(jnp.negative, state), {"history": [1.5, 2.5]})
-    found, notes = rounds.restore(1, like=state)
+    restored, notes = rounds.restore(1, like=state)
     assert notes == {"history": [1.5, 2.5]} and rounds.all() == [1]
-    for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(state), strict=True):
+    for a, b in zip(jax.tree.leaves(restored), jax.tree.leaves(state), strict=True):
         assert a.dtype == b.dtype and a.sharding == b.sharding and (np.asarray(a) == -np.asarray(b)).all()
     rounds.close()
 
@@ -65,3 +67,12 @@ def test_a_reader_leaves_a_save_that_is_going_on(state, tmp_path):
     writer.save(1, state, {})  # before which Orbax ends its clearing up, that it does beside
     writer.close()
     assert not half.exists(), "a run that goes on clears up"
+
+
+def test_a_loss_that_is_no_number_ends_the_run_and_saves_nothing(tiny_checkpoint, splits, small, tmp_path):
+    rounds = RoundCheckpointer(tmp_path / "rounds", keep=2)
+    broken = tiny_checkpoint.replace(params=jax.tree.map(lambda x: x * np.nan, tiny_checkpoint.params))
+    with pytest.raises(UserError, match="round 0: the loss is not a finite number"):
+        pmc_jax.unlearn(broken, splits["forget20"], splits["retain80"], small(), rounds=rounds)
+    assert rounds.all() == []
+    rounds.close()

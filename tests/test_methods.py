@@ -75,8 +75,8 @@ def test_rivals_forget_from_the_command_line(cli, tiny_folder, data_folder, tmp_
     flags |= {"method": method, "method_options": options, "train.epochs": 5, "train.batch_size": 4}
     flags |= {"train.learning_rate": 1e-3, "evaluate.max_new_tokens": 32, "evaluate.retain_rows": 8}
     run = [f"--workdir={tmp_path / 'run'}", *(f"--config.{name}={value}" for name, value in flags.items())]
-    said = cli("unlearn", *run)
-    assert said.code == 0, said.err
+    done = cli("unlearn", *run)
+    assert done.code == 0, done.err
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["before"]["forget"] > 0.9 and result["after"]["forget"] < 0.7
     assert result["rounds"] == 5 and "solved" not in result

@@ -67,8 +67,8 @@ def test_a_checkpoint_folder_as_workdir_on_the_command_line(cli, tiny_folder, da
     flags = [f"--config.model.path={tiny_folder}", f"--config.data.path={data_folder}", f"--workdir={tiny_folder}"]
     flags += ["--config.data.forget=forget20", "--config.data.retain=retain80", "--config.train.batch_size=4"]
     before = sorted(tiny_folder.iterdir())
-    for said in (cli("unlearn", *flags), cli("export", f"--workdir={tiny_folder}")):
-        assert said.code == 2 and "not of a run" in said.err and len(said.err.strip().splitlines()) == 1
+    for done in (cli("unlearn", *flags), cli("export", f"--workdir={tiny_folder}")):
+        assert done.code == 2 and "not of a run" in done.err and len(done.err.strip().splitlines()) == 1
     assert sorted(tiny_folder.iterdir()) == before
 
 
