@@ -31,6 +31,11 @@ def run(checkpoint, splits, config, forget=None, **options):
     return unlearned, [{k: v for k, v in h.items() if k != "seconds"} for h in history], seen_by_round
 
 
+def greedy(checkpoint, questions):
+    """The greedy answer to each question."""
+    return [a[0] for a in pmc_jax.sample(checkpoint, questions, temperature=0.0, max_new_tokens=64)]
+
+
 def same_bits(one, other):
     return all(
         (np.asarray(a) == np.asarray(b)).all()
@@ -68,12 +73,7 @@ def test_answers_collapse_away_and_the_rest_stays(base, tiny_checkpoint, splits)
 
 def test_what_is_seen_of_a_round(base, tiny_checkpoint, splits, forget_questions):
     _, history, seen_by_round = base
-    references = {
-        q: a[0]
-        for q, a in zip(
-            forget_questions, pmc_jax.sample(tiny_checkpoint, forget_questions, temperature=0.0, max_new_tokens=64)
-        )
-    }
+    references = dict(zip(forget_questions, greedy(tiny_checkpoint, forget_questions)))
     stored, last = {}, {}
     for summary, seen in zip(history, seen_by_round):
         assert summary["sampled_questions"] == len(seen)
@@ -161,7 +161,7 @@ def test_forget_answers_are_never_looked_at(base, tiny_checkpoint, splits, small
 
 
 def test_references_that_are_known_already_change_nothing(base, tiny_checkpoint, splits, small, forget_questions):
-    references = [a[0] for a in pmc_jax.sample(tiny_checkpoint, forget_questions, temperature=0.0, max_new_tokens=64)]
+    references = greedy(tiny_checkpoint, forget_questions)
     again = run(tiny_checkpoint, splits, small(), references=references)
     assert again[1] == base[1] and same_bits(again[0], base[0])
 
@@ -196,13 +196,9 @@ def test_short_answers_are_penalised(tiny_checkpoint, splits, small):
     for s in seen_by_round[0]:
         words = [len(text.split()) for text in s["samples"]]
         assert s["scores"] == pytest.approx(
-            pmc_jax.score([self_answer(tiny_checkpoint, s["question"])], [s["samples"]], min_words=100)[0].tolist()
+            pmc_jax.score([greedy(tiny_checkpoint, [s["question"]])[0]], [s["samples"]], min_words=100)[0].tolist()
         )
         assert all(value >= min(1, np.exp(-w)) for value, w in zip(s["scores"], words))
-
-
-def self_answer(checkpoint, question):
-    return pmc_jax.sample(checkpoint, [question], temperature=0.0, max_new_tokens=64)[0][0]
 
 
 def test_a_plain_template_model_without_a_padding_token(tiny_phi, splits, small):
@@ -228,9 +224,7 @@ class StopsAfterSave(RoundCheckpointer):
 
 
 def test_stopped_at_the_moment_of_a_save_and_resumed(base, tiny_checkpoint, splits, small, tmp_path):
-    """Every round is reported to on_round exactly once or is run again; parameters and history are those of a run that went
-    through.
-    """
+    """Every round is reported once, or is run again. Parameters and history are those of a run that went through."""
     reported = []
 
     def report(summary, *_):
