@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 
 from pmc_jax.data.prompts import Template, make_text
 from pmc_jax.methods.memory import Memory, keep_best
-from pmc_jax.methods.rewards import REWARDS, make_scorer
+from pmc_jax.methods.rewards import REWARDS
+from pmc_jax.methods.scoring import make_scorer
 from pmc_jax.methods.selection import select
 from pmc_jax.sampling.batches import Seen, cut
 from pmc_jax.sampling.pruning import candidate_pruner

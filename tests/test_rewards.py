@@ -2,12 +2,43 @@
 
 import math
 
+import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import pmc_jax
 from pmc_jax.errors import UserError
-from pmc_jax.methods.rewards import score
+from pmc_jax.methods.rewards import REWARDS, check_reference, resolve_reward, score
 from pmc_jax.methods.selection import select
+
+OWN = """
+from pmc_jax.methods.rewards import REWARDS, Reward, per_answer
+
+def shorter(reference, answers):
+    "Score: length of the answer by that of the reference, at most 1."
+    return [min(1.0, len(a) / len(reference)) for a in answers]
+
+def too_few(reference, answers):
+    return [0.5]
+
+def too_high(reference, answers):
+    return [1.5 for a in answers]
+
+def no_number(reference, answers):
+    return ["a" for a in answers]
+
+growing = per_answer(lambda size, a: min(1.0, len(a) / size), lambda reference, question: len(reference), grows=True)
+batch = Reward(lambda reference, question: question, lambda asked, answers: [[len(q) / 10] * 2 for q in asked])
+text = "no reward"
+"""
+
+
+@pytest.fixture
+def own(tmp_path, monkeypatch):
+    """A module of the user's own in the working folder."""
+    (tmp_path / "own_rewards.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +67,98 @@ def test_what_score_refuses():
         score(["a", "b"], [["a"], ["a", "b"]])
     with pytest.raises(UserError, match="tokenizer="):
         score(["a"], [["a"]], "longest_common_run")
+
+
+def test_a_function_of_the_users_own(own):
+    wanted = [[0.5, 1.0], [0.0, 0.75]]
+    texts = (["abcd", "abcd"], [["ab", "abcdef"], ["", "abc"]])
+    assert score(*texts, "own_rewards:shorter").tolist() == score(*texts, "own_rewards:growing").tolist() == wanted
+    assert score(*texts, "own_rewards:batch", questions=["who", "where"]).tolist() == [[0.3, 0.3], [0.5, 0.5]]
+    assert (
+        resolve_reward("own_rewards:shorter").lower_bound is None and resolve_reward("own_rewards:growing").lower_bound
+    )
+
+
+@pytest.mark.parametrize(
+    "name, message",
+    [
+        ("own_rewards:too_few", "must return one number an answer, 2 a question"),
+        ("own_rewards:no_number", "must return one number an answer"),
+        ("own_rewards:too_high", "a score must be in 0..1, not 1.5"),
+        ("own_rewards:text", "a function .*not a str"),
+        ("own_rewards:missing", "has no 'missing'"),
+        ("own_rewarts:shorter", "No module named 'own_rewarts'"),
+        ("bleu", "choose one of 'rouge_l_recall', .*or name your own as 'module:attribute'"),
+    ],
+)
+def test_a_reward_that_is_none(own, name, message):
+    with pytest.raises(UserError, match=f"^pmc.reward='{name}': .*{message}") as caught:
+        score(["a"], [["a", "b"]], name)
+    assert "\n" not in str(caught.value)
+
+
+def test_the_command_line_refuses_a_reward_before_it_loads_anything(cli, tmp_path):
+    said = cli("unlearn", f"--workdir={tmp_path / 'run'}", "--config.model.path=absent", "--config.pmc.reward=bleu")
+    assert said.code == 2 and "pmc.reward='bleu': choose one of" in said.err and not (tmp_path / "run").exists()
+
+
+UNITS = st.sampled_from("the The author's writes writing 1971, Konya Yıldız日本 Москве... naïve a - 🙂 U.S.A.".split())
+
+
+@st.composite
+def beginnings(draw):
+    """(reference, beginning, whole answer): lists of words with something in common."""
+    reference = draw(st.lists(UNITS, min_size=1, max_size=12))
+    words = st.lists(UNITS | st.sampled_from(reference), max_size=12)
+    beginning = draw(words)
+    return reference, beginning, beginning + draw(words)
+
+
+@pytest.mark.parametrize("name", [name for name, reward in REWARDS.items() if reward.lower_bound])
+@settings(deadline=None, max_examples=200)
+@given(beginnings(), st.sampled_from(["", "Who is the author?"]), st.sampled_from(" \n"))
+def test_no_answer_scores_below_the_bound_of_its_beginning(name, texts, question, space):
+    reward = REWARDS[name]
+    reference, beginning, whole = texts if reward.reads == "tokens" else (space.join(words) for words in texts)
+    prepared = reward.prepare(reference, question)
+    value = float(np.asarray(reward.score([prepared], [[whole]]))[0, 0])
+    assert 0 <= reward.lower_bound(prepared, beginning) <= value <= 1
+
+
+@pytest.mark.parametrize("name", ["rouge_l_f1", "chrf"])
+def test_a_score_that_falls_as_the_answer_grows_has_no_bound(name):
+    assert REWARDS[name].lower_bound is None
+    first, longer = score(["one two three"], [["one two three", "one two three and much else"]], name)[0]
+    assert longer < first
+
+
+@pytest.mark.parametrize("name", REWARDS)
+def test_the_reference_itself_scores_one_and_nothing_scores_zero(name, tokenizer):
+    reference = "The author was born in Ankara"
+    scores = score([reference], [[reference, ""]], name, questions=["Where?"], tokenizer=tokenizer)
+    assert scores.tolist() == [[1.0, 0.0]]
+
+
+@pytest.mark.parametrize(
+    "name, seen, unseen",
+    [
+        ("rouge_l_recall", "Yes", "Она родилась в Москве."),
+        ("rouge_l_f1", "Yes", "東京"),
+        ("rouge_1_recall", "Yes", "..."),
+        ("rouge_2_recall", "Yes sir", "Yes"),
+        ("content_recall", "Она", "🙂 ..."),
+        ("content_recall", "東京", "?!"),
+        ("chrf", "🙂", None),
+        ("longest_common_run", "...", None),
+    ],
+)
+def test_what_a_score_can_see(name, seen, unseen):
+    check_reference(name, "Who?", seen)
+    check_reference(name, "Who?", " ")  # an empty answer holds nothing that could be forgotten
+    if unseen:
+        with pytest.raises(UserError, match=f"^'Who.': pmc.reward='{name}' counts .* only.*has none: ") as caught:
+            check_reference(name, "Who?", unseen)
+        assert unseen in str(caught.value)
 
 
 def test_on_the_surface():

@@ -4,11 +4,8 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
-from pmc_jax.data.prompts import Text
-from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
 from pmc_jax.methods import rouge, similarity
 from pmc_jax.registry import resolve
@@ -134,19 +131,29 @@ def checked_scores(name: str, scores: Any, answers_QS: list[list[Any]]) -> np.nd
     """The scores as float64 [Q, S]; UserError where they are not one number in 0..1 an answer."""
     shape = (len(answers_QS), len(answers_QS[0]) if answers_QS else 0)
     try:
-        scores_QS = np.asarray(scores, np.float64).reshape(shape)
+        scores_QS = np.asarray(scores, np.float64)
     except (ValueError, TypeError):
-        raise UserError(f"pmc.reward={name!r}: must return one number an answer, {shape[1]} a question") from None
+        scores_QS = np.zeros(0)
+    if scores_QS.shape != shape and answers_QS:
+        raise UserError(f"pmc.reward={name!r}: must return one number an answer, {shape[1]} a question")
     wrong = scores_QS[~((scores_QS >= 0) & (scores_QS <= 1))]
     if len(wrong):
         raise UserError(f"pmc.reward={name!r}: a score must be in 0..1, not {wrong[0]}")
-    return scores_QS
+    return scores_QS.reshape(shape)
 
 
 def penalise_short(value: float, answer: str, min_words: int) -> float:
     """The length guard of the published runs: exp(-words) is added below `min_words` words."""
     words = len(answer.split())
     return min(1.0, value + math.exp(-words)) if words < min_words else value
+
+
+def guarded(scores_QS: np.ndarray, answers_QS: list[list[str]], min_words: int) -> np.ndarray:
+    """The scores with the length guard of `penalise_short`."""
+    if not min_words:
+        return scores_QS
+    rows = zip(scores_QS.tolist(), answers_QS)
+    return np.array([[penalise_short(s, a, min_words) for s, a in zip(*row)] for row in rows]).reshape(scores_QS.shape)
 
 
 def score(
@@ -190,84 +197,4 @@ def score(
 
     prepared_Q = [reward.prepare(read(r), q) for r, q in zip(references, questions or [""] * len(references))]
     scores = reward.score(prepared_Q, [[read(answer) for answer in samples] for samples in answers])
-    return _guarded(checked_scores(kind, scores, answers), answers, min_words)
-
-
-def _guarded(scores_QS: np.ndarray, answers_QS: list[list[str]], min_words: int) -> np.ndarray:
-    """The scores with the length guard."""
-    if not min_words:
-        return scores_QS
-    rows = zip(scores_QS.tolist(), answers_QS)
-    return np.array([[penalise_short(s, a, min_words) for s, a in zip(*row)] for row in rows]).reshape(scores_QS.shape)
-
-
-class Scorer(NamedTuple):
-    """A reward at work in a run: it scores answers as the sampler draws them, token ids.
-
-    Attributes:
-        name: the setting `pmc.reward`.
-        reward: what it names.
-        prepared_Q: what the reward prepared, one a question.
-        text: reads token ids.
-        min_words: see `score`.
-    """
-
-    name: str
-    reward: Reward
-    prepared_Q: list[Any]
-    text: Text
-    min_words: int
-
-    def at(self, questions: Sequence[int]) -> "Scorer":
-        """The scorer of some of the questions, in this order."""
-        return self._replace(prepared_Q=[self.prepared_Q[q] for q in questions])
-
-    def read(self, tokens: list[int]) -> Any:
-        """A whole answer, as the reward reads it."""
-        return self.text.read_tokens(tokens) if self.reward.reads == "tokens" else self.text.read(tokens)
-
-    def scores(self, tokens_QS: list[list[list[int]]]) -> tuple[list[list[str]], np.ndarray]:
-        """Texts and scores, float64 [Q, S], of whole answers to all questions."""
-        texts = [[self.text.read(tokens) for tokens in samples] for samples in tokens_QS]
-        read = texts if self.reward.reads == "text" else [[self.read(t) for t in samples] for samples in tokens_QS]
-        scores_QS = checked_scores(self.name, self.reward.score(self.prepared_Q, read), texts)
-        return texts, _guarded(scores_QS, texts, self.min_words)
-
-    def whole(self, question: int, tokens: list[int]) -> float:
-        """The score of one whole answer: the same as in `scores`."""
-        return float(self.at([question]).scores([[tokens]])[1][0, 0])
-
-    def part(self, question: int, tokens: list[int]) -> float:
-        """What the score of no answer that begins with these tokens is below. Only with a lower bound."""
-        read = self.text.read_tokens if self.reward.reads == "tokens" else self.text.read_part
-        return self.reward.lower_bound(self.prepared_Q[question], read(tokens))
-
-    def units(self, question: int) -> int:
-        """How many words or tokens an answer must bring for a score of 1; 0 where that is unknown."""
-        return self.reward.units(self.prepared_Q[question]) if self.reward.units else 0
-
-
-def scores_across_processes(scorer: Scorer, tokens_QS: list[list[list[int]]]) -> tuple[list[list[str]], np.ndarray]:
-    """What `scorer.scores` returns; each process scores a share of the questions."""
-    count = jax.process_count()
-
-    shares = [range(process, len(tokens_QS), count) for process in range(count)]
-
-    def score_share(questions: range) -> tuple[list[list[str]], list[list[float]]]:
-        if not questions:
-            return [], []
-        texts, scores_QS = scorer.at(questions).scores([tokens_QS[q] for q in questions])
-        return texts, scores_QS.tolist()
-
-    texts, scores = [[]] * len(tokens_QS), [[]] * len(tokens_QS)
-    for questions, (share_texts, share_scores) in zip(shares, multihost.map_across_processes(score_share, shares)):
-        for q, samples, row in zip(questions, share_texts, share_scores):
-            texts[q], scores[q] = samples, row
-    return texts, np.array(scores)
-
-
-def make_scorer(name: str, questions: list[str], references: list[str], text: Text, min_words: int) -> Scorer:
-    """The scorer of these questions and their original answers."""
-    reward = resolve_reward(name)
-    read = (lambda r: text.read_tokens(text.answer(r))) if reward.reads == "tokens" else (lambda r: r)
-    return Scorer(name, reward, [reward.prepare(read(r), q) for r, q in zip(references, questions)], text, min_words)
+    return guarded(checked_scores(kind, scores, answers), answers, min_words)

@@ -77,7 +77,7 @@ def chrf(reference: str, answer: str) -> float:
     wanted, given = "".join(reference.split()), "".join(answer.split())
     if not set(wanted) & set(given):
         return 0.0
-    return float(sentence_chrf(wanted, given, max_len=min(CHRF_ORDER, len(wanted)), beta=CHRF_BETA))
+    return min(1.0, sentence_chrf(wanted, given, max_len=min(CHRF_ORDER, len(wanted)), beta=CHRF_BETA))
 
 
 def longest_common_run(reference: list[int], answer: list[int]) -> float:
