@@ -97,9 +97,14 @@ def test_a_reward_that_is_none(own, name, message):
     assert "\n" not in str(caught.value)
 
 
-def test_the_command_line_refuses_a_reward_before_it_loads_anything(cli, tmp_path):
-    said = cli("unlearn", f"--workdir={tmp_path / 'run'}", "--config.model.path=absent", "--config.pmc.reward=bleu")
-    assert said.code == 2 and "pmc.reward='bleu': choose one of" in said.err and not (tmp_path / "run").exists()
+def test_the_command_line_refuses_a_reward_before_the_model_is_loaded(cli, tmp_path, data_folder, tiny_folder):
+    work, broken = tmp_path / "run", tmp_path / "broken"
+    broken.mkdir()
+    (broken / "config.json").write_text((tiny_folder / "config.json").read_text())
+    settings_ = {"model.path": broken, "data.path": data_folder, "data.forget": "forget20", "data.retain": "retain80"}
+    given_ = [f"--config.{name}={value}" for name, value in settings_.items()]
+    said = cli("unlearn", f"--workdir={work}", *given_, "--config.train.batch_size=4", "--config.pmc.reward=bleu")
+    assert said.code == 2 and "pmc.reward='bleu': choose one of" in said.err and not (work / "before.json").exists()
 
 
 UNITS = st.sampled_from("the The author's writes writing 1971, Konya Yıldız日本 Москве... naïve a - 🙂 U.S.A.".split())

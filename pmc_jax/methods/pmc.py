@@ -15,8 +15,8 @@ from pmc_jax.data.prompts import training_row
 from pmc_jax.methods.history import Drawn, describe_samples, summarise
 from pmc_jax.methods.memory import Memory, keep_best, unsolved
 from pmc_jax.methods.rewards import check_reference, resolve_reward
-from pmc_jax.methods.scoring import Scorer, make_scorer, scores_across_processes
 from pmc_jax.methods.schedule import SELECTION, Schedule, draw_retain_rows, round_questions
+from pmc_jax.methods.scoring import Scorer, make_scorer, scores_across_processes
 from pmc_jax.methods.selection import select
 from pmc_jax.models.pretrained import PretrainedModel
 from pmc_jax.sampling.prompts import left_pad, with_drafts
@@ -97,7 +97,7 @@ class PmcSource:
             shortest_first = np.argsort([memory.lengths[q] for q in unsolved_questions], kind="stable")
             sampled = unsolved_questions[shortest_first]
             with clock.phase("sample"):
-                scorer = self.scorer(sampled, memory)
+                scorer = self.scorer.at(sampled)
                 tokens = self.sample(current, sampled, scorer, memory, number)
             with clock.phase("score"):
                 answers, scores_QS = scores_across_processes(scorer, tokens)
@@ -108,11 +108,6 @@ class PmcSource:
             batches = self.batches(memory, epoch, questions)
         seen = describe_samples(drawn, self.questions, self.prompts.drafts_QA, memory) if drawn else []
         return Round(batches, memory, summarise(epoch, self.whole_samples(number), memory, seen), seen)
-
-    def scorer(self, questions: np.ndarray, memory: Memory) -> Scorer:
-        """Scores answers to these questions by how much of the original answer they still hold."""
-        texts, references = [self.questions[q] for q in questions], [memory.references[q] for q in questions]
-        return make_scorer(self.settings.reward, texts, references, self.sampler.text, self.settings.min_words)
 
     def sample(
         self,
@@ -157,8 +152,9 @@ class PmcSource:
                 check_reference(self.settings.reward, question, reference)
             lengths = [float(len(self.sampler.text.answer(r))) for r in references]
             memory = Memory(list(references), [""] * len(lengths), [None] * len(lengths), lengths)
+        text, s = self.sampler.text, self.settings
+        self.scorer = make_scorer(s.reward, self.questions, memory.references, text, s.min_words)
         # Samples are drawn along the original answers: those of the first rounds still begin with them.
-        text = self.sampler.text
         drafts = [text.answer(reference) for reference in memory.references]
         self.prompts = with_drafts(self.prompts, drafts, text.end_tokens, self.sampler.sampling.max_new_tokens)
         return memory
