@@ -17,7 +17,7 @@ from pmc_jax.methods.rewards import REWARDS, Reward, per_answer
 
 def shorter(reference, answers):
     "Score: length of the answer by that of the reference, at most 1."
-    return [min(1.0, len(a) / len(reference)) for a in answers]
+    return [min(1.0, len(a) / len(reference.strip())) for a in answers]
 
 def too_few(reference, answers):
     return [0.5]
@@ -71,6 +71,7 @@ def test_what_score_refuses():
 
 def test_a_function_of_the_users_own(own):
     wanted = [[0.5, 1.0], [0.0, 0.75]]
+    assert score([" "], [["ab", ""]], "own_rewards:shorter").tolist() == [[0.0, 0.0]], "it is not asked"
     texts = (["abcd", "abcd"], [["ab", "abcdef"], ["", "abc"]])
     assert score(*texts, "own_rewards:shorter").tolist() == score(*texts, "own_rewards:growing").tolist() == wanted
     assert score(*texts, "own_rewards:batch", questions=["who", "where"]).tolist() == [[0.3, 0.3], [0.5, 0.5]]

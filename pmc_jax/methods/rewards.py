@@ -56,10 +56,16 @@ def per_answer(one: Callable[[Any, Any], float], prepare: Callable[[Any, str], A
 
 
 def from_function(function: Callable[[str, list[str]], Sequence[float]]) -> Reward:
-    """A Reward from a function of the user's own: (reference, answers) -> one score in 0..1 an answer."""
+    """A Reward from a function of the user's own: (reference, answers) -> one score in 0..1 an answer.
+
+    It is not asked about a blank reference, of which nothing can be left: the score is 0.
+    """
 
     def score(references: list[str], answers_QS: list[list[str]]) -> list[Sequence[float]]:
-        return [function(reference, answers) for reference, answers in zip(references, answers_QS)]
+        return [
+            function(reference, answers) if reference.strip() else [0.0] * len(answers)
+            for reference, answers in zip(references, answers_QS)
+        ]
 
     return Reward(lambda reference, question: reference, score)
 
