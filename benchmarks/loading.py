@@ -59,7 +59,7 @@ def make(folder: Path, layers: int) -> None:
             weight_map |= dict.fromkeys(tensors, f"model-{number:05d}.safetensors")
             tensors, number, room = {}, number + 1, 2**30
         if weight:
-            tensors[weight.name] = np.resize(block, weight.source_shape(sizes))
+            tensors[weight.name] = np.resize(block, weight.tensor_shape(sizes))
             room -= tensors[weight.name].nbytes
     (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": weight_map}))
     (folder / "config.json").write_text(json.dumps(raw))

@@ -35,6 +35,12 @@ SETTINGS = (
     Setting(
         "model.path", "", "checkpoint: hub id or local folder; empty = from scratch with model.scratch (finetune only)"
     ),
+    Setting(
+        "model.family",
+        "",
+        "what the checkpoint is read as: an architecture that pmc_jax knows, or module:FAMILY of your own; "
+        "empty = by its config.json",
+    ),
     Setting("model.scratch", {}, "from scratch: the config.json to build from, in Hugging Face's words"),
     Setting("model.dtype", "float32", "parameters and optimizer", *one_of("float32", "bfloat16")),
     Setting(

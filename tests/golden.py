@@ -242,8 +242,11 @@ def source_tensors(checkpoint: Any, tree: Any) -> dict[str, np.ndarray]:
     from pmc_jax.models import weights
 
     flat = traverse_util.flatten_dict(tree, sep="/")
-    table = weights.weight_map(checkpoint.family, checkpoint.model)
-    return {w.name: w.to_source(np.asarray(flat[path]), checkpoint.config.axis_sizes) for path, w in table.items()}
+    table, sizes = weights.weight_map(checkpoint.family, checkpoint.model), checkpoint.config.axis_sizes
+    return {
+        name: np.concatenate([table[path].to_source(np.asarray(flat[path]), sizes) for path in paths])
+        for name, paths in weights.by_tensor(table).items()
+    }
 
 
 def load_stored() -> tuple[dict[str, np.ndarray], dict[str, Any]]:

@@ -245,8 +245,9 @@ def test_dynamic_rope_refuses_rows_beyond_what_it_was_trained_for(tiny_checkpoin
     """Beyond max_position_embeddings its angles depend on a row's length, and a packed row is longer than its
     examples.
     """
-    rope = dataclasses.replace(tiny_checkpoint.config.rope, type="dynamic", factor=2.0, max_positions=100)
-    checkpoint = tiny_checkpoint.replace(config=dataclasses.replace(tiny_checkpoint.config, rope=rope))
+    kind = tiny_checkpoint.config.layers[0]
+    kind = dataclasses.replace(kind, rope=dataclasses.replace(kind.rope, type="dynamic", factor=2.0, max_positions=100))
+    checkpoint = tiny_checkpoint.replace(config=dataclasses.replace(tiny_checkpoint.config, layers=(kind,) * 2))
     with pytest.raises(UserError, match="max_length=200.*max_position_embeddings=100"):
         pmc_jax.unlearn(checkpoint, splits["forget20"], splits["retain80"], small())
 

@@ -51,7 +51,7 @@ def finetune(
         UserError: the settings or the data do not fit.
     """
     config = settings.check(config)
-    check_length(config.train.max_length, checkpoint.config.rope)
+    check_length(config.train.max_length, checkpoint.config.ropes)
     check_rows(rows, "fine-tuning data", ("question", "answer"))
     t = config.train
     if t.batch_size > len(rows):

@@ -64,7 +64,7 @@ def unlearn(
     questions.check_rows(rows, "forget", ("question",))
     questions.check_rows(retain, "retain", ("question", "answer"))
     check_data(config, rows, retain)
-    check_length(config.train.max_length, checkpoint.config.rope)
+    check_length(config.train.max_length, checkpoint.config.ropes)
     checkpoint = with_remat(checkpoint, config.train.remat)
     source = make_source(checkpoint, config, rows, retain, references)
     hooks = Hooks(on_round, on_evaluate)
@@ -130,7 +130,7 @@ def check_inputs(
     checkpoint: PretrainedModel, config: ConfigDict, forget: list[dict[str, str]], retain: list[dict[str, str]]
 ) -> None:
     """UserError for rows or prompts that are too long: they would end a run after the model was evaluated."""
-    check_length(config.train.max_length, checkpoint.config.rope)
+    check_length(config.train.max_length, checkpoint.config.ropes)
     text = text_of(checkpoint, config)
     for row in [*forget, *retain]:
         training_row(text, row["question"], "", config.train.max_length, group=FORGET)

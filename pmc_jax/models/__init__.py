@@ -1,35 +1,20 @@
-"""Model families: a config reader, a Linen module and a weight table each."""
+"""Decoders: what they are made of (config.py), their parts, the families, and their weights in and out."""
 
-from typing import Any, NamedTuple
+from pmc_jax.models.attention import Cache, KeyValue, Stream
+from pmc_jax.models.config import LayerKind, ModelConfig, Rope
+from pmc_jax.models.decoder import Decoder
+from pmc_jax.models.families import FAMILIES, find_family
+from pmc_jax.models.family import Family
 
-from pmc_jax.errors import UserError
-from pmc_jax.models import llama, phi
-from pmc_jax.models.config import ModelConfig
-from pmc_jax.models.layers import Cache, Decoder, KeyValue, Stream
-
-__all__ = ["Cache", "Decoder", "Family", "KeyValue", "ModelConfig", "Stream", "find_family"]
-
-
-class Family(NamedTuple):
-    """One architecture: how to read its config, its module class, its weight table."""
-
-    read_config: Any
-    module: type[Decoder]
-    weights: tuple[tuple[str, str, str], ...]
-
-
-FAMILIES = {
-    "LlamaForCausalLM": Family(llama.read_config, llama.Llama, llama.WEIGHTS),
-    "PhiForCausalLM": Family(phi.read_config, phi.Phi, phi.WEIGHTS),
-}
-
-
-def find_family(raw: dict[str, Any]) -> Family:
-    """The family of a raw Hugging Face config, by its `architectures`; any other is refused by name."""
-    names = raw.get("architectures") or [f"model_type {raw.get('model_type')!r}"]
-    for name in names:
-        if name in FAMILIES:
-            return FAMILIES[name]
-    raise UserError(
-        f"config.json: architecture {', '.join(map(str, names))} is not supported; supported: {', '.join(FAMILIES)}"
-    )
+__all__ = [
+    "FAMILIES",
+    "Cache",
+    "Decoder",
+    "Family",
+    "KeyValue",
+    "LayerKind",
+    "ModelConfig",
+    "Rope",
+    "Stream",
+    "find_family",
+]

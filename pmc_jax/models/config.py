@@ -11,7 +11,18 @@ ROPE_TYPES = ("default", "linear", "dynamic", "llama3")
 
 @dataclasses.dataclass(frozen=True)
 class Rope:
-    """Rotary position embedding: the first `dim` entries of each head are rotated."""
+    """Rotary position embedding of the first `dim` entries of each head.
+
+    Attributes:
+        type: how frequencies are scaled, one of ROPE_TYPES.
+        dim: entries of a head that are rotated.
+        theta: base of the wavelengths.
+        max_positions: longest sequence that the model is made for.
+        factor: how many times longer than in pretraining.
+        low_freq_factor: of llama3, where the stretched band begins.
+        high_freq_factor: of llama3, where the kept band ends.
+        original_max_positions: longest sequence in pretraining.
+    """
 
     type: str
     dim: int
@@ -24,24 +35,87 @@ class Rope:
 
 
 @dataclasses.dataclass(frozen=True)
+class LayerKind:
+    """What may differ from layer to layer.
+
+    Attributes:
+        rope: rotary embedding of queries and keys; None = this layer sees no positions.
+        window: how many positions a position looks at, itself included; None = all before it.
+        scale: factor of the attention scores; None = 1 / sqrt(head width).
+        softcap: scores s become softcap * tanh(s / softcap); None = as they are.
+    """
+
+    rope: Rope | None
+    window: int | None = None
+    scale: float | None = None
+    softcap: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class ModelConfig:
-    """The shape and switches of one decoder; letters are the axis names used throughout."""
+    """The shape and the switches of one decoder; letters are the axis names used throughout.
+
+    Attributes:
+        family: name of the architecture, for messages.
+        vocab_size: V.
+        width: D, of the hidden states.
+        mlp_width: F.
+        num_heads: N, query heads.
+        num_kv_heads: K, key/value heads; divides N.
+        head_dim: H.
+        layers: the kind of each of the L layers.
+        norm_eps: added to the variance in every norm.
+        activation: of the MLP, one of ACTIVATIONS.
+        tied_head: the embedding is the head.
+        norm: kind of the norms, a key of layers.NORMS.
+        pre_norm: attention and MLP read normed hidden states.
+        post_norm: what attention and MLP give is normed before it is added.
+        parallel: one norm feeds attention and MLP side by side, as in Phi.
+        gated_mlp: the MLP multiplies two projections.
+        attention_bias: of query, key and value.
+        output_bias: of the attention's output.
+        mlp_bias: of the MLP's projections.
+        head_bias: of the logits.
+        qk_norm: kind of the norms of queries and keys, a key of layers.NORMS; empty = none.
+        qk_norm_full: these norms go over all heads together, not over each.
+        embed_scale: factor of the embedding, in the weights' dtype; None = 1.
+        logit_softcap: logits l become softcap * tanh(l / softcap); None = as they are.
+    """
 
     family: str
-    vocab_size: int  # V
-    width: int  # D
-    mlp_width: int  # F
-    num_layers: int  # L
-    num_heads: int  # N
-    num_kv_heads: int  # K
-    head_dim: int  # H
+    vocab_size: int
+    width: int
+    mlp_width: int
+    num_heads: int
+    num_kv_heads: int
+    head_dim: int
+    layers: tuple[LayerKind, ...]
     norm_eps: float
     activation: str
-    rope: Rope
     tied_head: bool
+    norm: str = "rms"
+    pre_norm: bool = True
+    post_norm: bool = False
+    parallel: bool = False
+    gated_mlp: bool = True
     attention_bias: bool = False
+    output_bias: bool = False
     mlp_bias: bool = False
-    qk_norm: bool = False
+    head_bias: bool = False
+    qk_norm: str = ""
+    qk_norm_full: bool = False
+    embed_scale: float | None = None
+    logit_softcap: float | None = None
+
+    @property
+    def num_layers(self) -> int:
+        """L."""
+        return len(self.layers)
+
+    @property
+    def ropes(self) -> tuple[Rope, ...]:
+        """The different rotary embeddings of the layers."""
+        return tuple(dict.fromkeys(kind.rope for kind in self.layers if kind.rope))
 
     @property
     def axis_sizes(self) -> dict[str, int]:
@@ -63,8 +137,8 @@ def need(raw: dict[str, Any], key: str) -> Any:
     return raw[key]
 
 
-def read_heads(raw: dict[str, Any]) -> dict[str, int]:
-    """Head counts and width; checks that they divide."""
+def read_sizes(raw: dict[str, Any]) -> dict[str, int]:
+    """The sizes of a ModelConfig that all families call the same; head counts and width must divide."""
     width, heads = need(raw, "hidden_size"), need(raw, "num_attention_heads")
     kv_heads = raw.get("num_key_value_heads") or heads
     if heads % kv_heads:
@@ -74,14 +148,21 @@ def read_heads(raw: dict[str, Any]) -> dict[str, int]:
             f"config.json: hidden_size={width} is not a multiple of num_attention_heads={heads}, and no head_dim is "
             "given"
         )
-    return dict(num_heads=heads, num_kv_heads=kv_heads, head_dim=raw.get("head_dim") or width // heads)
+    return dict(
+        vocab_size=need(raw, "vocab_size"),
+        width=width,
+        mlp_width=need(raw, "intermediate_size"),
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=raw.get("head_dim") or width // heads,
+    )
 
 
-def read_activation(raw: dict[str, Any], default: str) -> str:
+def read_activation(raw: dict[str, Any], default: str, key: str = "hidden_act") -> str:
     """The MLP activation's name, refused when it is not one we have."""
-    name = raw.get("hidden_act", default)
+    name = raw.get(key) or default
     if name not in ACTIVATIONS:
-        raise UserError(f"config.json: hidden_act={name!r} is not supported; supported: {', '.join(ACTIVATIONS)}")
+        raise UserError(f"config.json: {key}={name!r} is not supported; supported: {', '.join(ACTIVATIONS)}")
     return name
 
 
@@ -108,3 +189,8 @@ def read_rope(raw: dict[str, Any], head_dim: int, default_partial: float = 1.0) 
         or scaling.get("original_max_position_embeddings")
         or max_positions,
     )
+
+
+def same_layers(raw: dict[str, Any], kind: LayerKind) -> tuple[LayerKind, ...]:
+    """`num_hidden_layers` layers of one kind."""
+    return (kind,) * need(raw, "num_hidden_layers")

@@ -2,61 +2,26 @@
 
 from typing import Any
 
-import flax.linen as nn
-
-from pmc_jax.models.config import ModelConfig, need, read_activation, read_heads, read_rope
-from pmc_jax.models.layers import ACTIVATION, Attention, Decoder, RMSNorm, project
+from pmc_jax.models.config import LayerKind, ModelConfig, read_activation, read_rope, read_sizes, same_layers
+from pmc_jax.models.family import Family
 
 
 def read_config(raw: dict[str, Any]) -> ModelConfig:
     """ModelConfig of a Hugging Face Llama `config.json`."""
-    heads = read_heads(raw)
+    sizes, bias = read_sizes(raw), raw.get("attention_bias", False)
     return ModelConfig(
         family="llama",
-        vocab_size=need(raw, "vocab_size"),
-        width=need(raw, "hidden_size"),
-        mlp_width=need(raw, "intermediate_size"),
-        num_layers=need(raw, "num_hidden_layers"),
+        layers=same_layers(raw, LayerKind(read_rope(raw, sizes["head_dim"]))),
         norm_eps=raw.get("rms_norm_eps", 1e-6),
         activation=read_activation(raw, "silu"),
-        rope=read_rope(raw, heads["head_dim"]),
         tied_head=raw.get("tie_word_embeddings", False),
-        attention_bias=raw.get("attention_bias", False),
+        attention_bias=bias,
+        output_bias=bias,
         mlp_bias=raw.get("mlp_bias", False),
-        **heads,
+        **sizes,
     )
 
 
-class MLP(nn.Module):
-    config: ModelConfig
-
-    @nn.compact
-    def __call__(self, x_BTD):
-        D, F = self.config.width, self.config.mlp_width
-        bias = self.config.mlp_bias
-        gate_BTF, up_BTF = project(self, "gate", x_BTD, (F,), bias), project(self, "up", x_BTD, (F,), bias)
-        return project(self, "down", ACTIVATION[self.config.activation](gate_BTF) * up_BTF, (D,), bias)
-
-
-class Block(nn.Module):
-    config: ModelConfig
-
-    @nn.compact
-    def __call__(self, x_BTD, tables, mask_BTS, cache, where):
-        c = self.config
-        attention = Attention(c, output_bias=c.attention_bias, name="attention")
-        out_BTD, own = attention(RMSNorm(c.norm_eps, name="attention_norm")(x_BTD), tables, mask_BTS, cache, where)
-        x_BTD = x_BTD + out_BTD
-        return x_BTD + MLP(c, name="mlp")(RMSNorm(c.norm_eps, name="mlp_norm")(x_BTD)), own
-
-
-class Llama(Decoder):
-    block = Block
-    final_norm = RMSNorm
-
-
-# (checkpoint name, parameter path, checkpoint axes -> our axes); letters in one group are flattened together in the
-# checkpoint.
 WEIGHTS = (
     ("model.embed_tokens.weight", "embed", "V D -> V D"),
     ("model.layers.{}.input_layernorm.weight", "layer_{}/attention_norm/scale", "D -> D"),
@@ -78,3 +43,5 @@ WEIGHTS = (
     ("model.norm.weight", "final_norm/scale", "D -> D"),
     ("lm_head.weight", "head", "V D -> V D"),
 )
+
+FAMILY = Family(read_config, WEIGHTS)

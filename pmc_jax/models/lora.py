@@ -17,31 +17,52 @@ from safetensors.numpy import save_file
 
 from pmc_jax.distributed import meshes
 from pmc_jax.errors import UserError
-from pmc_jax.models import Decoder, Family
-from pmc_jax.models.weights import Weight, weight_map
+from pmc_jax.models.decoder import Decoder
+from pmc_jax.models.family import Family
+from pmc_jax.models.weights import Weight, by_tensor, weight_map
 
 
 class Lora(NamedTuple):
     """Which adapters there are; hashable, so that it is a static argument.
 
-    rank: of each adapter. alpha: its scale times its rank. weights: (parameter path, what it is in the checkpoint).
+    Attributes:
+        rank: of each adapter.
+        alpha: its scale times its rank.
+        weights: (parameter path, what it is in the checkpoint), of all parameters that an adapter changes.
     """
 
     rank: int
     alpha: float
     weights: tuple[tuple[str, Weight], ...]
 
+    @property
+    def modules(self) -> dict[str, list[tuple[str, Weight]]]:
+        """{key of an adapter: the parameters that it changes}: one, or the parts of a fused tensor.
+
+        The key is the path of the first parameter.
+        """
+        weights = dict(self.weights)
+        return {paths[0]: [(p, weights[p]) for p in paths] for paths in by_tensor(weights).values()}
+
 
 def module_of(weight: Weight) -> str:
-    """The last part of a weight's module in the checkpoint, as "q_proj"."""
+    """The last part of a weight's module in the checkpoint, such as "q_proj"."""
     return weight.name.split(".")[-2]
 
 
 def plan(family: Family, model: Decoder, rank: int, alpha: float, targets: str) -> Lora:
     """Adapters for the named modules of all layers.
 
-    targets: "all" (every matrix of attention and MLP), or the checkpoint's names joined by commas, as "q_proj,v_proj".
-    UserError for others.
+    Args:
+        family: whose names the modules have.
+        model: to be adapted.
+        rank: of each adapter.
+        alpha: its scale times its rank.
+        targets: "all" (every matrix of attention and MLP), or the checkpoint's names joined by commas, such as
+            "q_proj,v_proj".
+
+    Raises:
+        UserError: the model has no such module.
     """
     layers = {p: w for p, w in weight_map(family, model).items() if p.startswith("layer_") and len(w.source_axes) == 2}
     known = dict.fromkeys(map(module_of, layers.values()))
@@ -55,46 +76,53 @@ def plan(family: Family, model: Decoder, rank: int, alpha: float, targets: str) 
 
 
 def abstract(model: Decoder, lora: Lora, mesh: Mesh) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
-    """The adapters {parameter path: {"a", "b"}} by shape and sharding: float32, the same on every device."""
+    """The adapters {key: {"a", "b"}} by shape and sharding: float32, the same on every device."""
     everywhere = meshes.replicated(mesh)
-    found = {}
-    for path, weight in lora.weights:
-        out, width = weight.source_shape(model.config.axis_sizes)
+    adapters = {}
+    for key, ((_, weight), *_) in lora.modules.items():
+        out, width = weight.tensor_shape(model.config.axis_sizes)
         shapes = {"a": (lora.rank, width), "b": (out, lora.rank)}
-        found[path] = {
+        adapters[key] = {
             side: jax.ShapeDtypeStruct(shape, np.float32, sharding=everywhere) for side, shape in shapes.items()
         }
-    return found
+    return adapters
 
 
 def create(model: Decoder, lora: Lora, seed: int, mesh: Mesh) -> dict[str, dict[str, jax.Array]]:
     """Fresh adapters, as `abstract` says."""
-    rng, found = np.random.default_rng(seed), {}
-    for path, like in abstract(model, lora, mesh).items():
+    rng, adapters = np.random.default_rng(seed), {}
+    for key, like in abstract(model, lora, mesh).items():
         a = rng.uniform(-1, 1, like["a"].shape).astype(np.float32) / np.sqrt(like["a"].shape[1], dtype=np.float32)
-        found[path] = {"a": a, "b": np.zeros(like["b"].shape, np.float32)}
-    return meshes.put(found, meshes.replicated(mesh))
+        adapters[key] = {"a": a, "b": np.zeros(like["b"].shape, np.float32)}
+    return meshes.put(adapters, meshes.replicated(mesh))
 
 
 @functools.partial(jax.jit, static_argnames=("model", "lora"))
 def merge(model: Decoder, lora: Lora, base: Any, adapters: Any) -> Any:
     """The parameters with the adapters added, in the base's dtype."""
     flat, sizes = traverse_util.flatten_dict(base, sep="/"), model.config.axis_sizes
-    for path, weight in lora.weights:
-        change = (lora.alpha / lora.rank) * (adapters[path]["b"] @ adapters[path]["a"])
-        flat[path] = (flat[path] + weight.to_param(change, sizes)).astype(flat[path].dtype)
+    for key, parameters in lora.modules.items():
+        change = (lora.alpha / lora.rank) * (adapters[key]["b"] @ adapters[key]["a"])
+        for path, weight in parameters:
+            own = change[weight.rows(sizes)] if weight.parts else change
+            flat[path] = (flat[path] + weight.to_param(own, sizes)).astype(flat[path].dtype)
     return traverse_util.unflatten_dict(flat, sep="/")
 
 
 def save(folder: Path, lora: Lora, adapters: Any, base: str) -> None:
-    """Write the adapters as PEFT loads them onto the untouched checkpoint `base`: `PeftModel.from_pretrained(model,
-    folder)`.
+    """Write the adapters as `PeftModel.from_pretrained(model, folder)` loads them.
+
+    Args:
+        folder: is made.
+        lora: which adapters there are.
+        adapters: their arrays.
+        base: name of the untouched checkpoint that they go onto.
     """
     folder.mkdir()
     tensors = {}
-    for path, weight in lora.weights:
+    for key, ((_, weight), *_) in lora.modules.items():
         module = "base_model.model." + weight.name.removesuffix(".weight")
-        tensors |= {f"{module}.lora_{side.upper()}.weight": np.asarray(adapters[path][side]) for side in ("a", "b")}
+        tensors |= {f"{module}.lora_{side.upper()}.weight": np.asarray(adapters[key][side]) for side in ("a", "b")}
     save_file(tensors, folder / "adapter_model.safetensors", metadata={"format": "pt"})
     targets = sorted({module_of(w) for _, w in lora.weights})
     config = {

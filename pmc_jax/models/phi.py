@@ -4,58 +4,30 @@ everywhere.
 
 from typing import Any
 
-import flax.linen as nn
-
-from pmc_jax.models.config import ModelConfig, need, read_activation, read_heads, read_rope
-from pmc_jax.models.layers import ACTIVATION, Attention, Decoder, LayerNorm, project
+from pmc_jax.models.config import LayerKind, ModelConfig, read_activation, read_rope, read_sizes, same_layers
+from pmc_jax.models.family import Family
 from pmc_jax.models.llama import WEIGHTS as LLAMA_WEIGHTS
 
 
 def read_config(raw: dict[str, Any]) -> ModelConfig:
     """ModelConfig of a Hugging Face Phi `config.json`."""
-    heads = read_heads(raw)
+    sizes = read_sizes(raw)
     return ModelConfig(
         family="phi",
-        vocab_size=need(raw, "vocab_size"),
-        width=need(raw, "hidden_size"),
-        mlp_width=need(raw, "intermediate_size"),
-        num_layers=need(raw, "num_hidden_layers"),
+        layers=same_layers(raw, LayerKind(read_rope(raw, sizes["head_dim"], default_partial=0.5))),
         norm_eps=raw.get("layer_norm_eps", 1e-5),
         activation=read_activation(raw, "gelu_new"),
-        rope=read_rope(raw, heads["head_dim"], default_partial=0.5),
         tied_head=raw.get("tie_word_embeddings", False),
+        norm="layer",
+        parallel=True,
+        gated_mlp=False,
         attention_bias=True,
+        output_bias=True,
         mlp_bias=True,
-        qk_norm=raw.get("qk_layernorm", False),
-        **heads,
+        head_bias=True,
+        qk_norm="layer" if raw.get("qk_layernorm") else "",
+        **sizes,
     )
-
-
-class MLP(nn.Module):
-    config: ModelConfig
-
-    @nn.compact
-    def __call__(self, x_BTD):
-        D, F = self.config.width, self.config.mlp_width
-        hidden_BTF = ACTIVATION[self.config.activation](project(self, "up", x_BTD, (F,), bias=True))
-        return project(self, "down", hidden_BTF, (D,), bias=True)
-
-
-class Block(nn.Module):
-    config: ModelConfig
-
-    @nn.compact
-    def __call__(self, x_BTD, tables, mask_BTS, cache, where):
-        c = self.config
-        normed_BTD = LayerNorm(c.norm_eps, name="norm")(x_BTD)
-        out_BTD, own = Attention(c, output_bias=True, name="attention")(normed_BTD, tables, mask_BTS, cache, where)
-        return x_BTD + out_BTD + MLP(c, name="mlp")(normed_BTD), own
-
-
-class Phi(Decoder):
-    block = Block
-    final_norm = LayerNorm
-    head_bias = True
 
 
 # Queries, keys, values, embedding and head are named as in Llama; the rest is Phi's own.
@@ -80,3 +52,5 @@ WEIGHTS = (
     ("model.final_layernorm.bias", "final_norm/bias", "D -> D"),
     ("lm_head.bias", "head_bias", "V -> V"),
 )
+
+FAMILY = Family(read_config, WEIGHTS)

@@ -13,6 +13,7 @@ from jax.sharding import Mesh
 from pmc_jax.distributed import meshes, multihost
 from pmc_jax.errors import UserError
 from pmc_jax.models import Decoder, Family, ModelConfig, find_family, lora, weights
+from pmc_jax.models.attention import causal_mask, positions_from_mask
 
 NEEDED = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt"]
 DTYPES = ("float32", "bfloat16", "float16")
@@ -20,12 +21,19 @@ DTYPES = ("float32", "bfloat16", "float16")
 
 @dataclasses.dataclass(frozen=True)
 class PretrainedModel:
-    """model: Linen module. params: nested dict of arrays. config: the model's shape. tokenizer: transformers'
-    tokenizer.
+    """A model with all that is needed to use it and to write it again.
 
-    raw_config, generation_config: the JSON files as read. end_tokens: ids that end an answer. source: where it came
-    from.
-    adapters: (Lora, adapters) that are merged into params, where such were trained.
+    Attributes:
+        model: Linen module.
+        params: nested dict of arrays.
+        config: the model's shape and switches.
+        tokenizer: transformers' tokenizer.
+        family: how its config and its weights are read.
+        raw_config: `config.json` as read.
+        generation_config: `generation_config.json` as read.
+        end_tokens: ids that end an answer.
+        source: the folder or hub id it came from.
+        adapters: (Lora, adapters) that are merged into params, where such were trained.
     """
 
     model: Decoder
@@ -40,6 +48,7 @@ class PretrainedModel:
     adapters: tuple[lora.Lora, Any] | None = None
 
     def replace(self, **changes) -> "PretrainedModel":
+        """The same with some attributes changed."""
         return dataclasses.replace(self, **changes)
 
 
@@ -94,66 +103,95 @@ def load_tokenizer(folder: Path) -> Any:
 
 def find_end_tokens(raw: dict[str, Any], generation: dict[str, Any], tokenizer: Any) -> tuple[int, ...]:
     """Every id that any of config, generation config and tokenizer calls the end."""
-    found = set()
+    ends = set()
     for value in (raw.get("eos_token_id"), generation.get("eos_token_id"), tokenizer.eos_token_id):
-        found |= set(value if isinstance(value, list) else [value]) - {None}
-    if not found:
+        ends |= set(value if isinstance(value, list) else [value]) - {None}
+    if not ends:
         raise UserError(
             "the checkpoint names no end token (eos_token_id) in config.json, generation_config.json or its tokenizer"
         )
-    return tuple(sorted(found))
+    return tuple(sorted(ends))
 
 
-def load(path: str, dtype: str = "float32", mesh: Mesh | None = None) -> PretrainedModel:
+def load(path: str, dtype: str = "float32", mesh: Mesh | None = None, family: str = "") -> PretrainedModel:
     """Load a checkpoint from a local folder or by hub id.
 
-    path: folder or "owner/name". dtype: of the parameters, "float32", "bfloat16" or "float16".
-    mesh: a (data, model) mesh; all devices on `data` when None.
-    Raises UserError, in one line, for a missing folder, an unsupported architecture or setting, and tensors that do not
-    fit.
+    Args:
+        path: folder or "owner/name".
+        dtype: of the parameters, "float32", "bfloat16" or "float16".
+        mesh: a (data, model) mesh; all devices on `data` when None.
+        family: what to read it as: an architecture of FAMILIES, or "module:attribute" of your own Family; empty = by
+            the `architectures` in its config.json.
+
+    Returns:
+        The model, its parameters sharded on the mesh, its tokenizer.
+
+    Raises:
+        UserError: in one line: a missing folder, an unsupported architecture or setting, tensors that do not fit.
     """
     if dtype not in DTYPES:
         raise UserError(f"model.dtype={dtype!r}: choose one of {', '.join(DTYPES)}")
     folder = find_folder(path)
     raw, generation = read_json(folder / "config.json"), read_json(folder / "generation_config.json", required=False)
-    family = find_family(raw)
-    model = family.module(family.read_config(raw))
+    kind = find_family(raw, family)
+    model = kind.make_model(raw)
     mesh = mesh or meshes.make_mesh()
     meshes.check_mesh(mesh, model.config.axis_sizes)
-    params = weights.load_params(folder, family, model, mesh, dtype)
+    params = weights.load_params(folder, kind, model, mesh, dtype)
     tokenizer = load_tokenizer(folder)
     ends = find_end_tokens(raw, generation, tokenizer)
-    return PretrainedModel(model, params, model.config, tokenizer, family, raw, generation, ends, str(path))
+    return PretrainedModel(model, params, model.config, tokenizer, kind, raw, generation, ends, str(path))
 
 
 def create(
-    raw_config: dict[str, Any], tokenizer: Any, seed: int, dtype: str = "float32", mesh: Mesh | None = None
+    raw_config: dict[str, Any],
+    tokenizer: Any,
+    seed: int,
+    dtype: str = "float32",
+    mesh: Mesh | None = None,
+    family: str = "",
 ) -> PretrainedModel:
-    """A checkpoint with fresh parameters, from a `config.json` in Hugging Face's words and a tokenizer."""
-    family = find_family(raw_config)
-    model = family.module(family.read_config(raw_config))
+    """A model with fresh parameters.
+
+    Args:
+        raw_config: a `config.json` in Hugging Face's words.
+        tokenizer: transformers' tokenizer.
+        seed: of the parameters.
+        dtype: of the parameters.
+        mesh: a (data, model) mesh; all devices on `data` when None.
+        family: as in `load`.
+    """
+    kind = find_family(raw_config, family)
+    model = kind.make_model(raw_config)
     mesh = mesh or meshes.make_mesh()
     meshes.check_mesh(mesh, model.config.axis_sizes)
-    params = weights.init_params(family, model, mesh, seed, dtype)
+    params = weights.init_params(kind, model, mesh, seed, dtype)
     ends = find_end_tokens(raw_config, {}, tokenizer)
     generation = {key: raw_config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if key in raw_config}
-    return PretrainedModel(model, params, model.config, tokenizer, family, raw_config, generation, ends, "scratch")
+    return PretrainedModel(model, params, model.config, tokenizer, kind, raw_config, generation, ends, "scratch")
 
 
 def is_checkpoint(folder: Path) -> bool:
-    """Whether a folder holds a config and weights. A run's folder has a config.json too, and a finished one its weights
-    in hf/.
-    """
+    """Whether a folder holds a config and weights; a run's folder has a config.json too, its weights are in hf/."""
     return (folder / "config.json").exists() and any(folder.glob("*.safetensors"))
 
 
 def export(checkpoint: PretrainedModel, folder: str | Path) -> Path:
     """Write what transformers and vLLM load: safetensors, config, generation config, tokenizer and chat template.
-    Returns the folder.
 
     Trained adapters are merged into the weights, and also stand alone in adapter/, as PEFT loads them.
     The folder appears whole or not at all; an older export in its place is replaced. All processes of a run call this,
     the first one writes.
+
+    Args:
+        checkpoint: what to write.
+        folder: new, empty, or an older export.
+
+    Returns:
+        The folder's absolute path.
+
+    Raises:
+        UserError: the folder holds something else.
     """
     folder = Path(folder).resolve()
     partial = folder.with_name(folder.name + ".partial")
@@ -188,25 +226,19 @@ def export(checkpoint: PretrainedModel, folder: str | Path) -> Path:
 
 
 def logits(checkpoint: PretrainedModel, tokens_BT: Any, mask_BT: Any = None) -> jax.Array:
-    """Next-token logits [B, T, V], float32.
+    """Next-token logits.
 
-    tokens_BT: int ids. mask_BT: True on real tokens (all, when None); padding on either side gives the same values at
-    real positions.
+    Args:
+        checkpoint: the model.
+        tokens_BT: int ids.
+        mask_BT: True on real tokens; None = on all. Padding on either side gives the same values at real positions.
+
+    Returns:
+        [B, T, V] float32.
     """
     tokens_BT = jnp.asarray(tokens_BT, jnp.int32)
     mask_BT = jnp.ones(tokens_BT.shape, bool) if mask_BT is None else jnp.asarray(mask_BT, bool)
     return _logits(checkpoint.model, checkpoint.params, tokens_BT, mask_BT)
-
-
-def causal_mask(mask_BT: jax.Array) -> jax.Array:
-    """[B, T, T]: each position looks at itself and at real tokens before it."""
-    T = mask_BT.shape[1]
-    return jnp.tril(jnp.ones((T, T), bool)) & mask_BT[:, None, :]
-
-
-def positions_from_mask(mask_BT: jax.Array) -> jax.Array:
-    """Position of each token among its row's real ones, int32 [B, T]; 0 on padding before them."""
-    return jnp.maximum(jnp.cumsum(mask_BT, axis=1) - 1, 0).astype(jnp.int32)
 
 
 @jax.jit(static_argnums=0)

@@ -1,16 +1,13 @@
 """Hugging Face safetensors <-> sharded parameters, both ways, through a family's weight table.
 
 A table row is (checkpoint name, parameter path, "checkpoint axes -> our axes"), such as "NH D -> D N H": the checkpoint
-stores heads and head width flattened and output first. Everything else, shapes, slices, sharding, follows from these
-letters.
+stores heads and head width flattened and output first. A fused tensor has a row for each parameter that is a part of
+it, with that part in brackets: "NH+[KH]+KH D -> D K H" are the keys among queries, keys and values. Everything else,
+shapes, slices, sharding, follows from these letters.
 """
 
 import functools
-import json
-import math
-import os
 import re
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,70 +17,122 @@ import ml_dtypes  # noqa: F401  registers bfloat16 with numpy, which safetensors
 import numpy as np
 from flax import traverse_util
 from jax.sharding import Mesh, NamedSharding
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 
-from pmc_jax.distributed import meshes, multihost
+from pmc_jax.distributed import meshes
 from pmc_jax.errors import UserError
-from pmc_jax.models import Decoder, Family, ModelConfig
+from pmc_jax.models.config import ModelConfig
+from pmc_jax.models.decoder import Decoder
+from pmc_jax.models.family import Family
+from pmc_jax.models.tensor_files import DTYPES, Stored, find_tensors, write_file, write_index
 
 # Buffers that older checkpoints carry and that are computed here.
 IGNORED = re.compile(r"rotary_emb\.(inv_freq|cos_cached|sin_cached)$|\.attn\.(bias|masked_bias)$")
 
 
 class Weight(NamedTuple):
-    """One parameter: its name in the checkpoint and how the axes go over. Arrays may be numpy's or JAX's."""
+    """One parameter: the checkpoint's tensor that it is, or is a part of, and how the axes go over.
+
+    Attributes:
+        name: of the tensor in the checkpoint.
+        source_axes: groups of letters, such as ("NH", "D"), of this parameter in the checkpoint's layout.
+        axes: letters, such as ("D", "N", "H"), of the parameter.
+        parts: of a fused tensor, what stands one after the other along its first axis, such as ("NH", "KH", "KH").
+        part: which of these this parameter is.
+    """
 
     name: str
-    source_axes: tuple[str, ...]  # groups of letters, as ("NH", "D")
-    axes: tuple[str, ...]  # letters, as ("D", "N", "H")
+    source_axes: tuple[str, ...]
+    axes: tuple[str, ...]
+    parts: tuple[str, ...] = ()
+    part: int = 0
+
+    @property
+    def layout(self) -> "Weight":
+        """The way its axes go over, whatever it is called and a part of."""
+        return Weight("", self.source_axes, self.axes)
 
     def source_shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
-        return tuple(int(np.prod([sizes[a] for a in group])) for group in self.source_axes)
+        """Shape of this parameter in the checkpoint's layout."""
+        return tuple(_size(group, sizes) for group in self.source_axes)
 
-    def to_param(self, tensor: Any, sizes: dict[str, int]) -> Any:
-        """Checkpoint layout -> ours."""
+    def tensor_shape(self, sizes: dict[str, int]) -> tuple[int, ...]:
+        """Shape of the whole tensor in the checkpoint."""
+        first, *rest = self.source_shape(sizes)
+        return sum(_size(group, sizes) for group in self.parts) if self.parts else first, *rest
+
+    def rows(self, sizes: dict[str, int]) -> slice:
+        """Which rows of the tensor are this parameter's."""
+        start = sum(_size(group, sizes) for group in self.parts[: self.part])
+        return slice(start, start + _size(self.source_axes[0], sizes))
+
+    def tensor_index(self, index: tuple[slice, ...], sizes: dict[str, int]) -> tuple[slice, ...]:
+        """An index into this parameter, in the checkpoint's layout -> the index into the whole tensor."""
+        if not self.parts:
+            return index
+        rows = self.rows(sizes)
+        start, stop, _ = index[0].indices(rows.stop - rows.start)
+        return slice(rows.start + start, rows.start + stop), *index[1:]
+
+    def to_param(self, array: Any, sizes: dict[str, int]) -> Any:
+        """Checkpoint layout -> ours; a numpy or JAX array."""
         letters = "".join(self.source_axes)
-        return tensor.reshape([sizes[a] for a in letters]).transpose([letters.index(a) for a in self.axes])
+        return array.reshape([sizes[a] for a in letters]).transpose([letters.index(a) for a in self.axes])
 
     def to_source(self, param: Any, sizes: dict[str, int]) -> Any:
-        """Ours -> checkpoint layout."""
+        """Ours -> checkpoint layout; a numpy or JAX array."""
         return param.transpose([self.axes.index(a) for a in "".join(self.source_axes)]).reshape(
             self.source_shape(sizes)
         )
 
     def shardings(self, sizes: dict[str, int], mesh: Mesh) -> tuple[NamedSharding, NamedSharding]:
-        """(of the checkpoint's layout, of ours), for training: the same cut, so that going over moves nothing between
-        devices.
-        """
+        """(of the checkpoint's layout, of ours), for training; the same cut, so that nothing moves between devices."""
         letters = " ".join(group[0] for group in self.source_axes), " ".join(self.axes)
         return tuple(NamedSharding(mesh, meshes.param_spec(axes, sizes, mesh, "train")) for axes in letters)
+
+
+def _size(group: str, sizes: dict[str, int]) -> int:
+    return int(np.prod([sizes[a] for a in group]))
+
+
+def parse_weight(name: str, spec: str) -> Weight:
+    """A table row's name and axes -> Weight."""
+    source, target = (tuple(side.split()) for side in spec.split("->"))
+    parts = source[0].split("+")
+    if len(parts) == 1:
+        return Weight(name, source, target)
+    part = next(i for i, group in enumerate(parts) if group.startswith("["))
+    groups = tuple(group.strip("[]") for group in parts)
+    return Weight(name, (groups[part], *source[1:]), target, groups, part)
+
+
+def _initialize(model: Decoder, key: jax.Array) -> dict[str, Any]:
+    one = jnp.zeros((1, 1), jnp.int32)
+    return model.init(key, one, one, jnp.ones((1, 1, 1), bool), method=lambda m, *a: m.unembed(m(*a)[0]))["params"]
 
 
 @functools.lru_cache(maxsize=8)
 def abstract_params(model: Decoder) -> dict[str, Any]:
     """The parameter tree's shapes, nothing computed. Traced once a model: for a deep one that takes seconds."""
-    one = jnp.zeros((1, 1), jnp.int32)
-
-    def init():
-        return model.init(
-            jax.random.key(0), one, one, jnp.ones((1, 1, 1), bool), method=lambda m, *a: m.unembed(m(*a)[0])
-        )["params"]
-
-    return jax.eval_shape(init)
+    return jax.eval_shape(lambda: _initialize(model, jax.random.key(0)))
 
 
 def weight_map(family: Family, model: Decoder) -> dict[str, Weight]:
-    """{parameter path: Weight} for every parameter this model has."""
+    """{parameter path: Weight} for every parameter this model has.
+
+    Raises:
+        UserError: the family's table has no row for some of them.
+    """
     paths = traverse_util.flatten_dict(abstract_params(model), sep="/")
-    found = {}
+    weights = {}
     for name, path, spec in family.weights:
-        source, target = (tuple(side.split()) for side in spec.split("->"))
         for i in range(model.config.num_layers if "{}" in name else 1):
             if path.format(i) in paths:
-                found[path.format(i)] = Weight(name.format(i), source, target)
-    if found.keys() != paths.keys():
-        raise AssertionError(f"weight table lacks {sorted(paths.keys() - found.keys())}")
-    return found
+                weights[path.format(i)] = parse_weight(name.format(i), spec)
+    if weights.keys() != paths.keys():
+        missing = ", ".join(sorted(paths.keys() - weights.keys()))
+        raise UserError(f"model family {model.config.family!r}: its weight table has no row for {missing}")
+    return weights
 
 
 def layout_shardings(family: Family, model: Decoder, mesh: Mesh, layout: str) -> dict[str, Any]:
@@ -95,72 +144,27 @@ def layout_shardings(family: Family, model: Decoder, mesh: Mesh, layout: str) ->
 
 def init_params(family: Family, model: Decoder, mesh: Mesh, seed: int, dtype: str) -> dict[str, Any]:
     """Fresh parameters (normal, std 0.02), made sharded on the mesh."""
-    one = jnp.zeros((1, 1), jnp.int32)
 
     def init(key):
-        params = model.init(key, one, one, jnp.ones((1, 1, 1), bool), method=lambda m, *a: m.unembed(m(*a)[0]))[
-            "params"
-        ]
-        return jax.tree.map(lambda x: x.astype(dtype), params)
+        return jax.tree.map(lambda x: x.astype(dtype), _initialize(model, key))
 
     return jax.jit(init, out_shardings=layout_shardings(family, model, mesh, "train"))(jax.random.key(seed))
 
 
-class Stored(NamedTuple):
-    """A tensor in a file."""
-
-    file: Path
-    shape: tuple[int, ...]
-    dtype: str  # as safetensors calls it, "BF16"
-
-
-def find_tensors(folder: Path) -> dict[str, Stored]:
-    """{name: tensor} over one or many files. UserError when a file is missing, cut short or not safetensors."""
-    index = folder / "model.safetensors.index.json"
-    if index.exists():
-        try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f"{index}: not an index of safetensors files: no valid JSON with a 'weight_map'") from None
-    elif (folder / "model.safetensors").exists():
-        names = ["model.safetensors"]
-    else:
-        pickled = sorted(p.name for p in folder.glob("*.bin"))
-        why = (
-            f"only {pickled[0]}, and pickled weights are never opened; save it as safetensors first"
-            if pickled
-            else "none is there"
-        )
-        raise UserError(f"{folder}: no model.safetensors: {why}")
-    found: dict[str, Stored] = {}
-    for name in names:
-        try:
-            with safe_open(folder / name, framework="numpy") as file:
-                slices = {tensor: file.get_slice(tensor) for tensor in file.keys()}
-                found |= {
-                    tensor: Stored(folder / name, tuple(s.get_shape()), s.get_dtype()) for tensor, s in slices.items()
-                }
-        except (SafetensorError, OSError) as error:
-            raise UserError(
-                f"{folder / name}: cannot be read as safetensors (truncated or missing?): {error}"
-            ) from None
-    return found
-
-
 def check_names(files: dict[str, Stored], weights: dict[str, Weight], config: ModelConfig, folder: Path) -> None:
     """UserError that names every missing, extra or mis-shaped tensor."""
-    expected = {w.name: w for w in weights.values()}
     sizes = config.axis_sizes
-    missing = sorted(expected.keys() - files.keys())
+    shapes = {w.name: w.tensor_shape(sizes) for w in weights.values()}
+    missing = sorted(shapes.keys() - files.keys())
     extra = sorted(
         n
-        for n in files.keys() - expected.keys()
+        for n in files.keys() - shapes.keys()
         if not IGNORED.search(n) and not (config.tied_head and n == "lm_head.weight")
     )
     misshaped = [
-        f"{n} is {files[n].shape}, config.json says {w.source_shape(sizes)}"
-        for n, w in sorted(expected.items())
-        if n in files and files[n].shape != w.source_shape(sizes)
+        f"{n} is {files[n].shape}, config.json says {shape}"
+        for n, shape in sorted(shapes.items())
+        if n in files and files[n].shape != shape
     ]
     problems = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"not in the model: {', '.join(extra)}"] * bool(
         extra
@@ -180,18 +184,20 @@ def load_params(folder: Path, family: Family, model: Decoder, mesh: Mesh, dtype:
     params = {}
     for path, weight in weights.items():
         stored = files[weight.name]
-        if stored.dtype not in ("F32", "F16", "BF16"):
+        if stored.dtype not in DTYPES.values():
             raise UserError(f"{folder}: {weight.name} is {stored.dtype}; supported: F32, F16, BF16")
         source_sharding, sharding = weight.shardings(sizes, mesh)
         # Opened anew for each tensor: the pages of a mapped file count as this process's memory for as long as it is
         # open.
         with safe_open(stored.file, framework="numpy") as file:
             tensor = file.get_slice(weight.name)
-            source = jax.make_array_from_callback(
-                stored.shape, source_sharding, lambda index, tensor=tensor: tensor[index]
-            )
-            del tensor
-        params[path] = _to_param(weight._replace(name=""), tuple(sizes.items()), dtype, sharding)(source)
+
+            def read(index, tensor=tensor, weight=weight):
+                return tensor[weight.tensor_index(index, sizes)]
+
+            source = jax.make_array_from_callback(weight.source_shape(sizes), source_sharding, read)
+            del tensor, read
+        params[path] = _to_param(weight.layout, tuple(sizes.items()), dtype, sharding)(source)
     return traverse_util.unflatten_dict(params, sep="/")
 
 
@@ -205,61 +211,59 @@ def _to_source(weight: Weight, sizes: tuple) -> Any:
     return jax.jit(lambda param: weight.to_source(param, dict(sizes)))
 
 
+def by_tensor(weights: dict[str, Weight]) -> dict[str, list[str]]:
+    """{checkpoint name: paths of the parameters in it}, the parts of a fused tensor in its order."""
+    paths: dict[str, list[str]] = {}
+    for path, weight in weights.items():
+        paths.setdefault(weight.name, []).append(path)
+    return {name: sorted(group, key=lambda path: weights[path].part) for name, group in paths.items()}
+
+
+def source_tensor(weights: list[Weight], arrays: list[Any], sizes: dict[str, int]) -> np.ndarray:
+    """A tensor of the checkpoint, on the host, from the parameters in it; all processes call this together."""
+
+    def source(weight: Weight, array: Any) -> np.ndarray:
+        unchanged = weight.source_axes == weight.axes  # the embedding: XLA would copy it
+        return meshes.gather(array if unchanged else _to_source(weight.layout, tuple(sizes.items()))(array))
+
+    sources = [source(w, x) for w, x in zip(weights, arrays)]
+    return sources[0] if len(sources) == 1 else np.concatenate(sources)
+
+
 def save_params(folder: Path, params: dict[str, Any], family: Family, model: Decoder, shard_bytes: int = 2**30) -> None:
-    """Write the parameters as safetensors under the family's names, in files of at most `shard_bytes` with an index
-    when there are several.
+    """Write the parameters as safetensors under the family's names.
 
     One tensor at a time is brought together on the hosts; the first process writes it.
-    """
-    flat, weights, sizes = (
-        traverse_util.flatten_dict(params, sep="/"),
-        weight_map(family, model),
-        model.config.axis_sizes,
-    )
 
-    def tensor_of(path: str) -> np.ndarray:
-        weight = weights[path]._replace(name="")
-        as_it_is = weight.source_axes == weight.axes  # the embedding: XLA would copy it
-        return meshes.gather(flat[path] if as_it_is else _to_source(weight, tuple(sizes.items()))(flat[path]))
+    Args:
+        folder: where to.
+        params: the model's.
+        family: whose names are written.
+        model: whose parameters they are.
+        shard_bytes: the most bytes in a file; where there are several, an index is written too.
+    """
+    flat, sizes = traverse_util.flatten_dict(params, sep="/"), model.config.axis_sizes
+    weights = weight_map(family, model)
+    tensors = by_tensor(weights)
+    bytes_of = {name: sum(flat[path].nbytes for path in paths) for name, paths in tensors.items()}
+
+    def tensor_of(name: str) -> np.ndarray:
+        return source_tensor([weights[p] for p in tensors[name]], [flat[p] for p in tensors[name]], sizes)
 
     shards: list[list[str]] = [[]]
     room = shard_bytes
-    for path in weights:
-        if flat[path].nbytes > room and shards[-1]:
+    for name in tensors:
+        if bytes_of[name] > room and shards[-1]:
             shards.append([])
             room = shard_bytes
-        shards[-1].append(path)
-        room -= flat[path].nbytes
-    where = {}
-    for i, paths in enumerate(shards):
-        name = "model.safetensors" if len(shards) == 1 else f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
-        tensors = {weights[p].name: (flat[p].dtype, weights[p].source_shape(sizes)) for p in paths}
-        write_safetensors(folder / name, tensors, map(tensor_of, paths))
-        where |= dict.fromkeys(tensors, name)
-    if len(shards) > 1 and multihost.is_primary():
-        total = sum(x.nbytes for x in flat.values())
-        index = {"metadata": {"total_size": total}, "weight_map": where}
-        (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2, sort_keys=True) + os.linesep)
-
-
-def write_safetensors(
-    file: Path, shapes: dict[str, tuple[Any, tuple[int, ...]]], tensors: Iterable[np.ndarray]
-) -> None:
-    """Write a safetensors file tensor by tensor, where the library's own writer wants all of them at once; on the first
-    process.
-
-    shapes: (dtype, shape) by name, in the order of `tensors`. Format: the header's length as 8 bytes, the header as
-    JSON padded to 8, the data.
-    """
-    names = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}
-    header: dict[str, Any] = {"__metadata__": {"format": "pt"}}
-    end = 0
-    for name, (dtype, shape) in shapes.items():
-        begin, end = end, end + math.prod(shape) * dtype.itemsize
-        header[name] = {"dtype": names[str(dtype)], "shape": shape, "data_offsets": [begin, end]}
-    text = json.dumps(header, separators=(",", ":")).encode()
-    text = text.ljust(-(-len(text) // 8) * 8)
-    with open(file if multihost.is_primary() else os.devnull, "wb") as out:
-        out.write(len(text).to_bytes(8, "little") + text)
-        for tensor in tensors:
-            out.write(np.ascontiguousarray(tensor).view(np.uint8).data)
+        shards[-1].append(name)
+        room -= bytes_of[name]
+    files = {}
+    for i, names in enumerate(shards):
+        file = "model.safetensors" if len(shards) == 1 else f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
+        firsts = {name: tensors[name][0] for name in names}
+        shapes = {name: (flat[p].dtype, weights[p].tensor_shape(sizes)) for name, p in firsts.items()}
+        write_file(folder / file, shapes, map(tensor_of, names))
+        files |= dict.fromkeys(names, file)
+    if len(shards) > 1:
+        write_index(folder, files, sum(bytes_of.values()))

@@ -99,12 +99,10 @@ class Shape(NamedTuple):
     model: Decoder
 
 
-def make_shape(raw: dict[str, Any], remat: bool, layers: int | None = None) -> Shape:
-    """The model of a config.json, with another number of layers where one is given."""
-    family = find_family(raw)
-    return Shape(
-        family, family.module(family.read_config(raw | ({"num_hidden_layers": layers} if layers else {})), remat=remat)
-    )
+def make_shape(raw: dict[str, Any], remat: bool, layers: int | None = None, family: str = "") -> Shape:
+    """The model of a config.json, with another number of layers where one is given; family: as in `find_family`."""
+    kind = find_family(raw, family)
+    return Shape(kind, kind.make_model(raw | ({"num_hidden_layers": layers} if layers else {}), remat=remat))
 
 
 @functools.lru_cache

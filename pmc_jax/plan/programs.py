@@ -100,7 +100,7 @@ def lower_update(
     raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, layers: int | None
 ) -> jax.stages.Lowered:
     """The update step."""
-    shape = abstract.make_shape(raw, config.train.remat, layers)
+    shape = abstract.make_shape(raw, config.train.remat, layers, config.model.family)
     recipe, state, base = abstract.training(shape, config, mesh, assumed)
     batch = abstract.batch(config, mesh, assumed)
     return update.update.lower(
@@ -113,7 +113,10 @@ def lower_prefill(
 ) -> jax.stages.Lowered:
     """Reading the prompts of one batch of questions and their drafts, and drawing the first tokens."""
     s, shards = round_params(config), mesh.shape["data"]
-    shape, batches = abstract.make_shape(raw, config.train.remat, layers), abstract.sampling(config, mesh, assumed)
+    shape, batches = (
+        abstract.make_shape(raw, config.train.remat, layers, config.model.family),
+        abstract.sampling(config, mesh, assumed),
+    )
     params = abstract.params(shape, mesh, "decode", config.model.compute_dtype or config.model.dtype)
     buckets = batch_buckets(batches.rows, shards, s.max_new_tokens, ACCELERATOR, s.num_samples, drafted=True)
     plan = PrefillPlan(s.num_samples, buckets[0].slots, shards, batches.parts, meshes.cache(mesh))
@@ -128,7 +131,7 @@ def lower_decode(
 ) -> jax.stages.Lowered:
     """A chunk of decode steps on the state that prefill leaves, where it leaves it, grown to the longest answer."""
     s = round_params(config)
-    shape = abstract.make_shape(raw, config.train.remat, layers)
+    shape = abstract.make_shape(raw, config.train.remat, layers, config.model.family)
     params = abstract.params(shape, mesh, "decode", config.model.compute_dtype or config.model.dtype)
     state, _ = jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),

@@ -127,7 +127,7 @@ def plan(config: ConfigDict, where: Topology, assumed: Assumed, compiling: str =
     start = time.perf_counter()
     raw = abstract.read_shape(config.model.path)
     devices = topology.devices(where)
-    shape = abstract.make_shape(raw, config.train.remat)
+    shape = abstract.make_shape(raw, config.train.remat, family=config.model.family)
     fixed = config.mesh.data != -1 or config.mesh.model != 1
     if fixed:
         layouts = [meshes.make_mesh(config.mesh.data, config.mesh.model, devices, where.slices)]

@@ -107,7 +107,8 @@ def merge(run: ConfigDict | None, given: ConfigDict, changed: list[str]) -> Conf
 
 def load(path: str, config: ConfigDict) -> PretrainedModel:
     """A model on the devices that the settings ask for."""
-    return pretrained.load(path, config.model.dtype, meshes.make_mesh(config.mesh.data, config.mesh.model))
+    mesh = meshes.make_mesh(config.mesh.data, config.mesh.model)
+    return pretrained.load(path, config.model.dtype, mesh, config.model.family)
 
 
 def answer(model: PretrainedModel, questions: list[str], samples: int, config: ConfigDict) -> list[list[str]]:

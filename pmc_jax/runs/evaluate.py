@@ -45,12 +45,12 @@ def recompute_log(log: str, retain_log: str | None) -> None:
         console.stderr.print(message, soft_wrap=True, highlight=False)
 
 
-def check_checkpoint(setting: str, path: str) -> None:
+def check_checkpoint(setting: str, path: str, family: str) -> None:
     """UserError that names the setting unless `path` is a checkpoint of a known kind; its tensors are not read."""
     try:
         folder = pretrained.find_folder(path)
         raw = pretrained.read_json(folder / "config.json")
-        find_family(raw).read_config(raw)
+        find_family(raw, family).read_config(raw)
         if not any(folder.glob("*.safetensors")):
             raise UserError(f"{folder}: has no *.safetensors")
     except UserError as error:
@@ -105,7 +105,7 @@ def run_evaluate(config: ConfigDict, workdir: str, retain_log: str | None = None
     pretrained.check_path(config.model.path)
     for name in ("evaluate.retain_model", "evaluate.original_model"):
         if path := settings.lookup(config, name):
-            check_checkpoint(name, path)
+            check_checkpoint(name, path, config.model.family)
     with Workdir(workdir) as work, Clock() as clock:
         with clock.phase("load"):
             data = {benchmark.name: benchmark.load(config) for benchmark in benchmarks}

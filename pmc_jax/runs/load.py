@@ -17,9 +17,8 @@ from pmc_jax.training.state import with_remat
 
 def load_checkpoint(config: ConfigDict) -> PretrainedModel:
     """The checkpoint that the settings name, on the mesh that they ask for, with remat set as they say."""
-    checkpoint = pretrained.load(
-        config.model.path, config.model.dtype, meshes.make_mesh(config.mesh.data, config.mesh.model)
-    )
+    mesh = meshes.make_mesh(config.mesh.data, config.mesh.model)
+    checkpoint = pretrained.load(config.model.path, config.model.dtype, mesh, config.model.family)
     # An unknown target is told before anything is written.
     plan_adapters(checkpoint.family, checkpoint.model, read_adapters(config))
     return with_remat(checkpoint, config.train.remat)
@@ -50,4 +49,4 @@ def start_checkpoint(config: ConfigDict, rows: questions.Rows) -> PretrainedMode
         "pad_token_id": tokenizer.pad_token_id,
     }
     mesh = meshes.make_mesh(config.mesh.data, config.mesh.model)
-    return pretrained.create(raw, tokenizer, config.seed, config.model.dtype, mesh)
+    return pretrained.create(raw, tokenizer, config.seed, config.model.dtype, mesh, config.model.family)

@@ -86,7 +86,7 @@ def decode_chunk(
         inputs = token_B[:, None], (length_B + newest)[:, None], mask_BT[:, None]
         cache = list(zip(s.prompt_cache, s.decode_cache))
         with jax.named_scope("decode"):
-            hidden_B1D, decode_cache = model.apply({"params": params}, *inputs, cache=cache, where=newest)
+            hidden_B1D, decode_cache = model.apply({"params": params}, *inputs, cache=cache, slot=newest)
             logits_BV = model.apply({"params": params}, hidden_B1D[:, 0], method="unembed")
         with jax.named_scope("draw"):
             next_B = draw(logits_BV, uniform_BT2[:, s.step % CHUNK], strategy)

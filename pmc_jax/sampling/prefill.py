@@ -18,7 +18,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from pmc_jax.models import Decoder, KeyValue
-from pmc_jax.models.pretrained import causal_mask, positions_from_mask
+from pmc_jax.models.attention import causal_mask, positions_from_mask
 from pmc_jax.sampling.decode import DecodeState, pad_slots
 from pmc_jax.sampling.draw import draw_each
 from pmc_jax.sampling.params import SamplingStrategy

@@ -10,7 +10,7 @@ from jax.sharding import PartitionSpec
 
 from pmc_jax.data.packing import NO_LABEL, Batch
 from pmc_jax.models import Decoder, Stream
-from pmc_jax.models.layers import row_before
+from pmc_jax.models.attention import row_before
 
 LOGITS_AT_ONCE = 2**24  # float32 logits alive at a time in the loss: 64 MiB; more labels are worked off in chunks
 LabelFunction = Callable[[jax.Array, jax.Array], Any]  # (logits_CV float32, labels_C) -> arrays [C]
@@ -72,7 +72,7 @@ def label_hidden(
     stream = Stream(groups=index_SA.shape[0], prefix=batch.prefix_P.shape[0])
     mask_RTS = packed_mask(segments_RT, stream)
     final_RTD, _, *layer_RTD = model.apply(
-        {"params": params}, tokens_RT, positions_RT, mask_RTS, where=stream, hidden_layer=layer
+        {"params": params}, tokens_RT, positions_RT, mask_RTS, stream=stream, hidden_layer=layer
     )
 
     def pick(hidden_RTD, index_SA):

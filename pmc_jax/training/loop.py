@@ -67,7 +67,7 @@ def fit(
     Raises:
         UserError: a loss is not a finite number, or a row could outgrow dynamic RoPE.
     """
-    check_length(settings.max_length, checkpoint.config.rope)
+    check_length(settings.max_length, checkpoint.config.ropes)
     recipe = make_recipe(checkpoint.family, checkpoint.model, settings, source.updates_per_epoch)
     with clock or Clock() as clock:
         state, notes = restore_or_start(checkpoint, recipe, settings.seed, rounds, clock)

@@ -119,12 +119,13 @@ def plan_adapters(family: Family, model: Decoder, settings: AdapterSettings) -> 
     return lora.plan(family, model, settings.rank, settings.alpha, settings.targets) if settings.rank else None
 
 
-def check_length(max_length: int, rope: Rope) -> None:
+def check_length(max_length: int, ropes: tuple[Rope, ...]) -> None:
     """UserError where rows could outgrow what dynamic RoPE was trained for.
 
     Packed examples would then change each other's angles.
     """
-    if rope.type == "dynamic" and max_length > rope.max_positions:
-        raise UserError(
-            f"train.max_length={max_length}: with dynamic RoPE at most max_position_embeddings={rope.max_positions}"
-        )
+    for rope in ropes:
+        if rope.type == "dynamic" and max_length > rope.max_positions:
+            raise UserError(
+                f"train.max_length={max_length}: with dynamic RoPE at most max_position_embeddings={rope.max_positions}"
+            )

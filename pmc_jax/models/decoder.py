@@ -1,0 +1,134 @@
+"""The decoder that every family shares: embedding, blocks, final norm, head.
+
+Axes: B batch row, T position, S slot, D width, V vocabulary. Logits are float32.
+"""
+
+import functools
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding
+
+from pmc_jax.models.attention import Cache, KeyValue, Stream, keep_window, slot_positions
+from pmc_jax.models.config import ModelConfig
+from pmc_jax.models.layers import NORMS, Block, init_weight
+from pmc_jax.models.rope import rope_tables
+
+
+@functools.partial(jax.jit, static_argnames=("block", "remat"))
+def run_block(
+    block: nn.Module, remat: bool, params: Any, x_BTD, tables, mask_BTS, cache, slot, stream
+) -> tuple[jax.Array, KeyValue]:
+    """One block by its own parameters.
+
+    It is jitted so that JAX traces it once for each kind of layer, and not once a layer. The compiler sees each layer
+    all the same.
+    """
+
+    def run(params, x_BTD):
+        return block.apply({"params": params}, x_BTD, tables, mask_BTS, cache, slot, stream)
+
+    return (jax.checkpoint(run) if remat else run)(params, x_BTD)
+
+
+class Decoder(nn.Module):
+    """Embedding, blocks, final norm; `unembed` gives the logits. A family may fill in a `block` of its own.
+
+    Attributes:
+        config: what it is made of.
+        remat: recompute each block in the backward pass instead of keeping its activations.
+        activations: sharding of the hidden states between blocks, None = the compiler's choice. Training sets it: with
+            weights sharded over `data` the compiler would rather gather the rows of all devices than a layer's
+            weights, and every device would work on every row.
+    """
+
+    config: ModelConfig
+    remat: bool = False
+    activations: NamedSharding | None = None
+
+    # nn.Module class: (config, kind)(x_BTD, tables, mask_BTS, cache, slot, stream) -> (x_BTD, own keys and values)
+    block = Block
+
+    def setup(self):
+        c = self.config
+        self.embed = self.param("embed", init_weight, (c.vocab_size, c.width))
+        self.layers = [self.block(c, kind, name=f"layer_{i}") for i, kind in enumerate(c.layers)]
+        self.norm = NORMS[c.norm](c.norm_eps, name="final_norm")
+        if not c.tied_head:
+            self.head = self.param("head", init_weight, (c.vocab_size, c.width))
+        if c.head_bias:
+            self.head_b = self.param("head_bias", nn.initializers.zeros, (c.vocab_size,))
+
+    def __call__(
+        self,
+        tokens_BT,
+        positions_BT,
+        mask_BTS,
+        cache: Cache | None = None,
+        slot=None,
+        stream: Stream | None = None,
+        hidden_layer: int | None = None,
+    ) -> tuple[jax.Array, list[KeyValue]] | tuple[jax.Array, list[KeyValue], jax.Array]:
+        """Read tokens.
+
+        Args:
+            tokens_BT: int32.
+            positions_BT: int32, below the number of slots.
+            mask_BTS: bool, which slots each position may look at: those of the prefix, if any, and then the rows' own.
+                Windows of layers are not in it. With a cache, the last position looks at all tokens there are.
+            cache: per layer (prefix, own); None = the T tokens are the slots.
+            slot: with a cache, the own slot where the first of the T new entries is written.
+            stream: without a cache, the rows are blocks of a stream. Then the slots are those of the prefix, of the
+                row before and of the row itself.
+            hidden_layer: a layer, counted from 0, whose output is wanted too.
+
+        Returns:
+            Final hidden states [B, T, D]; each layer's own keys and values (k_BKHS, v_BKSH), with a cache its updated
+            own part; and, where it is wanted, the output [B, T, D] of `hidden_layer`.
+        """
+        layers = self.config.layers
+        tables = {rope: rope_tables(rope, positions_BT, mask_BTS.shape[-1]) for rope in self.config.ropes}
+        masks = self.window_masks(positions_BT, mask_BTS, stream, cache is not None)
+        x_BTD = self.pinned(self.scaled(self.embed[tokens_BT]))
+        kept = []
+        for i, (layer, kind) in enumerate(zip(self.layers, layers)):
+            inputs = x_BTD, tables.get(kind.rope), masks[kind.window], None if cache is None else cache[i], slot, stream
+            with jax.named_scope(f"layer_{i}"):
+                if self.is_initializing():
+                    x_BTD, own = layer(*inputs)
+                else:
+                    block = self.block(self.config, kind, parent=None)
+                    x_BTD, own = run_block(block, self.remat, self.variables["params"][f"layer_{i}"], *inputs)
+            x_BTD = self.pinned(x_BTD)
+            kept.append(own)
+            if i == hidden_layer:
+                layer_BTD = x_BTD
+        return (self.norm(x_BTD), kept) if hidden_layer is None else (self.norm(x_BTD), kept, layer_BTD)
+
+    def window_masks(self, positions_BT, mask_BTS, stream: Stream | None, cached: bool) -> dict[int | None, jax.Array]:
+        """{window: the mask within it} for every window that a layer has."""
+        windows = dict.fromkeys(kind.window for kind in self.config.layers)
+        if not any(windows):
+            return {None: mask_BTS}
+        slot_positions_BS = slot_positions(positions_BT, mask_BTS, stream, cached)
+        return {window: keep_window(mask_BTS, positions_BT, slot_positions_BS, window) for window in windows}
+
+    def scaled(self, x_BTD: jax.Array) -> jax.Array:
+        """The embedded tokens times `embed_scale`, which is rounded to their dtype first."""
+        scale = self.config.embed_scale
+        return x_BTD if scale is None else x_BTD * jnp.asarray(scale, x_BTD.dtype)
+
+    def pinned(self, x_BTD: jax.Array) -> jax.Array:
+        """The same hidden states, laid out as `activations` says."""
+        return x_BTD if self.activations is None else jax.lax.with_sharding_constraint(x_BTD, self.activations)
+
+    def unembed(self, hidden: jax.Array) -> jax.Array:
+        """Logits [..., V] in float32 of final hidden states [..., D]."""
+        c = self.config
+        table_VD = self.embed if c.tied_head else self.head
+        logits = jnp.einsum("...d,vd->...v", hidden, table_VD, preferred_element_type=jnp.float32)
+        if c.head_bias:
+            logits = logits + self.head_b.astype(jnp.float32)
+        return logits if c.logit_softcap is None else c.logit_softcap * jnp.tanh(logits / c.logit_softcap)
