@@ -217,7 +217,9 @@ def package_batch(rows: list[Any], length: int, packed_rows: int, labels: int, s
     return batch
 
 
-def package_gradients(checkpoint: Any, batch: Any, retain_weight: float) -> tuple[Any, dict[str, np.ndarray]]:
+def package_gradients(
+    checkpoint: Any, batch: Any, retain_weight: float, objective: str = "pmc"
+) -> tuple[Any, dict[str, np.ndarray]]:
     """(metrics, {name in the checkpoint: gradient in its layout}) of one update of the package on a packed batch.
 
     After a first AdamW step without clipping the first moment is 0.1 times the gradient: what is tested is the training
@@ -225,9 +227,11 @@ def package_gradients(checkpoint: Any, batch: Any, retain_weight: float) -> tupl
     """
     import optax
 
+    from pmc_jax.training.objectives import OBJECTIVES
     from pmc_jax.training.update import Recipe, create_state, put_batch, update
 
-    recipe = Recipe(1e-3, 0.0, 0, 10, 0.0, "float32", hyper=(("retain_weight", retain_weight),))
+    chosen = dict(objective=OBJECTIVES[objective], hyper=(("retain_weight", retain_weight),))
+    recipe = Recipe(1e-3, 0.0, 0, 10, 0.0, "float32", **chosen)
     state, metrics = update(
         checkpoint.model, recipe, create_state(checkpoint.params, recipe), put_batch(batch, package_mesh())
     )

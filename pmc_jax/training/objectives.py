@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from pmc_jax.data.packing import FORGET, GROUPS, RETAIN
-from pmc_jax.training.forward import STATISTICS, Terms
+from pmc_jax.training.forward import STATISTICS, Terms, sum_by_example
 
 Hyper = Mapping[str, float]
 Answers = Literal["sampled", "given", "none"]
@@ -68,9 +68,9 @@ def hyperparameters(objective: Objective, overrides: tuple[tuple[str, float], ..
     return defaults | dict(overrides)
 
 
-def mean_nll(terms: Terms, group: int) -> jax.Array:
-    """This micro-batch's share of a group's CE; 0 where the group has no labels."""
-    sum_of_group = jnp.sum(jnp.where(terms.group_SA == group, -terms.log_probs_SA, 0.0))
+def mean_of_labels(terms: Terms, values_SA: jax.Array, group: int) -> jax.Array:
+    """This micro-batch's share of the mean of `values_SA` over a group's labels; 0 where there are none."""
+    sum_of_group = jnp.sum(jnp.where(terms.group_SA == group, values_SA, 0.0))
     return sum_of_group / terms.label_counts_G[GROUPS.index(group)]
 
 
@@ -78,6 +78,16 @@ def mean_of_examples(terms: Terms, values_SE: jax.Array, group: int) -> jax.Arra
     """This micro-batch's share of the mean of `values_SE` over a group's examples; 0 where there are none."""
     sum_of_group = jnp.sum(jnp.where(terms.group_SE == group, values_SE, 0.0))
     return sum_of_group / terms.example_counts_G[GROUPS.index(group)]
+
+
+def sums_of_examples(terms: Terms, values_SA: jax.Array) -> jax.Array:
+    """Each example's sum of its labels' values, [S, E]; over `terms.labels_SE` it is each example's mean."""
+    return sum_by_example(values_SA, terms.group_SA, terms.example_SA, terms.group_SE.shape[1])
+
+
+def mean_nll(terms: Terms, group: int) -> jax.Array:
+    """This micro-batch's share of a group's CE."""
+    return mean_of_labels(terms, -terms.log_probs_SA, group)
 
 
 def collapse_loss(terms: Terms, hyper: Hyper) -> jax.Array:
