@@ -30,14 +30,10 @@ def make_batch(config: Any, mesh: Any, assumed: abstract.Assumed, everywhere: bo
     if not everywhere:
         return batch
     M, R, T = batch.tokens_MRT.shape
+    per_label = {name: x for name, x in batch._asdict().items() if name.endswith("_MSA")}
     return batch._replace(
-        **{n: jax.ShapeDtypeStruct((M, 1, R * T), x.dtype, sharding=x.sharding) for n, x in labels_of(batch).items()}
+        **{name: jax.ShapeDtypeStruct((M, 1, R * T), x.dtype, sharding=x.sharding) for name, x in per_label.items()}
     )
-
-
-def labels_of(batch: Batch) -> dict[str, Any]:
-    """The fields that have an entry for each label."""
-    return {name: x for name, x in batch._asdict().items() if name.endswith("_MSA")}
 
 
 def temporary(
@@ -55,7 +51,7 @@ def temporary(
 
 def line(name: str, raw: dict[str, Any], config: Any, assumed: abstract.Assumed, everywhere: bool, at_once: int) -> str:
     """One way, as a line of the table."""
-    found, batch = temporary(raw, config, assumed, everywhere, at_once)
+    size, batch = temporary(raw, config, assumed, everywhere, at_once)
     count, vocab = batch.labels_MSA.shape[-1], raw["vocab_size"]
     chunk = min(count, max(1, at_once // vocab))
     cells = [
@@ -63,7 +59,7 @@ def line(name: str, raw: dict[str, Any], config: Any, assumed: abstract.Assumed,
         name,
         str(count),
         f"{-(-count // chunk)}",
-        *(f"{x / 2**30:.2f}" for x in (4 * chunk * vocab, found)),
+        *(f"{x / 2**30:.2f}" for x in (4 * chunk * vocab, size)),
     ]
     return "| " + " | ".join(cells) + " |"
 
@@ -73,8 +69,8 @@ def main() -> None:
     parser.add_argument("--model", default="Llama-3.2-1B", help="whose shape")
     parser.add_argument("--layers", type=int, default=2)
     parser.add_argument("--batches", default="16,64", help="forget rows an update, with as many retain rows on top")
-    given = parser.parse_args()
-    raw = abstract.read_shape(given.model) | {"num_hidden_layers": given.layers}
+    arguments = parser.parse_args()
+    raw = abstract.read_shape(arguments.model) | {"num_hidden_layers": arguments.layers}
     config, assumed = make_job("llama", small=False).config, FAMILIES["llama"][2]
     config.model.dtype = "float32"
     ways = {
@@ -91,7 +87,7 @@ def main() -> None:
         "temporary memory of the update, GiB",
     ]
     print(pages.table(heads, []))
-    for batch in map(int, given.batches.split(",")):
+    for batch in map(int, arguments.batches.split(",")):
         config.train.batch_size = batch
         for name, way in ways.items():
             print(line(name, raw, config, assumed, *way), flush=True)

@@ -23,7 +23,7 @@ from rich.table import Table
 
 import pmc_jax
 from pmc_jax.data import questions
-from pmc_jax.data.packing import Row
+from pmc_jax.data.packing import FORGET, Row
 from pmc_jax.distributed.meshes import make_mesh
 from pmc_jax.errors import UserError
 from pmc_jax.evaluate.likelihood import token_scores
@@ -55,7 +55,7 @@ def draw(
     prompts = [sampler.text.prompt(q) for q in texts]
     tokens = [sampler.with_sampling(seed=seed).tokens(left_pad(prompts, texts)) for seed in range(seeds)]
     rows = [
-        Row(prompt + answer, len(prompt), 1)
+        Row(prompt + answer, len(prompt), FORGET)
         for prompt, samples in zip(prompts, given or tokens[0])
         for answer in samples
     ]

@@ -23,7 +23,7 @@ from rich.table import Table
 import pmc_jax
 from pmc_jax import config as settings
 from pmc_jax.data import questions
-from pmc_jax.data.packing import Batch, Packing, Row, pack, round_up
+from pmc_jax.data.packing import FORGET, RETAIN, Batch, Packing, Row, pack, round_up
 from pmc_jax.data.prompts import training_row
 from pmc_jax.distributed import meshes
 from pmc_jax.methods.settings import read_batch, read_training
@@ -100,7 +100,7 @@ def typical_batch(checkpoint, config, forget, retain) -> Typical:
     text, longest = text_of(checkpoint, config), config.train.max_length
     rows = [
         [training_row(text, r["question"], r["answer"], longest, group=g) for r in part]
-        for g, part in ((1, forget), (2, retain))
+        for g, part in ((FORGET, forget), (RETAIN, retain))
     ]
     prompts = round_up(max(r.start for r in rows[0]), 8)
     mesh = meshes.mesh_of(checkpoint.params)

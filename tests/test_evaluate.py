@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from pmc_jax import config as settings
-from pmc_jax.data.packing import Row
+from pmc_jax.data.packing import FORGET, Row
 from pmc_jax.errors import UserError
 from pmc_jax.evaluate import attacks, drift, gradients, log_format, logs, scoring, tofu_rows
 from pmc_jax.evaluate.benchmarks import chosen, tofu
@@ -199,7 +199,7 @@ def test_another_model_that_is_none_is_told_at_once(evaluate, tmp_path, setting)
 def test_gradient_norms_are_those_of_the_mean_losses(tiny_checkpoint):
     rng = np.random.default_rng(0)
     lengths = [(3, 4), (20, 130), (2, 1)]  # two padded lengths
-    rows = [Row(rng.integers(5, 400, prompt + answer).tolist(), prompt, 1) for prompt, answer in lengths]
+    rows = [Row(rng.integers(5, 400, prompt + answer).tolist(), prompt, FORGET) for prompt, answer in lengths]
 
     @jax.jit
     def gradient(params, tokens_T, start):

@@ -5,14 +5,16 @@ import pytest
 from scipy import special
 
 import pmc_jax
-from pmc_jax.data.packing import Row
+from pmc_jax.data.packing import FORGET, Row
 from pmc_jax.evaluate.likelihood import token_scores
 
 
 def drawn_rows(seed: int, lengths: list[tuple[int, int]], vocab: int = 500) -> list[Row]:
     """Rows of (prompt, answer) lengths that share their first two tokens."""
     rng = np.random.default_rng(seed)
-    return [Row([7, 8, *rng.integers(5, vocab, prompt + answer - 2).tolist()], prompt, 1) for prompt, answer in lengths]
+    return [
+        Row([7, 8, *rng.integers(5, vocab, prompt + answer - 2).tolist()], prompt, FORGET) for prompt, answer in lengths
+    ]
 
 
 def one_by_one(checkpoint, row: Row) -> tuple[np.ndarray, ...]:

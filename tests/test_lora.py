@@ -8,7 +8,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import pmc_jax
-from pmc_jax.data.packing import Packing, Row, pack
+from pmc_jax.data.packing import GROUPS, Packing, Row, pack
 from pmc_jax.distributed.meshes import mesh_of, put
 from pmc_jax.errors import UserError
 from pmc_jax.models import lora, pretrained
@@ -55,7 +55,7 @@ def test_gradients_are_those_of_the_weights_through_the_product(tiny_checkpoint)
     """dL/dA = scale B' dL/dW, dL/dB = scale dL/dW A', seen in the first moments after one update."""
     plan, adapters = drawn(tiny_checkpoint)
     rng = np.random.default_rng(0)
-    rows = [Row(rng.integers(5, 500, 12).tolist(), 6, 1 + i % 2) for i in range(4)]
+    rows = [Row(rng.integers(5, 500, 12).tolist(), 6, GROUPS[i % 2]) for i in range(4)]
     batch = put_batch(pack(rows, Packing(0, 64, 1, 64, len(rows)), 1), mesh_of(tiny_checkpoint.params))
     recipe = Recipe(1e-3, 0.0, 0, 10**9, 0.0, "float32", hyper=(("retain_weight", 1.5),))
     merged = lora.merge(tiny_checkpoint.model, plan, tiny_checkpoint.params, adapters)

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from test_packing import RECIPE, make_rows
 
-from pmc_jax.data.packing import FORGET, RETAIN, Packing, common_prefix, pack
+from pmc_jax.data.packing import FORGET, NO_LABEL, RETAIN, Packing, common_prefix, pack
+from pmc_jax.errors import UserError
 from pmc_jax.training import forward, label_values, objectives, update
 from pmc_jax.training.objectives import OBJECTIVES, Objective
 
@@ -150,7 +151,7 @@ def test_the_hidden_states_are_the_layers(fresh_checkpoint, rows):
     scale = np.asarray(params["final_norm"]["scale"])
     mean_square_A1 = jnp.mean(jnp.square(hidden_AD), axis=-1, keepdims=True)
     normed_AD = hidden_AD / jnp.sqrt(mean_square_A1 + model.config.norm_eps) * scale
-    label_A = np.asarray(batch.group_MSA[0, 0]) > 0
+    label_A = np.asarray(batch.group_MSA[0, 0]) != NO_LABEL
     np.testing.assert_allclose(normed_AD[label_A], final_AD[label_A], rtol=1e-4, atol=1e-5)
     assert forward.compute_terms(model, params, batch, 0).hidden_SAD is None
 
@@ -179,6 +180,18 @@ def test_references_are_the_rows_likelihoods(fresh_checkpoint, rows):
     _, metrics = one_update(fresh_checkpoint, referenced, objective=OBJECTIVES["npo"])
     start = 2 / 0.1 * np.log(2) + float(metrics["retain_loss"])
     assert float(metrics["loss"]) == pytest.approx(start, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("objective", "words"),
+    [
+        (dataclasses.replace(TOY, hidden_layer=2), "hidden_layer=2; the model has layers 0 to 1"),
+        (Objective(lambda terms, hyper: terms.nll_SE), "must be one number"),
+    ],
+)
+def test_objectives_that_cannot_be_trained_are_refused(fresh_checkpoint, rows, objective, words):
+    with pytest.raises(UserError, match=words):
+        one_update(fresh_checkpoint, rows, objective=objective)
 
 
 def test_hyperparameters_are_checked():

@@ -277,12 +277,12 @@ from pmc_jax.training.batching import ExpectedRows, choose_packing
 from pmc_jax.training.settings import make_recipe
 from pmc_jax.training.state import start_state
 from pmc_jax.models import find_family
-from pmc_jax.data.packing import Row, pack
+from pmc_jax.data.packing import GROUPS, Row, pack
 raw = json.loads(sys.argv[1]) | {"hidden_size": 32, "intermediate_size": 64}
 forward.LOGITS_AT_ONCE = 512 * 40  # the head in chunks
 settings, draw = config.default(), np.random.default_rng(0)
 settings.train.batch_size, settings.train.warmup_epochs, settings.lora.rank = 8, 0.0, int(sys.argv[2])
-rows = [Row([1] * 6 + draw.integers(2, 500, 20 + i % 9).tolist(), 15, 1 + i % 2) for i in range(16)]
+rows = [Row([1] * 6 + draw.integers(2, 500, 20 + i % 9).tolist(), 15, GROUPS[i % 2]) for i in range(16)]
 for data, model in ((1, 1), (4, 2)):
     mesh = meshes.make_mesh(data, model, jax.devices()[: data * model])
     family = find_family(raw)

@@ -3,6 +3,7 @@ import types
 
 import pytest
 
+from pmc_jax.data.packing import FORGET, RETAIN
 from pmc_jax.data.prompts import Template, make_text, training_row
 from pmc_jax.errors import UserError
 
@@ -58,7 +59,7 @@ def test_the_plain_prompt_and_where_its_answer_tag_belongs(plain_tokenizer):
     "answer", ["Me.", "Oslo", "1971", "a", "Ünï cödé 東京", 'Two words. And more, "quoted"', "Answer", "I, Answer: no"]
 )
 def test_labels_are_the_answer_and_its_end_by_construction(text, answer):
-    row = training_row(text, "Who is it?", answer, 500, group=1)
+    row = training_row(text, "Who is it?", answer, 500, group=FORGET)
     assert row.tokens[: row.start] == text.prompt("Who is it?")
     assert row.tokens[row.start :] == text.answer(answer) and row.tokens[-1] == text.end_token
     assert text.read(row.tokens[row.start :]) == answer
@@ -66,10 +67,10 @@ def test_labels_are_the_answer_and_its_end_by_construction(text, answer):
 
 
 def test_the_first_label_of_a_one_word_answer_is_the_word(tokenizer, plain_tokenizer):
-    row = training_row(text_of(tokenizer), "Who?", "a", 500, group=1)
+    row = training_row(text_of(tokenizer), "Who?", "a", 500, group=FORGET)
     assert len(row.tokens) - row.start == 2
     theirs = text_of(plain_tokenizer, Template("plain", tag_in="prompt"))
-    row = training_row(theirs, "Who?", "a", 500, group=1)
+    row = training_row(theirs, "Who?", "a", 500, group=FORGET)
     assert plain_tokenizer.decode(row.tokens[row.start :]) == " a<|end|>"
 
 
@@ -131,9 +132,9 @@ def test_special_tokens_and_spaces_are_not_read(text):
 
 
 def test_long_answers_are_cut_and_long_prompts_refused(text):
-    whole = training_row(text, "Who is it?", "word " * 100, 10**6, group=2)
-    cut = training_row(text, "Who is it?", "word " * 100, whole.start + 7, group=2)
-    assert cut.tokens == whole.tokens[: whole.start + 7] and cut.start == whole.start and cut.group == 2
+    whole = training_row(text, "Who is it?", "word " * 100, 10**6, group=RETAIN)
+    cut = training_row(text, "Who is it?", "word " * 100, whole.start + 7, group=RETAIN)
+    assert cut.tokens == whole.tokens[: whole.start + 7] and cut.start == whole.start and cut.group == RETAIN
     assert len(training_row(text, "Who is it?", "word", whole.start + 1, 1).tokens) == whole.start + 1
     for limit in (whole.start, whole.start - 3, 1):
         with pytest.raises(UserError, match=rf"train.max_length={limit} .*'Who is it\?' has {whole.start} tokens"):

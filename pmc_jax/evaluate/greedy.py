@@ -10,7 +10,7 @@ rounding may change places.
 
 import numpy as np
 
-from pmc_jax.data.packing import Row, round_up
+from pmc_jax.data.packing import FORGET, Row, round_up
 from pmc_jax.evaluate.likelihood import token_scores
 from pmc_jax.sampling.batches import cut
 from pmc_jax.sampling.prompts import PROMPT_MULTIPLE
@@ -64,7 +64,7 @@ def agreed(
     sampler: Sampler, prompts: list[list[int]], guesses: list[list[int]], progress: str, show: bool
 ) -> list[list[int]]:
     """The part of each guess that greedy decoding says too, from its first token on."""
-    rows = [Row(prompt + guess, len(prompt), 1) for prompt, guess in zip(prompts, guesses)]
+    rows = [Row(prompt + guess, len(prompt), FORGET) for prompt, guess in zip(prompts, guesses)]
     with track(f"{progress}, guesses read", len(rows), show=show) as advance:
         scores = token_scores(sampler.checkpoint.model, sampler.params, rows, advance)
     return [guess[: int(np.cumprod(s.hits).sum())] for guess, s in zip(guesses, scores)]

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
 from pmc_jax.data.packing import NO_LABEL, Batch
+from pmc_jax.errors import UserError
 from pmc_jax.models import Decoder, Stream
 from pmc_jax.models.attention import row_before
 
@@ -173,7 +174,13 @@ def compute_terms(
         index: which micro-batch, an int or an int32 scalar.
         statistics: names in STATISTICS; computed beside the log-probabilities, from the same logits.
         hidden_layer: the layer whose output is wanted, counted from 0.
+
+    Raises:
+        UserError: the model has no such layer.
     """
+    if hidden_layer is not None and not 0 <= hidden_layer < model.config.num_layers:
+        last = model.config.num_layers - 1
+        raise UserError(f"the objective asks for hidden_layer={hidden_layer}; the model has layers 0 to {last}")
     hidden_SAD, layer_SAD = label_hidden(model, params, batch, index, hidden_layer)
 
     def label_values(logits_CV, labels_C):

@@ -11,6 +11,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pmc_jax.data.packing import GROUPS, Batch
 from pmc_jax.distributed import meshes
+from pmc_jax.errors import UserError
 from pmc_jax.models import Decoder
 from pmc_jax.models.lora import merge
 from pmc_jax.training import objectives
@@ -108,6 +109,9 @@ def update(
     Returns:
         The new state, and float32 scalars: loss (the objective), forget_loss and retain_loss (means of -log p over the
         group's labels of the whole batch, whatever the objective), grad_norm.
+
+    Raises:
+        UserError: the objective's loss is not a scalar, or it asks for a layer that the model does not have.
     """
     objective = recipe.objective
     hyper = objectives.hyperparameters(objective, recipe.hyper)
@@ -118,7 +122,10 @@ def update(
             model, cast(params, recipe.compute_dtype), batch, index, objective.statistics, objective.hidden_layer
         )
         losses_G = jnp.stack([objectives.mean_nll(terms, group) for group in GROUPS])
-        return jnp.asarray(objective.loss(terms, hyper), jnp.float32), losses_G
+        loss = jnp.asarray(objective.loss(terms, hyper), jnp.float32)
+        if loss.shape:
+            raise UserError(f"the objective's loss has the shape {loss.shape}; it must be one number a micro-batch")
+        return loss, losses_G
 
     value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
     zero = (jnp.float32(0), jnp.zeros(len(GROUPS))), jax.tree.map(jnp.zeros_like, state.params)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from pmc_jax.config import default
+from pmc_jax.data.packing import FORGET
 from pmc_jax.data.prompts import training_row
 from pmc_jax.evaluate.gradients import gradient_norms
 from pmc_jax.evaluate.likelihood import token_scores
@@ -27,7 +28,7 @@ def test_token_scores_and_gradient_norms_are_torchs(name):
     answers = [
         (r["question"], a) for r in rows for a in (r["answer"], r["paraphrased_answer"], r["perturbed_answer"][0])
     ]
-    examples = [training_row(text, q, a, 10**6, group=1) for q, a in answers]
+    examples = [training_row(text, q, a, 10**6, group=FORGET) for q, a in answers]
     for row, found in zip(examples, token_scores(checkpoint.model, checkpoint.params, examples), strict=True):
         with torch.no_grad():
             log_p = model(torch.tensor([row.tokens])).logits[0, row.start - 1 : -1].double().log_softmax(-1)
