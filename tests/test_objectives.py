@@ -145,7 +145,7 @@ def test_the_hidden_states_are_the_layers(fresh_checkpoint, rows):
     model, params = fresh_checkpoint.model, fresh_checkpoint.params
     batch = jax.tree.map(jnp.asarray, pack(rows, Packing(common_prefix(rows), 64, 8, 160, 10)))
     hidden_AD = forward.compute_terms(model, params, batch, 0, hidden_layer=0).hidden_SAD[0]
-    short = model.clone(config=dataclasses.replace(model.config, num_layers=1))
+    short = model.clone(config=dataclasses.replace(model.config, layers=model.config.layers[:1]))
     where_predicted_next = batch._replace(index_MSA=batch.index_MSA + 1)
     final_AD = forward.label_hidden(short, params, where_predicted_next, 0)[0][0]
     scale = np.asarray(params["final_norm"]["scale"])
