@@ -102,6 +102,12 @@ def test_two_results_of_one_name_are_refused(evaluate, tmp_path):
     assert said.code == 2 and "toy" in said.err and "'drift'" in said.err and "robustness" in said.err
 
 
+def test_two_benchmarks_of_one_name_are_refused(evaluate, tmp_path):
+    (tmp_path / "my_benchmarks.py").write_text(TOY.replace('Benchmark("toy"', 'Benchmark("tofu"'))
+    said = evaluate("tofu,my_benchmarks:TOY")
+    assert said.code == 2 and "two benchmarks are called 'tofu'" in said.err and not (tmp_path / "run").exists()
+
+
 def test_what_always_runs():
     assert [benchmark.name for benchmark in chosen("")] == ["quality", "robustness"]
     assert [benchmark.name for benchmark in chosen("robustness, tofu,tofu")] == ["quality", "tofu", "robustness"]

@@ -114,14 +114,24 @@ def own_scores(measurement: Measurement, score_all: Callable[[], Scores]) -> Sco
 
 
 def results(setup: Setup, parts: list[Part]) -> dict[str, dict[str, Any]]:
-    """{key: result of a part}, from what was measured; {"reason": why} for a part that is absent."""
-    made = {}
+    """Every part's result from what was measured.
+
+    Returns:
+        {key: result}; {"reason": why} for a part that is absent.
+
+    Raises:
+        UserError: a result is no dict.
+    """
+    made: dict[str, dict[str, Any]] = {}
     for part in parts:
         reason = part.absent(setup)
         if reason:
             made[part.key] = {"reason": reason}
         else:
             made[part.key] = part.result(setup) if part.result else setup.finding(part.measurements[0].name)
+        if not isinstance(made[part.key], dict):
+            kind = type(made[part.key]).__name__
+            raise UserError(f"evaluate.benchmarks: the result of {part.key!r} is a {kind}; a dict is needed")
     return made
 
 

@@ -20,11 +20,16 @@ def chosen(names: str) -> tuple[Benchmark, ...]:
         Each benchmark once.
 
     Raises:
-        UserError: a name is not known, or stands for something that is no Benchmark.
+        UserError: a name is not known, stands for something that is no Benchmark, or for one of another's name.
     """
     wanted = [name.strip() for name in names.split(",") if name.strip()]
     distinct = dict.fromkeys(["quality", *(name for name in wanted if name != "robustness"), "robustness"])
-    return tuple(resolve_benchmark(name) for name in distinct)
+    benchmarks = tuple(resolve_benchmark(name) for name in distinct)
+    names_taken = [benchmark.name for benchmark in benchmarks]
+    twice = next((name for name in names_taken if names_taken.count(name) > 1), None)
+    if twice:
+        raise UserError(f"evaluate.benchmarks={names!r}: two benchmarks are called {twice!r}; rename one")
+    return benchmarks
 
 
 def resolve_benchmark(name: str) -> Benchmark:

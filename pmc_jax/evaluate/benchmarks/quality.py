@@ -39,10 +39,10 @@ def sets_of(setup: Setup) -> dict[str, Rows]:
     return setup.data[QUALITY.name]
 
 
-def answers_of(setup: Setup, name: str) -> list[dict[str, Any]]:
-    """The answers to one set, as the measurement `answers` wrote them."""
+def answers_of(setup: Setup, name: str | None = None) -> list[dict[str, Any]]:
+    """The answers to one set, or to all, as the measurement `answers` wrote them."""
     rows = multihost.broadcast_from_primary(lambda: read_lines(setup.work.path / ANSWERS_FILE))
-    return [row for row in rows if row["set"] == name]
+    return [row for row in rows if name in (None, row["set"])]
 
 
 ANSWERS = Measurement("answers", measure_answers)

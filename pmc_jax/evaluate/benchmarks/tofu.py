@@ -90,7 +90,7 @@ def measure_gradients(setup: Setup) -> dict[str, Any]:
 
 def measure_answers(setup: Setup) -> dict[str, Any]:
     """Rows of the log that follow from greedy answers; those of `quality` are not generated again."""
-    known = {row["question"]: row["answer"] for name in sets_of(setup) for row in answers_of(setup, name)}
+    known = {row["question"]: row["answer"] for row in answers_of(setup)}
     return {"rows": tofu_rows.answer_rows(setup.sampler, tofu_sets(setup), known)}
 
 
