@@ -20,7 +20,8 @@ def print_tables(tables: dict[str, Table]) -> None:
         if table.lines:
             console.print(rich_table(table.title, table.note, {"value": table.lines}), highlight=False)
         for reason in table.reasons:
-            console.print(f"{key.replace('_', ' ')}: not computed: {reason}", highlight=False, soft_wrap=True)
+            text = f"{key.replace('_', ' ')}: not computed: {reason}"
+            console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 
 def print_result(work: Workdir, result: dict[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Lines of results -> a table of the terminal."""
 
+from rich.markup import escape
 from rich.table import Table
 
 from pmc_jax.evaluate.lines import Line
@@ -14,17 +15,18 @@ def rich_table(title: str, note: str, columns: dict[str, list[Line]]) -> Table:
         columns: {heading: lines}.
     """
     caption = "\n".join([note, *line_notes(columns)]).strip()
-    table = Table(title=title, caption=caption, caption_justify="left")
+    table = Table(title=escape(title), caption=escape(caption), caption_justify="left")
     for heading in ("", *columns, "rows"):
         table.add_column(heading, justify="right" if heading else "left", overflow="fold")
     hint = ""
     for lines in zip(*columns.values()):
         first = lines[0]
         if first.hint and first.hint != hint:
-            table.add_row(f"{first.hint}:")
+            table.add_row(escape(f"{first.hint}:"))
         hint = first.hint
+        name = escape(("  " if hint else "") + first.name)
         values = [f"{line.value_text()} {line.interval_text()}".strip() for line in lines]
-        table.add_row(("  " if hint else "") + first.name, *values, "" if first.rows is None else str(first.rows))
+        table.add_row(name, *values, "" if first.rows is None else str(first.rows))
     return table
 
 
