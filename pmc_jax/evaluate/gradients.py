@@ -24,12 +24,18 @@ def gradient_norm(model: Decoder, params: Any, batch: Batch) -> jax.Array:
 
 
 def gradient_norms(model: Decoder, params: Any, rows: list[Row], on_progress: Any = None) -> np.ndarray:
-    """The norm over all parameters of the gradient of every row's mean loss, float64 [N]; rows are padded to powers of
-    two.
+    """The norm over all parameters of the gradient of every row's mean loss.
 
     One row at a time: there is one gradient in memory, and on a CPU several at once take longer (docs/decisions.md).
 
-    on_progress: called with the number of rows done.
+    Args:
+        model: the module.
+        params: its parameters.
+        rows: N rows; each is padded to a power of two.
+        on_progress: called with the number of rows done.
+
+    Returns:
+        float64 [N].
     """
     mesh, norms = meshes.mesh_of(params), []
     for row in rows:

@@ -38,9 +38,16 @@ def token_statistics(logits_CV: jax.Array, labels_C: jax.Array) -> TokenScores:
 
 
 def token_scores(model: Decoder, params: Any, rows: list[Row], on_progress: Any = None) -> list[TokenScores]:
-    """The scores of every row's answer tokens, in the rows' order; a row without answer tokens has arrays of length 0.
+    """The scores of every row's answer tokens.
 
-    on_progress: called with the number of rows scored.
+    Args:
+        model: the module.
+        params: its parameters.
+        rows: prompts with answers.
+        on_progress: called with the number of rows scored.
+
+    Returns:
+        In the rows' order; a row without answer tokens has arrays of length 0.
     """
     scores = label_values(model, params, rows, token_statistics, on_progress=on_progress)
     return [TokenScores(*np.zeros((4, 0), np.float32)) if row is None else row for row in scores]

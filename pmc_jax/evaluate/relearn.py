@@ -1,5 +1,6 @@
-"""Relearning: how few updates on a few forget rows bring the rest of the secret back. A model that never knew it is the
-yardstick.
+"""Relearning: how few updates on a few forget rows bring the rest of the secret back.
+
+A model that never knew it is the yardstick.
 """
 
 import functools
@@ -25,51 +26,61 @@ LOOKS = (1, 3, 10, 30, 100)  # updates after which the answers are looked at, be
 
 
 def relearning(
-    sampler: Sampler, config: ConfigDict, rows: Rows, first: list[str], on_progress: Any = None
+    sampler: Sampler, config: ConfigDict, rows: Rows, first_answers: list[str], on_progress: Any = None
 ) -> list[dict[str, Any]]:
-    """[{updates, shown, held_back}]: mean ROUGE-L recall, with rows and interval, of greedy answers to the rows trained
-    on and to all others.
+    """How soon the rows that are held back come back while others are trained on.
 
-    sampler: greedy, one sample. first: its greedy answers before any update. `evaluate.relearn_rows` rows, spread
-    over the file, make one batch that is trained on again and again for `evaluate.relearn_updates` updates at the full
-    `train.learning_rate`, by cross-entropy on true answers.
+    `evaluate.relearn_rows` rows, spread over the file, make one batch that is trained on again and again for
+    `evaluate.relearn_updates` updates at the full `train.learning_rate`, by cross-entropy on true answers.
+
+    Args:
+        sampler: greedy, one sample.
+        config: all settings.
+        rows: forget rows with question and answer.
+        first_answers: the greedy answers before any update.
+        on_progress: called with the number of updates done and a note.
+
+    Returns:
+        [{"updates", "shown", "held_back"}]: mean ROUGE-L recall, with rows and interval, of greedy answers to the rows
+        trained on and to all others.
     """
-    shown = np.unique(np.linspace(0, len(rows) - 1, min(config.evaluate.relearn_rows, len(rows))).astype(int))
-    others = np.setdiff1d(np.arange(len(rows)), shown)
-    checkpoint, text = sampler.checkpoint, sampler.text
+    shown_N = np.unique(np.linspace(0, len(rows) - 1, min(config.evaluate.relearn_rows, len(rows))).astype(int))
+    checkpoint, recipe = sampler.checkpoint, constant_recipe(config)
     examples = [
-        training_row(text, rows[i]["question"], rows[i]["answer"], config.train.max_length, group=FORGET) for i in shown
+        training_row(sampler.text, rows[i]["question"], rows[i]["answer"], config.train.max_length, group=FORGET)
+        for i in shown_N
     ]
-    t = config.train
-    constant = Recipe(
-        t.learning_rate,
-        t.weight_decay,
-        warmup_steps=0,
-        total_steps=10**9,
-        grad_clip=t.grad_clip,
-        compute_dtype=config.model.compute_dtype,
-        objective=OBJECTIVES["cross_entropy"],
-    )
-    state = create_state(checkpoint.params, constant)
+    state = create_state(checkpoint.params, recipe)
     expected = ExpectedRows((examples,), 1, len(examples))
     packing = choose_packing(expected, read_batch(config), meshes.mesh_of(state.params))
-    step = functools.partial(update, checkpoint.model, constant)
-    looks, done, last = [look_at(0, [[a] for a in first], rows, shown, others)], 0, config.evaluate.relearn_updates
-    for look in [n for n in LOOKS if n < last] + [last]:
-        state, _ = train_on(step, state, [examples] * (look - done), packing)
-        done = look
+    step = functools.partial(update, checkpoint.model, recipe)
+    last = config.evaluate.relearn_updates
+    looks, done = [look_after(0, [[answer] for answer in first_answers], rows, shown_N)], 0
+    for updates in [n for n in LOOKS if n < last] + [last]:
+        state, _ = train_on(step, state, [examples] * (updates - done), packing)
+        done = updates
         answers = sampler.with_params(state.params).answers([r["question"] for r in rows])
-        looks.append(look_at(done, answers, rows, shown, others))
+        looks.append(look_after(done, answers, rows, shown_N))
         if on_progress:
             on_progress(done, f"held back {looks[-1]['held_back']['mean'] or 0:.2f}")
     return looks
 
 
-def look_at(
-    updates: int, answers: list[list[str]], rows: Rows, shown: np.ndarray, others: np.ndarray
-) -> dict[str, Any]:
-    """What is known after so many updates."""
+def constant_recipe(config: ConfigDict) -> Recipe:
+    """Cross-entropy at the full learning rate."""
+    return Recipe(
+        config.train.learning_rate,
+        config.train.weight_decay,
+        warmup_steps=0,
+        total_steps=10**9,
+        grad_clip=config.train.grad_clip,
+        compute_dtype=config.model.compute_dtype,
+        objective=OBJECTIVES["cross_entropy"],
+    )
+
+
+def look_after(updates: int, answers: list[list[str]], rows: Rows, shown_N: np.ndarray) -> dict[str, Any]:
+    """What is known after so many updates. shown_N: indices of the rows trained on."""
     recall_N = score([r["answer"] for r in rows], answers)[:, 0]
-    return {"updates": updates} | {
-        name: mean_with_interval(recall_N[which])._asdict() for name, which in (("shown", shown), ("held_back", others))
-    }
+    recalls = {"shown": recall_N[shown_N], "held_back": np.delete(recall_N, shown_N)}
+    return {"updates": updates} | {name: mean_with_interval(values)._asdict() for name, values in recalls.items()}
