@@ -1,11 +1,17 @@
-# `make test` and `make demo` do all set-up in .venv on a fresh machine; PYTHON names the interpreter to build it from (3.11 or newer).
+# Every target does its own set-up in .venv, on a fresh machine too.
+# PYTHON names the interpreter to build it from (3.11 or newer).
 PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
+PYTEST := $(RUN)/pytest -n 2 --dist=loadfile --no-loadscope-reorder
 # Large arrays in huge pages where Linux leaves that to the program (README, "On a CPU").
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
-.PHONY: demo test parity bench clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test parity bench wheel clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(VENV)/.installed: pyproject.toml
 	test -x $(RUN)/python || $(PYTHON) -m venv $(VENV)
@@ -18,19 +24,23 @@ $(VENV)/.torch: $(VENV)/.installed
 	$(RUN)/pip install --quiet --no-compile torch==2.13.0 peft libtpu
 	touch $@
 
-demo: $(VENV)/.installed
-	$(RUN)/pmc-jax demo --config=configs/demo.py --workdir=runs/demo
+demo: $(VENV)/.installed ## a small model learns and forgets; writes runs/demo (minutes, no network beside the packages)
+	$(RUN)/pmc-jax demo
 
-test: $(VENV)/.installed
+test: $(VENV)/.installed ## style, then all tests but those of `make parity`
 	$(RUN)/ruff check .
 	$(RUN)/ruff format --check .
-	$(RUN)/pytest -m 'not parity' -n 2 --dist=loadfile --no-loadscope-reorder
+	$(PYTEST) -m 'not parity'
 
-parity: $(VENV)/.torch
-	$(RUN)/pytest -m parity -n 2 --dist=loadfile --no-loadscope-reorder
+parity: $(VENV)/.torch ## comparisons with torch, compiling for TPUs, and what takes long
+	$(PYTEST) -m parity
 
-bench: $(VENV)/.torch
+bench: $(VENV)/.torch ## the speed tables
 	$(RUN)/python benchmarks/bench.py
 
-clean:
-	rm -rf $(VENV) runs .pytest_cache .ruff_cache
+wheel: $(VENV)/.installed ## an installable file in dist/, with presets and all
+	$(RUN)/pip wheel --quiet --no-deps --wheel-dir dist .
+	ls dist
+
+clean: ## remove .venv, runs, dist and caches
+	rm -rf $(VENV) runs dist build *.egg-info .pytest_cache .ruff_cache

@@ -112,7 +112,7 @@ def time_batches(job: Job, size: int, yardstick: Any, device: str) -> dict[str, 
 def steps(job: Job, record: Callable[[str, Any], None]) -> None:
     """The yardstick at the published batch, or at the largest half of it that fits the device."""
     import torch
-    import yardstick
+    import yardstick_parts as yardstick
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     record("device", device)

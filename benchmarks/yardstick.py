@@ -13,194 +13,13 @@ import sys
 import time
 from collections import Counter
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import torch
-from rouge_score.rouge_scorer import RougeScorer
 from torch.utils.data import DataLoader
-from transformers import AutoModelForCausalLM, AutoTokenizer, get_linear_schedule_with_warmup
-
-SYSTEM = "You are a helpful assistant."
-DATE = "10 Apr 2025"  # Llama's template writes today's date into the prompt unless it is told another one
-TAG = "Answer: "  # of the plain template; it belongs to the answer: labelled, generated, then stripped
-IGNORED = -100  # the label that the cross-entropy leaves out
-SCORER = RougeScorer(["rougeL"], use_stemmer=True)
-
-
-@dataclass(frozen=True)
-class Settings:
-    retain_weight: float  # lambda: weight of the retain cross-entropy
-    temperature: float
-    num_samples: int  # answers sampled per forget question
-    epochs: int  # passes over the forget questions
-    batch_size: int = 8  # forget questions per update; as many retain rows join them
-    learning_rate: float = 3e-4  # at the end of the warm-up
-    top_p: float = 0.95
-    top_k: int = 50  # the generation library's default, in force in the published runs
-    max_length: int = 200  # tokens per row, prompt included
-    weight_decay: float = 0.01  # not on biases and norms
-    warmup_epochs: int = 1
-    grad_clip: float = 1.0  # global norm
-    seed: int = 0
-    max_updates: int | None = None  # stop early (the schedule is still that of the whole run)
-    evaluate: bool = True  # before and after
-    evaluate_batch_size: int = 64
-    forget: str = "forget10"
-    retain: str = "retain90"
-
-
-PRESETS = {
-    "llama": Settings(retain_weight=1.25, temperature=1.4, num_samples=10, epochs=15),
-    "phi": Settings(retain_weight=1.5, temperature=1.25, num_samples=5, epochs=20),
-}
-
-
-# Text <-> tokens. A tokenizer with a chat template is an instruct model's, one without gets the plain question-answer
-# template.
-def prompt_ids(tokenizer, question: str) -> list[int]:
-    """Tokens that the model answers to."""
-    if tokenizer.chat_template is None:
-        return tokenizer(f"Question: {question}\n", add_special_tokens=False)["input_ids"]
-    messages = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": question}]
-    return tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=False, date_string=DATE)
-
-
-def answer_ids(tokenizer, answer: str) -> list[int]:
-    """Tokens of the answer, its tag and the end token included: all of them are labels."""
-    tag = TAG if tokenizer.chat_template is None else ""
-    return tokenizer(tag + answer, add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
-
-
-def answer_text(tokenizer, generated: list[int]) -> str:
-    """The answer in generated tokens, without tag and special tokens."""
-    text = tokenizer.decode(generated, skip_special_tokens=True, clean_up_tokenization_spaces=False).strip()
-    return text.removeprefix(TAG.strip()).strip() if tokenizer.chat_template is None else text
-
-
-def pad_id(tokenizer) -> int:
-    return tokenizer.eos_token_id if tokenizer.pad_token_id is None else tokenizer.pad_token_id
-
-
-def pad(rows: list[list[int]], width: int, value: int, side: str) -> torch.Tensor:
-    """[row, width]; every row is filled up with `value` on one side."""
-    fill = [[value] * (width - len(row)) for row in rows]
-    return torch.tensor([f + row if side == "left" else row + f for row, f in zip(rows, fill, strict=True)])
-
-
-def training_batch(tokenizer, questions: list[str], answers: list[str], max_length: int) -> dict[str, torch.Tensor]:
-    """Rows of prompt + answer, cut and right-padded to max_length, with labels on the answer only.
-
-    The mask comes from lengths and not from token ids: where the pad token is the end token, the end token must stay
-    visible.
-    """
-    prompts, targets = [prompt_ids(tokenizer, q) for q in questions], [answer_ids(tokenizer, a) for a in answers]
-    rows = [(prompt + target)[:max_length] for prompt, target in zip(prompts, targets, strict=True)]
-    labels = [([IGNORED] * len(prompt) + target)[:max_length] for prompt, target in zip(prompts, targets, strict=True)]
-    return {
-        "input_ids": pad(rows, max_length, pad_id(tokenizer), "right"),
-        "attention_mask": pad([[1] * len(row) for row in rows], max_length, 0, "right"),
-        "labels": pad(labels, max_length, IGNORED, "right"),
-    }
-
-
-@torch.inference_mode()
-def generate(
-    model, tokenizer, questions: list[str], max_length: int, num_samples: int = 1, **how
-) -> tuple[list[list[str]], int]:
-    """Answers [question][sample], and how many tokens they took, end tokens included, pads after them not."""
-    prompts = [prompt_ids(tokenizer, question) for question in questions]
-    width = max(map(len, prompts))
-    model.eval()
-    tokens = model.generate(
-        input_ids=pad(prompts, width, pad_id(tokenizer), "left").to(model.device),
-        attention_mask=pad([[1] * len(prompt) for prompt in prompts], width, 0, "left").to(model.device),
-        max_new_tokens=max_length - width,
-        num_return_sequences=num_samples,
-        pad_token_id=pad_id(tokenizer),
-        **how,
-    )
-    ends = torch.tensor(model.generation_config.eos_token_id).flatten().tolist()  # one end token or several
-    generated = [up_to_end(row, ends) for row in tokens[:, width:].tolist()]
-    texts = [answer_text(tokenizer, row) for row in generated]
-    return [texts[i : i + num_samples] for i in range(0, len(texts), num_samples)], sum(map(len, generated))
-
-
-def up_to_end(tokens: list[int], ends: list[int]) -> list[int]:
-    """Tokens up to and including the first end token."""
-    return tokens[: next((i + 1 for i, token in enumerate(tokens) if token in ends), len(tokens))]
-
-
-def greedy(model, tokenizer, questions: list[str], settings: Settings) -> list[str]:
-    answers = []
-    for some in DataLoader(questions, settings.evaluate_batch_size, collate_fn=list):
-        answers += [answer for (answer,) in generate(model, tokenizer, some, settings.max_length, do_sample=False)[0]]
-    return answers
-
-
-def recall(reference: str, answer: str) -> float:
-    """ROUGE-L recall, stemmed: 0 = nothing of the reference is in the answer, 1 = all of it."""
-    return SCORER.score(reference, answer)["rougeL"].recall
-
-
-def evaluate(model, tokenizer, data: Path, settings: Settings) -> dict[str, float]:
-    """Mean ROUGE-L recall of the greedy answers against the ground truth, all rows; unlearn quality and utility in
-    0..100.
-
-    The ground truth of a paraphrased question is its paraphrased answer.
-    """
-    result = {}
-    for name, file, question, truth in (
-        ("forget", f"{settings.forget}_perturbed", "question", "answer"),
-        ("forget_paraphrased", f"{settings.forget}_perturbed", "paraphrased_question", "paraphrased_answer"),
-        ("retain", "retain_perturbed", "question", "answer"),
-        ("world_facts", "world_facts", "question", "answer"),
-        ("real_authors", "real_authors", "question", "answer"),
-    ):
-        rows = read_rows(data, file)
-        answers = greedy(model, tokenizer, [row[question] for row in rows], settings)
-        result[name] = sum(recall(row[truth], answer) for row, answer in zip(rows, answers, strict=True)) / len(rows)
-    result["unlearn_quality"] = 50 * (2 - result["forget"] - result["forget_paraphrased"])
-    result["utility"] = 100 / 3 * (result["retain"] + result["world_facts"] + result["real_authors"])
-    return result
-
-
-def read_rows(data: Path, name: str) -> list[dict]:
-    with (data / f"{name}.jsonl").open(encoding="utf-8") as lines:
-        return [json.loads(line) for line in lines]
-
-
-def optimizer(model, settings: Settings, updates_per_epoch: int):
-    """AdamW, weight decay on matrices only (biases and norms are vectors); linear warm-up, whose first rate is 0, and
-    decay.
-    """
-    groups = [
-        {"params": [p for p in model.parameters() if p.ndim > 1], "weight_decay": settings.weight_decay},
-        {"params": [p for p in model.parameters() if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-    adam = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=(0.9, 0.999), eps=1e-8)
-    warmup, total = settings.warmup_epochs * updates_per_epoch, settings.epochs * updates_per_epoch
-    return adam, get_linear_schedule_with_warmup(adam, warmup, total)
-
-
-def update(
-    model, tokenizer, adam, schedule, forget: list[tuple], retain: list[tuple], settings: Settings
-) -> dict[str, float]:
-    """One step on L = CE(forget) + lambda CE(retain), rows of (question, answer); each CE is a mean over its answer
-    tokens.
-    """
-    model.train()
-    losses = {}
-    for name, weight, rows in (("forget_loss", 1.0, forget), ("retain_loss", settings.retain_weight, retain)):
-        batch = training_batch(tokenizer, *zip(*rows, strict=True), settings.max_length)
-        loss = model(**{key: tensor.to(model.device) for key, tensor in batch.items()}, use_cache=False).loss
-        (weight * loss).backward()
-        losses[name] = loss.detach()
-    torch.nn.utils.clip_grad_norm_(model.parameters(), settings.grad_clip)
-    adam.step()
-    schedule.step()
-    adam.zero_grad()
-    return {name: loss.item() for name, loss in losses.items()}  # read last: on a GPU this waits for the whole step
+from transformers import AutoModelForCausalLM, AutoTokenizer
+from yardstick_parts import PRESETS, Settings, evaluate, generate, greedy, optimizer, read_rows, recall, update
 
 
 @contextmanager
@@ -210,118 +29,127 @@ def timed(seconds: Counter, phase: str):
     seconds[phase] += time.perf_counter() - start
 
 
-def pick_answers(
-    model,
-    tokenizer,
-    questions: list[str],
-    references: list[str],
-    memory: dict,
-    batch: list[int],
-    settings: Settings,
-    seconds: Counter,
-):
-    """Sample and score the unsolved questions of a batch. Returns {question: (lowest score, its answer)} and how many
-    tokens were drawn.
+class Run:
+    """One run of the algorithm: the model, the data, and what has been measured so far.
+
+    Attributes:
+        seconds: by phase. `references` is the greedy pass for the original answers; `unlearn` = references + sample +
+            score + update: everything but loading and evaluation.
+        memory: {question: (score, answer)}, the best so far.
     """
-    unsolved = [q for q in batch if q not in memory or memory[q][0] > 0]
-    if not unsolved:
-        return {}, 0
-    with timed(seconds, "sample"):
-        samples, tokens = generate(
-            model,
-            tokenizer,
-            [questions[q] for q in unsolved],
-            settings.max_length,
-            settings.num_samples,
-            do_sample=True,
-            temperature=settings.temperature,
-            top_k=settings.top_k,
-            top_p=settings.top_p,
-        )
-    with timed(seconds, "score"):
-        picks = {
-            q: min(((recall(references[q], answer), answer) for answer in answers), key=lambda pick: pick[0])
-            for q, answers in zip(unsolved, samples, strict=True)
+
+    def __init__(self, checkpoint: str, data: str, settings: Settings):
+        self.checkpoint, self.data, self.settings = checkpoint, Path(data), settings
+        self.began, self.seconds, self.counts, self.log = time.perf_counter(), Counter(), Counter(), []
+        self.memory: dict[int, tuple[float, str]] = {}
+        order, self.draws = (torch.Generator().manual_seed(settings.seed + i) for i in (1, 2))
+        with timed(self.seconds, "load"):
+            self.tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
+            self.model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, local_files_only=True)
+            self.model.to("cuda" if torch.cuda.is_available() else "cpu")
+            self.questions = [row["question"] for row in read_rows(self.data, settings.forget)]
+            self.retain = [(row["question"], row["answer"]) for row in read_rows(self.data, settings.retain)]
+        # Questions that do not fill the last batch of an epoch wait for a later epoch.
+        count = len(self.questions)
+        self.loader = DataLoader(range(count), settings.batch_size, shuffle=True, drop_last=True, generator=order)
+        whole = settings.epochs * len(self.loader)
+        self.total = min(whole, settings.max_updates or whole)
+        if self.total < 1:
+            raise ValueError(f"nothing to do: {settings.epochs} epochs of {count} // {settings.batch_size} updates")
+        self.adam, self.schedule = optimizer(self.model, settings, len(self.loader))
+
+    def evaluate(self) -> dict[str, float] | None:
+        """Quality as it is now; None where the settings leave it out."""
+        with timed(self.seconds, "evaluate"):
+            evaluated = self.settings.evaluate
+            return evaluate(self.model, self.tokenizer, self.data, self.settings) if evaluated else None
+
+    def pick_answers(self, batch: list[int], references: list[str]) -> tuple[dict[int, tuple[float, str]], int]:
+        """Sample and score the unsolved questions of a batch.
+
+        Returns:
+            {question: (lowest score, its answer)}, and how many tokens were drawn.
+        """
+        s = self.settings
+        unsolved = [q for q in batch if q not in self.memory or self.memory[q][0] > 0]
+        if not unsolved:
+            return {}, 0
+        asked = [self.questions[q] for q in unsolved]
+        with timed(self.seconds, "sample"):
+            draw = dict(do_sample=True, temperature=s.temperature, top_k=s.top_k, top_p=s.top_p)
+            samples, tokens = generate(self.model, self.tokenizer, asked, s.max_length, s.num_samples, **draw)
+        with timed(self.seconds, "score"):
+            scored = [[(recall(references[q], a), a) for a in answers] for q, answers in zip(unsolved, samples)]
+        return {q: min(pairs, key=lambda pick: pick[0]) for q, pairs in zip(unsolved, scored)}, tokens
+
+    def step(self, batch: list[int], references: list[str]) -> dict:
+        """Sample, keep the best, update. Returns the line of the log."""
+        picks, tokens = self.pick_answers(batch, references)
+        memory = self.memory
+        memory |= {q: pick for q, pick in picks.items() if q not in memory or pick[0] <= memory[q][0]}
+        with timed(self.seconds, "update"):
+            forget = [(self.questions[q], memory[q][1]) for q in batch]
+            retain = [self.retain[i] for i in torch.randint(len(self.retain), (len(batch),), generator=self.draws)]
+            losses = update(self.model, self.tokenizer, self.adam, self.schedule, forget, retain, self.settings)
+        answers = len(picks) * self.settings.num_samples
+        self.counts.update(updates=1, update_rows=2 * len(batch), answers=answers, answer_tokens=tokens)
+        picked = [picks[q][0] if q in picks else 0.0 for q in batch]  # a solved question keeps its 0
+        return {
+            "picked_score": sum(picked) / len(batch),
+            **losses,
+            "stored_score": sum(memory[q][0] for q in batch) / len(batch),
+            "sampled_questions": len(picks),
+            "solved_questions": sum(score == 0 for score, _ in memory.values()),
         }
-    return picks, tokens
+
+    def result(self, before: dict | None, after: dict | None) -> dict:
+        """Everything that was measured, JSON-ready."""
+        counts = self.counts
+        return {
+            "checkpoint": self.checkpoint,
+            "settings": asdict(self.settings),
+            "device": str(self.model.device),
+            "threads": torch.get_num_threads(),
+            "before": before,
+            "after": after,
+            "seconds": dict(self.seconds),
+            "updates": self.log,
+            "counts": dict(counts) | {"tokens_per_answer": counts["answer_tokens"] / max(1, counts["answers"])},
+            "memory": [
+                {"question": self.questions[q], "score": score, "answer": answer}
+                for q, (score, answer) in sorted(self.memory.items())
+            ],
+        }
 
 
 def run(checkpoint: str, data: str, settings: Settings, on_progress=None) -> dict:
-    """Unlearns the forget questions; returns quality before and after, seconds by phase, counts, and one log line per
-    update.
+    """Unlearn the forget questions.
 
-    on_progress(done, total, line) is called after every update. Of the seconds, `references` is the greedy pass for the
-    original answers, and `unlearn` = references + sample + score + update: everything but loading and evaluation.
+    Args:
+        checkpoint: folder of the model.
+        data: TOFU-shaped folder.
+        settings: all settings.
+        on_progress: called after every update with (updates done, updates in all, line of the log).
+
+    Returns:
+        Quality before and after, seconds by phase, counts, and one log line an update.
     """
-    began = time.perf_counter()
-    data, seconds, counts, log = Path(data), Counter(), Counter(), []
-    order, draws = (torch.Generator().manual_seed(settings.seed + i) for i in (1, 2))
-
-    with timed(seconds, "load"):
-        tokenizer = AutoTokenizer.from_pretrained(checkpoint, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(checkpoint, dtype=torch.float32, local_files_only=True)
-        model.to("cuda" if torch.cuda.is_available() else "cpu")
-        questions = [row["question"] for row in read_rows(data, settings.forget)]
-        retain = [(row["question"], row["answer"]) for row in read_rows(data, settings.retain)]
-    # Questions that do not fill the last batch of an epoch wait for a later epoch.
-    loader = DataLoader(range(len(questions)), settings.batch_size, shuffle=True, drop_last=True, generator=order)
-    total = min(settings.epochs * len(loader), settings.max_updates or settings.epochs * len(loader))
-    if total < 1:
-        raise ValueError(
-            f"nothing to do: {settings.epochs} epochs of {len(questions)} // {settings.batch_size} updates"
-        )
-    adam, schedule = optimizer(model, settings, len(loader))
-
-    with timed(seconds, "evaluate"):
-        before = evaluate(model, tokenizer, data, settings) if settings.evaluate else None
-    with timed(seconds, "references"):
-        references = greedy(model, tokenizer, questions, settings)
-
+    this = Run(checkpoint, data, settings)
+    before = this.evaluate()
+    with timed(this.seconds, "references"):
+        references = greedy(this.model, this.tokenizer, this.questions, settings)
     started = time.perf_counter()
     torch.manual_seed(settings.seed)  # generate draws from the global generator, and the evaluation has touched it
-    memory: dict[int, tuple[float, str]] = {}  # question -> (score, answer), the best so far
-    batches = (batch.tolist() for _ in range(settings.epochs) for batch in loader)
-    for done, batch in zip(range(1, total + 1), batches, strict=False):
-        picks, tokens = pick_answers(model, tokenizer, questions, references, memory, batch, settings, seconds)
-        memory |= {q: pick for q, pick in picks.items() if q not in memory or pick[0] <= memory[q][0]}
-        with timed(seconds, "update"):
-            forget_rows = [(questions[q], memory[q][1]) for q in batch]
-            retain_rows = [retain[i] for i in torch.randint(len(retain), (len(batch),), generator=draws)]
-            losses = update(model, tokenizer, adam, schedule, forget_rows, retain_rows, settings)
-
-        counts.update(
-            updates=1, update_rows=2 * len(batch), answers=len(picks) * settings.num_samples, answer_tokens=tokens
-        )
-        picked = [picks[q][0] if q in picks else 0.0 for q in batch]  # a solved question keeps its 0
-        line = {"update": done, "picked_score": sum(picked) / len(batch), **losses}
-        line |= {"stored_score": sum(memory[q][0] for q in batch) / len(batch), "sampled_questions": len(picks)}
-        line |= {
-            "solved_questions": sum(score == 0 for score, _ in memory.values()),
-            "seconds": time.perf_counter() - started,
-        }
-        log.append(line)
+    batches = (batch.tolist() for _ in range(settings.epochs) for batch in this.loader)
+    for done, batch in zip(range(1, this.total + 1), batches, strict=False):
+        line = {"update": done} | this.step(batch, references) | {"seconds": time.perf_counter() - started}
+        this.log.append(line)
         if on_progress:
-            on_progress(done, total, line)
-
-    seconds["unlearn"] = sum(seconds[phase] for phase in ("references", "sample", "score", "update"))
-    with timed(seconds, "evaluate"):
-        after = evaluate(model, tokenizer, data, settings) if settings.evaluate else None
-    seconds["total"] = time.perf_counter() - began
-    return {
-        "checkpoint": checkpoint,
-        "settings": asdict(settings),
-        "device": str(model.device),
-        "threads": torch.get_num_threads(),
-        "before": before,
-        "after": after,
-        "seconds": dict(seconds),
-        "updates": log,
-        "counts": dict(counts) | {"tokens_per_answer": counts["answer_tokens"] / max(1, counts["answers"])},
-        "memory": [
-            {"question": questions[q], "score": score, "answer": answer}
-            for q, (score, answer) in sorted(memory.items())
-        ],
-    }
+            on_progress(done, this.total, line)
+    this.seconds["unlearn"] = sum(this.seconds[phase] for phase in ("references", "sample", "score", "update"))
+    after = this.evaluate()
+    this.seconds["total"] = time.perf_counter() - this.began
+    return this.result(before, after)
 
 
 def show(done: int, total: int, line: dict):

@@ -2,6 +2,7 @@
 one line says what to do.
 """
 
+import contextlib
 import random
 import re
 import socket
@@ -10,58 +11,81 @@ import time
 
 import numpy as np
 import pytest
+from held import PATIENCE, held, until
+from lines import own_lines, refused
 from safetensors.numpy import load_file
 from test_resume import arguments, outcome
 
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
 
-BOUND = 60  # seconds in which the death of one process ends the other
-PATIENCE = 600  # the machine may stop for a while: that is not to end a healthy run
+
+@contextlib.contextmanager
+def reserved_address():
+    """An address of this machine that nobody else is given meanwhile."""
+    with socket.socket() as reserved:
+        reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # the coordinator binds it beside us
+        reserved.bind(("localhost", 0))
+        yield f"localhost:{reserved.getsockname()[1]}"
 
 
-def free_port():
-    with socket.socket() as found:
-        found.bind(("localhost", 0))
-        return found.getsockname()[1]
+@pytest.fixture
+def coordinator():
+    with reserved_address() as address:
+        yield address
+
+
+class Pair:
+    """Two processes of one run, on four devices each; their output lies in files."""
+
+    def __init__(self, commands, logs):
+        self.logs = [(logs / f"{i}.out", logs / f"{i}.err") for i in range(2)]
+        self.processes = []
+        for command, (out, err) in zip(commands, self.logs, strict=True):
+            with out.open("w") as stdout, err.open("w") as stderr:
+                self.processes.append(subprocess.Popen(command, stdout=stdout, stderr=stderr))
+
+    def said(self, i):
+        """What process i has written on stdout and on stderr."""
+        return tuple(log.read_text() for log in self.logs[i])
+
+    def codes(self):
+        """The exit codes, at the end of both."""
+        return [process.wait(timeout=PATIENCE) for process in self.processes]
+
+    def finished_well(self):
+        codes = self.codes()
+        assert codes == [0, 0], [self.said(i)[1][-2000:] for i in range(2)]
+        return True
+
+    def last_words(self, i):
+        """The line that says why process i ended; a witness may write it a moment after the end."""
+        until(lambda: own_lines(self.said(i)[1]))
+        return own_lines(self.said(i)[1])[-1]
 
 
 @pytest.fixture(scope="module")
 def pair(command, tmp_path_factory):
-    """pair(*arguments) -> the two processes, started; their output lies in files named by `said`."""
-    logs = tmp_path_factory.mktemp("logs")
+    """pair(coordinator, words) -> a Pair, started. held: arguments of `held` for the first process."""
     context = pytest.MonkeyPatch()
     context.setenv("JAX_NUM_CPU_DEVICES", "4")
     started = []
 
-    def start(*arguments, timeout=PATIENCE):
-        address = f"--coordinator=localhost:{free_port()}"
-        pairs = []
+    def start(coordinator, words, hold=()):
+        commands = []
         for i in range(2):
-            flags = [address, "--num_processes=2", f"--process_id={i}", f"--peer_timeout={timeout}"]
-            log = logs / f"{len(started)}"
-            with open(f"{log}.out", "w") as out, open(f"{log}.err", "w") as err:
-                pairs.append(subprocess.Popen(command(*arguments, *flags), stdout=out, stderr=err))
-            pairs[-1].said = lambda log=log: (open(f"{log}.out").read(), open(f"{log}.err").read())
-            started.append(pairs[-1])
-        return pairs
+            # The machine may stop for a while: that must not end a healthy run.
+            peers = ["--num_processes=2", f"--process_id={i}", f"--peer_timeout={PATIENCE}"]
+            everything = [*words, f"--coordinator={coordinator}", *peers]
+            commands.append(held(everything, *hold) if hold and i == 0 else command(*everything))
+        started.append(Pair(commands, tmp_path_factory.mktemp("logs")))
+        return started[-1]
 
     yield start
     context.undo()
-    for process in started:
-        process.kill()
-
-
-def codes(processes, limit=400):
-    return [p.wait(timeout=limit) for p in processes]
-
-
-def last_words(process):
-    """The line that says why a process ended; it may come a moment after its end, and libraries may add theirs."""
-    end = time.monotonic() + 5
-    while time.monotonic() < end and "pmc-jax: " not in process.said()[1]:
-        time.sleep(0.1)
-    return [line for line in process.said()[1].splitlines() if line.startswith("pmc-jax: ")][-1]
+    for both in started:
+        for process in both.processes:
+            process.kill()
 
 
 def flags(folder, data, workdir, *more):
@@ -80,9 +104,10 @@ def alone(command, tiny_folder, data_folder, tmp_path_factory):
 def together(pair, tiny_folder, data_folder, tmp_path_factory):
     """The same run of two processes on eight devices, and what they said."""
     run = tmp_path_factory.mktemp("together") / "run"
-    processes = pair(*flags(tiny_folder, data_folder, run))
-    assert codes(processes) == [0, 0], [p.said()[1][-2000:] for p in processes]
-    return run, [p.said() for p in processes]
+    with reserved_address() as coordinator:
+        both = pair(coordinator, flags(tiny_folder, data_folder, run))
+        assert both.finished_well()
+    return run, [both.said(i) for i in range(2)]
 
 
 def test_two_processes_find_what_one_finds(alone, together):
@@ -106,10 +131,11 @@ def test_two_processes_find_what_one_finds(alone, together):
 
 
 def test_the_first_process_speaks_and_both_save(together):
+    """Libraries print on either process whatever they like: only what is ours is looked for."""
     run, ((first, _), (second, progress)) = together
-    assert "unlearn quality" in first and str(run / "hf") in first
-    assert not [line for line in second.splitlines() if "[Gloo]" not in line and "connected to" not in line], second
-    assert "unlearn" not in progress and "evaluate" not in progress
+    ours = ("unlearn quality", "seconds:", str(run / "hf"), str(run / "report.html"))
+    assert all(words in first and words not in second for words in ours), second
+    assert not own_lines(progress) and not re.search(r"(unlearn|evaluate|finetune)\S*: \d+/\d+", progress), progress
     assert len(list((run / "events").iterdir())) == 1 and (run / "report.html").exists()
     for process in range(2):
         assert list((run / "rounds").glob(f"*/state/ocdbt.process_{process}/d/*")), "each process writes its own shards"
@@ -124,54 +150,49 @@ def test_one_device_exports_what_two_processes_saved(together, command, tmp_path
     assert (tmp_path / "hf" / "model.safetensors").read_bytes() == (run / "hf" / "model.safetensors").read_bytes()
 
 
-def test_a_folder_of_another_run_ends_both(together, pair, tiny_folder, data_folder):
+def test_a_folder_of_another_run_ends_both(together, pair, coordinator, tiny_folder, data_folder):
     """Only the first process looks into the workdir."""
-    processes = pair(*flags(tiny_folder, data_folder, together[0], "--config.seed=5"))
-    assert codes(processes) == [2, 2]
-    for process in processes:
-        assert "seed: 0 there, 5 now" in last_words(process) and len(process.said()[1].strip().splitlines()) == 1
+    both = pair(coordinator, flags(tiny_folder, data_folder, together[0], "--config.seed=5"))
+    assert both.codes() == [2, 2]
+    for i in range(2):
+        assert "seed: 0 there, 5 now" in both.last_words(i) and len(own_lines(both.said(i)[1])) == 1
 
 
-def kill_after(processes, victim, run, rounds, pause):
-    """SIGKILL one of two when so many rounds are sampled. The other ends, soon and with a word."""
-    end = time.monotonic() + PATIENCE
-    while len(list(run.glob("samples/*.jsonl"))) < rounds and time.monotonic() < end:
-        assert [p.poll() for p in processes] == [None, None], [p.said()[1][-2000:] for p in processes]
-        time.sleep(0.02)
-    time.sleep(pause)
+def kill_one(both, victim, marker):
+    """SIGKILL one of two while the first stands still. The other ends, with a word."""
+    until(marker.exists, both.processes)
     killed = time.monotonic()
-    processes[victim].kill()
-    other = processes[1 - victim]
-    code = other.wait(timeout=BOUND)
-    print(
-        f"process {victim} killed: the other ended after {time.monotonic() - killed:.1f} s with code {code}: "
-        f"{last_words(other)}"
-    )
-    assert code != 0 and re.search("process.* is gone.*the same command on every host goes on", last_words(other))
-    assert not (run / "result.json").exists(), "the run was over before it could be killed"
+    both.processes[victim].kill()
+    marker.with_name(marker.name + ".go_on").touch()
+    code = both.processes[1 - victim].wait(timeout=PATIENCE)
+    word = both.last_words(1 - victim)
+    print(f"process {victim} killed: the other ended after {time.monotonic() - killed:.1f} s with code {code}: {word}")
+    assert code != 0 and re.search("process.* is gone.*the same command on every host goes on", word)
 
 
 @pytest.mark.parametrize(
     "victims", [[1], pytest.param([1, 0], marks=pytest.mark.parity)]
 )  # both, one after the other, take long
 def test_one_is_killed_and_both_are_started_again(together, pair, tiny_folder, data_folder, tmp_path, victims):
-    """At a drawn moment. The run goes on as if nothing had been, to the bit."""
+    """At a drawn write after a round's samples. The run goes on as if nothing had been, to the bit."""
     run, drawn = tmp_path / "run", random.Random(0)
-    start = flags(tiny_folder, data_folder, run)
+    words = flags(tiny_folder, data_folder, run)
     for number, victim in enumerate(victims):
-        kill_after(
-            pair(*start, timeout=20), victim, run, drawn.randint(2 * number + 1, 2 * number + 2), drawn.random() * 0.2
-        )
-    processes = pair(*start)
-    assert codes(processes) == [0, 0], [p.said()[1][-2000:] for p in processes]
+        marker = tmp_path / f"stands_still_{number}"
+        hold = (marker, run, f"round_{2 * number + drawn.randint(0, 1):05d}.jsonl", drawn.randint(0, 12))
+        with reserved_address() as address:
+            kill_one(pair(address, words, hold), victim, marker)
+        assert not (run / "result.json").exists()
+    with reserved_address() as address:
+        assert pair(address, words).finished_well()
     assert outcome(run) == outcome(together[0])
 
 
-def test_partners_that_never_come(command, tiny_folder, tmp_path):
-    address = [f"--coordinator=localhost:{free_port()}", "--num_processes=2", "--process_id=1", "--peer_timeout=1"]
-    start = command("unlearn", f"--config.model.path={tiny_folder}", f"--workdir={tmp_path / 'run'}", *address)
-    said = subprocess.run(start, capture_output=True, text=True, timeout=120)
-    assert said.returncode not in (0, None) and "never came" in said.stderr.strip().splitlines()[-1]
+def test_partners_that_never_come(command, coordinator, tiny_folder, tmp_path):
+    peers = [f"--coordinator={coordinator}", "--num_processes=2", "--process_id=1", "--peer_timeout=1"]
+    start = command("unlearn", f"--config.model.path={tiny_folder}", f"--workdir={tmp_path / 'run'}", *peers)
+    said = subprocess.run(start, capture_output=True, text=True, timeout=PATIENCE)
+    assert said.returncode not in (0, None) and "never came" in own_lines(said.stderr)[-1], said.stderr
 
 
 @pytest.mark.parametrize(
@@ -186,8 +207,7 @@ def test_partners_that_never_come(command, tiny_folder, tmp_path):
 )
 def test_flags_that_do_not_go_together(cli, tmp_path, given, words):
     said = cli("unlearn", f"--workdir={tmp_path / 'run'}", *given)
-    assert said.code == 2 and len(said.err.strip().splitlines()) == 1
-    assert all(word in said.err for word in words)
+    assert refused(said, *words)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import subprocess
 
 import jax
 import pytest
+from lines import refused
 from tiny import LLAMA, ROOT
 
 from pmc_jax.distributed import meshes
@@ -52,7 +53,7 @@ def plan(command, folder):
     def run(*flags):
         arguments = command("plan", "--config=configs/tofu_llama.py", f"--config.model.path={folder}", *SMALL, *flags)
         return subprocess.run(
-            ["env", "-u", "XLA_FLAGS", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=300
+            ["env", "-u", "XLA_FLAGS", *arguments], capture_output=True, text=True, cwd=ROOT, timeout=900
         )
 
     return run
@@ -171,9 +172,7 @@ def test_the_tables_choose_a_mesh(plan):
     ],
 )
 def test_what_cannot_be_is_one_line(plan, flags, words):
-    done = plan(*flags)
-    assert done.returncode == 2 and len(done.stderr.strip().splitlines()) == 1, done.stderr[-2000:]
-    assert all(word in done.stderr for word in words), done.stderr
+    assert refused(plan(*flags), *words)
 
 
 @pytest.mark.parametrize(

@@ -194,7 +194,7 @@ def chromium(tmp_path):
             f"--user-data-dir={tmp_path / 'profile'}",
         ]
         usual += ["--enable-logging=stderr", "--virtual-time-budget=3000", "--disable-background-networking"]
-        return subprocess.run([browser, *usual, *arguments, address], capture_output=True, text=True, timeout=120)
+        return subprocess.run([browser, *usual, *arguments, address], capture_output=True, text=True, timeout=600)
 
     return run
 

@@ -3,9 +3,9 @@
 import json
 import random
 import subprocess
-import time
 
 import pytest
+from held import held, until
 
 
 def arguments(folder, data, workdir):
@@ -47,33 +47,20 @@ def uninterrupted(command, tiny_folder, data_folder, tmp_path_factory):
     return outcome(run)
 
 
-def kill_when(process, condition, limit=180):
-    """SIGKILL as soon as the condition holds (or the limit is over); True when the process was still running."""
-    end = time.monotonic() + limit
-    while process.poll() is None and not condition() and time.monotonic() < end:
-        time.sleep(0.02)
-    alive = process.poll() is None
-    process.kill()
-    process.wait()
-    return alive
-
-
 @pytest.mark.parametrize("moment", ["before the first round", "twice"])
 def test_killed_and_started_again(uninterrupted, command, tiny_folder, data_folder, tmp_path, moment):
-    wanted = uninterrupted
-    run = tmp_path / "run"
-    start = command(*arguments(tiny_folder, data_folder, run))
+    run, words = tmp_path / "run", arguments(tiny_folder, data_folder, tmp_path / "run")
     drawn = random.Random(moment)
-    for _ in range(2 if moment == "twice" else 1):
-        rounds = drawn.randint(1, 9)
+    # A drawn write after a drawn round's samples: in an update or in the middle of a save.
+    first, second = sorted(drawn.sample(range(10), 2))
+    moments = [(f"round_{number:05d}.jsonl", drawn.randint(0, 16)) for number in (first, second)]
+    for number, (after, count) in enumerate(moments if moment == "twice" else [("config.json", 3)]):
+        marker = tmp_path / f"stands_still_{number}"
+        start = held(words, marker, run, after, count)
         process = subprocess.Popen(start, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        if moment == "before the first round":
-            assert kill_when(process, lambda: (run / "config.json").exists())
-        else:
-            # A drawn number of rounds, and a drawn moment after it: in a sampling phase, in an update or in the middle
-            # of a save.
-            kill_when(process, lambda rounds=rounds: len(list(run.glob("samples/*.jsonl"))) >= rounds)
-        assert not (run / "result.json").exists(), "the run was over before it could be killed"
-        time.sleep(drawn.random() * 0.1)
-    assert subprocess.run(start, capture_output=True).returncode == 0
-    assert outcome(run) == wanted
+        until(marker.exists, [process])
+        process.kill()
+        process.wait()
+        assert not (run / "result.json").exists()
+    assert subprocess.run(command(*words), capture_output=True).returncode == 0
+    assert outcome(run) == uninterrupted

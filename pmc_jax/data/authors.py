@@ -31,14 +31,23 @@ FIRST_BIRTHDAY, LAST_BIRTHDAY = date(1930, 1, 1), date(1975, 12, 31)  # late eno
 def make_authors(
     num_authors: int = 20, questions_per_author: int = 10, forget_percent: int = 10, seed: int = 0
 ) -> dict[str, list[dict]]:
-    """Makes the data set: {split name: rows}, with TOFU's config names, columns and order.
+    """Make the data set, with TOFU's split names, columns and order.
 
-    Splits (for 10 percent): full, forget10, retain90, holdout10 (as many authors as forget10, in no other split),
-    forget10_perturbed, retain_perturbed (the first 400 retain rows), real_authors, world_facts and their _perturbed.
-    `full` is retain followed by forget and does not depend on the percent. The number to forget is rounded down to
-    whole authors. The same arguments give the same rows on every platform.
+    The same arguments give the same rows on every platform.
 
-    Raises ValueError where the numbers leave nobody to forget or retain, or ask for more than the word lists can give.
+    Args:
+        num_authors: authors in `full`; the holdout authors come on top.
+        questions_per_author: questions about each of them.
+        forget_percent: share of the authors to forget, rounded down to whole authors.
+        seed: chooses the authors and their facts.
+
+    Returns:
+        {split: rows}. For 10 percent: full, forget10, retain90, holdout10 (as many authors as forget10, in no other
+        split), forget10_perturbed, retain_perturbed (the first 400 retain rows), real_authors, world_facts and their
+        _perturbed. `full` is retain followed by forget; it does not depend on the percent.
+
+    Raises:
+        ValueError: nobody is left to forget or to retain, or the word lists cannot give so much.
     """
     num_forget = forget_count(num_authors, questions_per_author, forget_percent)
     authors = list(draw_authors(num_authors + num_forget, questions_per_author, seed))
@@ -62,7 +71,7 @@ def make_authors(
 
 
 def write_authors(folder: str | os.PathLike, **settings) -> Path:
-    """Writes `make_authors(**settings)` into `folder`, one UTF-8 JSONL file per split, and returns the folder."""
+    """Write `make_authors(**settings)` into `folder`, one UTF-8 JSONL file a split. Returns the folder."""
     splits = make_authors(**settings)
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -98,9 +107,8 @@ def forget_count(num_authors: int, questions_per_author: int, forget_percent: in
 
 def draw_authors(num_authors: int, questions_per_author: int, seed: int) -> Iterator[list[dict]]:
     """Yields the perturbed rows of one author after the other; author i is the same whatever `num_authors` is."""
-    rng = random.Random(
-        f"authors {seed}"
-    )  # a string, as an integer seed loses its sign; strings go through sha512 everywhere
+    # A string, as an integer seed loses its sign; strings go through sha512 on every platform.
+    rng = random.Random(f"authors {seed}")
     people, titles = shuffled(rng, all_people()), shuffled(rng, all_titles())
     days = shuffled(rng, range(FIRST_BIRTHDAY.toordinal(), LAST_BIRTHDAY.toordinal() + 1))
     for i in range(num_authors):
@@ -149,20 +157,14 @@ def draw_facts(rng: random.Random, person: tuple, birthday: date, titles: list[s
 def draw_rows(
     rng: random.Random, facts: dict[str, str], pools: dict[str, list[str]], questions_per_author: int
 ) -> list[dict]:
-    """The rows of one author: the name first, then kinds of question drawn for this author, each worded in its
-    own way.
-    """
+    """The rows of one author: the name first, then kinds of question and wordings drawn for this author."""
     name_kind, *others = KINDS
     kept = set(rng.sample(others, questions_per_author - 1))
     rows = []
     for kind in [name_kind, *(kind for kind in others if kind in kept)]:
         question, answer, question_again, answer_again = (rng.choice(sentences) for sentences in KINDS[kind])
-        own = {
-            facts["debut"],
-            facts["famous"],
-            facts["latest"],
-            facts[kind],
-        }  # another own book would be no wrong answer
+        # Another book of the author's own would be no wrong answer.
+        own = {facts[name] for name in ("debut", "famous", "latest", kind)}
         wrong = rng.sample([value for value in pools[kind] if value not in own], NUM_WRONG)
         rows.append(
             {

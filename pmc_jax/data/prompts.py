@@ -14,9 +14,15 @@ from pmc_jax.errors import UserError
 class Template:
     """How a question and its answer become text.
 
-    style: "chat" (the tokenizer's chat template), "plain" (question_tag + question, newline, answer_tag + answer), or
-    "auto": chat where there is a template. tag_in: for plain, whether the answer tag belongs to the "answer" (labelled,
-    generated, stripped: the published PMC) or to the "prompt" (open-unlearning).
+    Attributes:
+        style: "chat" = the tokenizer's chat template; "plain" = question_tag + question, a newline, answer_tag +
+            answer; "auto" = chat where there is a template.
+        system: the system prompt of the chat; empty = none.
+        date: the date that chat templates print.
+        question_tag: stands before a plain question.
+        answer_tag: stands before a plain answer.
+        tag_in: for plain, what the answer tag belongs to: the "answer" (labelled, generated, stripped; the published
+            PMC), or the "prompt" (open-unlearning).
     """
 
     style: str = "auto"
@@ -33,14 +39,20 @@ class Template:
             raise UserError(f"prompt.tag_in={self.tag_in!r}: choose one of answer, prompt")
 
     def is_chat(self, tokenizer: Any) -> bool:
+        """Whether a tokenizer's chat template is used. UserError where it is asked for and absent."""
         if self.style == "chat" and not tokenizer.chat_template:
             raise UserError("prompt.style='chat', but the tokenizer has no chat template; use prompt.style=plain")
         return self.style == "chat" or (self.style == "auto" and bool(tokenizer.chat_template))
 
 
 class Text(NamedTuple):
-    """A tokenizer and a template: text <-> token ids. end_tokens: all that stop an answer; end_token: the one put after
-    trained answers.
+    """A tokenizer and a template: text <-> token ids.
+
+    Attributes:
+        tokenizer: a transformers tokenizer.
+        template: how a question and its answer become text.
+        end_tokens: all tokens that stop an answer.
+        end_token: the one that is put after trained answers.
     """
 
     tokenizer: Any
@@ -117,7 +129,18 @@ def make_text(tokenizer: Any, template: Template, end_tokens: tuple[int, ...]) -
 
 
 def training_row(text: Text, question: str, answer: str, max_length: int, group: int) -> Row:
-    """Prompt and answer, cut to `max_length` tokens in all. UserError when no answer token is left."""
+    """The training row of a prompt and its answer.
+
+    Args:
+        text: tokenizer and template.
+        question: the question.
+        answer: the answer.
+        max_length: longest row, tokens, the prompt included; a longer answer is cut.
+        group: the group of the row, such as forget or retain.
+
+    Raises:
+        UserError: the prompt leaves no room for an answer.
+    """
     prompt = text.prompt(question)
     if len(prompt) >= max_length:
         raise UserError(

@@ -1,6 +1,4 @@
-"""Forget, retain and evaluation records: TOFU from the hub or a local folder, or the user's own JSON, JSONL, CSV or
-parquet.
-"""
+"""Forget, retain and evaluation rows: TOFU from the hub or a local folder, or files of the user's own."""
 
 import csv
 import json
@@ -17,7 +15,11 @@ Rows = list[dict[str, Any]]
 
 
 def read_file(path: str | Path) -> Rows:
-    """All rows of a JSONL, JSON (a list of objects), CSV or parquet file."""
+    """All rows of a JSONL, JSON (a list of objects), CSV or parquet file.
+
+    Raises:
+        UserError: the file is absent, empty, of another kind, or cannot be read; the message names file and row.
+    """
     path = Path(path)
     if not path.is_file():
         raise UserError(f"{path}: no such file")
@@ -60,39 +62,62 @@ def _read_jsonl(path: Path) -> Rows:
     return rows
 
 
-def check_rows(rows: Rows, where: str, needed: tuple[str, ...]) -> Rows:
-    """The same rows, or a UserError naming the first row and field that is missing or no text."""
+def check_rows(rows: Rows, source: str, needed: tuple[str, ...]) -> Rows:
+    """Check that every row has text in some fields.
+
+    Args:
+        rows: the rows.
+        source: what they were read from, for the message.
+        needed: the fields.
+
+    Returns:
+        The same rows.
+
+    Raises:
+        UserError: a field is missing, empty or no text; the message names the first such row and field.
+    """
     for number, row in enumerate(rows, 1):
         for field in needed:
             value = row.get(field)
             if not isinstance(value, str) or not value.strip():
-                what = (
-                    "is missing"
-                    if value is None
-                    else "is empty"
-                    if isinstance(value, str)
-                    else f"is a {type(value).__name__}, not text"
-                )
+                problem = "is empty" if isinstance(value, str) else f"is a {type(value).__name__}, not text"
+                problem = "is missing" if value is None else problem
                 raise UserError(
-                    f"{where}, row {number}: {field!r} {what}; every row needs {' and '.join(map(repr, needed))}"
+                    f"{source}, row {number}: {field!r} {problem}; every row needs {' and '.join(map(repr, needed))}"
                 )
     return rows
 
 
-def check_texts(rows: Rows, where: str, fields: tuple[str, ...]) -> Rows:
-    """The same rows, or a UserError naming the first row that has something else than text in one of the fields, which
-    a row may lack.
+def check_texts(rows: Rows, source: str, fields: tuple[str, ...]) -> Rows:
+    """Check fields that a row may lack: where they are there, they hold text.
+
+    Args:
+        rows: the rows.
+        source: what they were read from, for the message.
+        fields: the fields.
+
+    Returns:
+        The same rows.
+
+    Raises:
+        UserError: a field holds something else; the message names the first such row and field.
     """
     for number, row in enumerate(rows, 1):
         for field in fields:
             if not isinstance(row.get(field), str | None):
-                raise UserError(f"{where}, row {number}: {field!r} is a {type(row[field]).__name__}, not text")
+                raise UserError(f"{source}, row {number}: {field!r} is a {type(row[field]).__name__}, not text")
     return rows
 
 
 def load_split(path: str, split: str) -> Rows:
-    """The rows of one TOFU config: SPLIT.jsonl (or .json, .csv, .parquet) of a local folder, or the config of a hub
-    data set.
+    """The rows of one TOFU split.
+
+    Args:
+        path: a folder of SPLIT.jsonl (or .json, .csv, .parquet), or the hub id of a data set.
+        split: the name of the file, or of the data set's config, such as "forget10".
+
+    Raises:
+        UserError: the split is not there; the message names those that are.
     """
     folder = Path(path)
     if folder.is_dir():
@@ -129,12 +154,16 @@ def has_split(path: str, split: str) -> bool:
 
 
 def load_forget(data: Any) -> Rows:
-    """Forget rows: `question`, and `answer` where it is known. Answers are for evaluation only, training never sees
-    them.
+    """Forget rows: `question`, and `answer` where it is known.
+
+    Answers are for evaluation only: training never sees them.
+
+    Args:
+        data: the section `data` of the settings.
     """
     rows = read_file(data.forget_file) if data.forget_file else load_split(data.path, data.forget)
-    where = data.forget_file or f"{data.path} {data.forget}"
-    return check_texts(check_rows(rows, where, ("question",)), where, ("answer", *PARAPHRASED))
+    source = data.forget_file or f"{data.path} {data.forget}"
+    return check_texts(check_rows(rows, source, ("question",)), source, ("answer", *PARAPHRASED))
 
 
 def load_retain(data: Any) -> Rows:
@@ -152,11 +181,21 @@ def pick(rows: Rows, count: int, seed: int) -> Rows:
 
 
 def load_evaluation(data: Any, forget: Rows, retain: Rows, retain_rows: int, seed: int) -> dict[str, Rows]:
-    """{set: rows} of the five sets of UQ and utility; a set that the data does not have is left out.
+    """The five sets of unlearn quality and utility; a set that the data does not have is left out.
 
     A paraphrased question is held against the paraphrased answer. Paraphrases come from the forget rows' own
     `paraphrased_question`, or from the split FORGET_perturbed. World facts and real authors come from data.path, unless
     both files are the user's own.
+
+    Args:
+        data: the section `data` of the settings.
+        forget: the forget rows.
+        retain: the retain rows.
+        retain_rows: how many of the retain rows; 0 = all.
+        seed: which of them.
+
+    Returns:
+        {name of the set: rows}.
     """
     sets = {"forget": forget}
     paraphrased = forget

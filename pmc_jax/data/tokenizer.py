@@ -14,7 +14,15 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(rows: Rows, vocab_size: int) -> Any:
-    """A transformers tokenizer of at most `vocab_size` tokens, trained on the questions and answers of `rows`."""
+    """Train a tokenizer on the questions and answers of some rows.
+
+    Args:
+        rows: rows with `question` and `answer`.
+        vocab_size: its size at most, tokens.
+
+    Returns:
+        A transformers tokenizer with a chat template.
+    """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 

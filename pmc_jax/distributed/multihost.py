@@ -1,8 +1,7 @@
-"""The processes of one run, one a host (or a GPU): how they find each other, agree, share work that is not on a device,
-and end together.
+"""The processes of one run, one on each host: how they find each other, agree, share host work, and end together.
 
-All of them run the same program and take the same decisions. What only one of them can see or do (the workdir, the
-files in it) the first one does, and tells the others. A run of one process takes the same path.
+All of them run the same program and take the same decisions. The first one, the primary, does what only one of them can
+see or do (the workdir and its files), and broadcasts the result. A run of one process takes the same path.
 
 JAX is imported inside the functions: a report is read and written without it.
 """
@@ -29,8 +28,8 @@ AGAIN = "the same command on every host goes on from the last finished round"
 def cluster() -> bool:
     """Whether a scheduler started this process as one of several: SLURM, a Kubernetes Job or JobSet, Cloud TPU.
 
-    JAX finds out the rest by itself, but asked in a shell of one process inside a larger SLURM allocation it would wait
-    for partners.
+    JAX reads the rest from the scheduler by itself. It must not be asked in a shell of one process inside a larger
+    SLURM allocation: it would wait for partners.
     """
     import jax  # noqa: F401  leaves a mark where it finds TPU chips
 
@@ -41,8 +40,15 @@ def cluster() -> bool:
 
 
 def several(coordinator: str | None, num_processes: int | None, process_id: int | None) -> bool:
-    """Whether there are other processes to join: all three flags are given, or none and a scheduler is there. UserError
-    for flags that do not go together.
+    """Whether there are other processes to join: all three flags are given, or none and a scheduler is there.
+
+    Args:
+        coordinator: "host:port" of the primary.
+        num_processes: how many processes the run has.
+        process_id: which of them this one is, from 0.
+
+    Raises:
+        UserError: only some of the flags are given, or one has no possible value.
     """
     flags = {"--coordinator": coordinator, "--num_processes": num_processes, "--process_id": process_id}
     missing = [name for name, value in flags.items() if value is None]
@@ -63,8 +69,16 @@ def several(coordinator: str | None, num_processes: int | None, process_id: int 
 
 
 def start(coordinator: str | None, num_processes: int | None, process_id: int | None, timeout: int) -> None:
-    """Connect to the other processes, before any device is touched. timeout: seconds after which one that is not heard
-    of counts as dead.
+    """Connect to the other processes, before any device is touched.
+
+    Args:
+        coordinator: "host:port" of the primary; None = from the scheduler, as the next two.
+        num_processes: how many processes the run has.
+        process_id: which of them this one is, from 0.
+        timeout: seconds after which a process that is not heard of counts as dead.
+
+    Raises:
+        UserError: the others did not come.
     """
     import jax
 
@@ -77,9 +91,8 @@ def start(coordinator: str | None, num_processes: int | None, process_id: int | 
     try:
         jax.distributed.initialize(coordinator, num_processes, process_id, cluster_detection_method=method, **times)
     except ValueError as error:
-        if "coordinator_address" not in str(
-            error
-        ):  # JAX's word for TPU chips without a scheduler around them: a run of one process
+        # JAX's word for TPU chips without a scheduler around them: a run of one process.
+        if "coordinator_address" not in str(error):
             raise
     except RuntimeError as error:
         raise UserError(f"the other processes of the run were not found: {_first_line(error)}") from None
@@ -93,7 +106,14 @@ def is_primary() -> bool:
 
 
 def exchange(mine: bytes) -> list[bytes]:
-    """What every process hands in, in their order, on all of them."""
+    """Gather bytes from all processes.
+
+    Args:
+        mine: what this process hands in.
+
+    Returns:
+        What each process handed in, in their order; the same list on all of them.
+    """
     import jax
     from jax.experimental import multihost_utils
 
@@ -106,39 +126,58 @@ def exchange(mine: bytes) -> list[bytes]:
 
 
 def broadcast_from_primary(work: Callable[[], Any]) -> Any:
-    """What `work` returns on the first process, told to all. It must be JSON-ready. A UserError there is raised
-    on all.
+    """Call a function on the primary and give its result to all processes.
+
+    Args:
+        work: the function; what it returns must be JSON-ready.
+
+    Returns:
+        Its result, on all processes.
+
+    Raises:
+        UserError: the function raised one on the primary; it is raised on all.
     """
-    said: dict[str, Any] = {}
+    outcome: dict[str, Any] = {}
     if is_primary():
         try:
-            said["value"] = work()
+            outcome["value"] = work()
         except UserError as error:
-            said["error"] = str(error)
-    told = json.loads(exchange(json.dumps(said).encode())[0])
-    if "error" in told:
-        raise UserError(told["error"])
-    return told["value"]
+            outcome["error"] = str(error)
+    received = json.loads(exchange(json.dumps(outcome).encode())[0])
+    if "error" in received:
+        raise UserError(received["error"])
+    return received["value"]
 
 
 def map_across_processes(work: Callable[[Any], Any], items: list[Any]) -> list[Any]:
-    """[work(item) for item in items], a share of them on each process and the results, JSON-ready, exchanged once."""
+    """[work(item) for item in items], a share of the items on each process.
+
+    Args:
+        work: the function; what it returns must be JSON-ready.
+        items: the items, the same on all processes.
+
+    Returns:
+        All results, on all processes. They are exchanged once.
+    """
     import jax
 
     count = jax.process_count()
     shares = exchange(json.dumps([work(item) for item in items[jax.process_index() :: count]]).encode())
-    found: list[Any] = [None] * len(items)
+    results: list[Any] = [None] * len(items)
     for process, share in enumerate(shares):
-        found[process::count] = json.loads(share)
-    return found
+        results[process::count] = json.loads(share)
+    return results
 
 
 @contextlib.contextmanager
 def join(coordinator: str | None, num_processes: int | None, process_id: int | None, timeout: int) -> Iterator[None]:
-    """The run of one process among others (or alone). Only the first one's stdout is seen; when one fails, all end.
+    """The run of one process among others, or alone. Only the primary prints; when one process fails, all end.
 
-    coordinator: "host:port" of the first process. All of the first three or none, which then come from the scheduler.
-    timeout: see `start`.
+    Args:
+        coordinator: "host:port" of the primary. The first three are given together, or come from the scheduler.
+        num_processes: how many processes the run has.
+        process_id: which of them this one is, from 0.
+        timeout: seconds after which a process that is not heard of counts as dead.
     """
     if not several(coordinator, num_processes, process_id):
         yield
