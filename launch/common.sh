@@ -1,5 +1,6 @@
 # shellcheck shell=bash
-# What the launch scripts share: sourced by them, not run. They use nothing newer than the bash 3.2 of macOS, to start from any laptop.
+# What the launch scripts share: sourced by them, not run. They use nothing newer than the bash 3.2 of macOS, to start
+# from any laptop.
 
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 dry_run=''
@@ -45,7 +46,9 @@ repeats() {
   [[ ${line%%$'\n'*} == *'may be given several times'* ]]
 }
 
-unknown() { die "unknown argument '$1': settings are --name=VALUE, what belongs to pmc-jax stands after -- (--help explains all)"; }
+unknown() {
+  die "unknown argument '$1': settings are --name=VALUE, what belongs to pmc-jax stands after -- (--help explains all)"
+}
 
 # The value of a flag, by the flag's name.
 value_of() {
@@ -59,11 +62,16 @@ required() {
 }
 
 whole_numbers() {
-  local flag
-  for flag; do [[ $(value_of "$flag") =~ ^[1-9][0-9]*$ ]] || die "--$flag=$(value_of "$flag"): must be a whole number, 1 or more"; done
+  local flag value
+  for flag; do
+    value=$(value_of "$flag")
+    [[ $value =~ ^[1-9][0-9]*$ ]] || die "--$flag=$value: must be a whole number, 1 or more"
+  done
 }
 
-resource_name() { [[ $1 =~ ^[a-z]([-a-z0-9]*[a-z0-9])?$ ]] || die "--name=$1: must be of small letters, digits and -, a letter first"; }
+resource_name() {
+  [[ $1 =~ ^[a-z]([-a-z0-9]*[a-z0-9])?$ ]] || die "--name=$1: must be of small letters, digits and -, a letter first"
+}
 
 # A dry run needs no tool: it is for reading on any machine.
 need() { [[ $dry_run ]] || command -v "$1" >/dev/null || die "$1 is not installed: $2"; }
@@ -93,11 +101,15 @@ run() {
 
 # Sets `workdir` from the command of pmc-jax: VERB --workdir=DIR [flags].
 read_workdir() {
-  [[ ${pmc[0]-} == [a-z]* ]] || die "nothing to run: after -- comes a verb of pmc-jax and its flags (--help shows an example)"
+  [[ ${pmc[0]-} == [a-z]* ]] ||
+    die "nothing to run: after -- comes a verb of pmc-jax and its flags (--help shows an example)"
   local word
   for word in "${pmc[@]}"; do [[ $word != --workdir=?* ]] || workdir=${word#*=}; done
   [[ $workdir ]] || die "--workdir=... is missing after --: the folder where the run keeps everything"
 }
 
 # This checkout, your uncommitted configs and data files included; what is only of this machine stays here.
-pack() { run tar -C "$ROOT" --exclude=./.git --exclude='./.venv*' --exclude=./runs --exclude=__pycache__ --exclude='./.*_cache' -czf "$1" .; }
+pack() {
+  run tar -C "$ROOT" --exclude=./.git --exclude='./.venv*' --exclude=./runs --exclude=__pycache__ \
+    --exclude='./.*_cache' -czf "$1" .
+}

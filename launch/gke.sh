@@ -5,17 +5,21 @@ source "$(dirname "$0")/common.sh"
 
 usage() {
   cat <<'HELP'
-Run pmc-jax on a TPU slice of a GKE cluster, as a JobSet that restarts by itself after a preemption. Applies it and waits for its end.
+Run pmc-jax on a TPU slice of a GKE cluster, as a JobSet that restarts by itself after a preemption. Applies it and
+waits for its end.
 
-launch/gke.sh --name=NAME --image=IMAGE --accelerator=KIND --topology=AxB --hosts=N (--bucket=BUCKET | --claim=PVC) [...] -- VERB --workdir=/data/... [flags of pmc-jax]
+launch/gke.sh --name=NAME --image=IMAGE --accelerator=KIND --topology=AxB --hosts=N (--bucket=BUCKET | --claim=PVC)
+  [...] -- VERB --workdir=/data/... [flags of pmc-jax]
 
   --name=NAME         of the JobSet
   --image=IMAGE       container with pmc-jax, built from launch/Dockerfile and pushed where the cluster can pull it
-  --accelerator=KIND  node label cloud.google.com/gke-tpu-accelerator: tpu-v5-lite-podslice, tpu-v5p-slice, tpu-v6e-slice
+  --accelerator=KIND  node label cloud.google.com/gke-tpu-accelerator: tpu-v5-lite-podslice, tpu-v5p-slice,
+                      tpu-v6e-slice
   --topology=AxB      node label cloud.google.com/gke-tpu-topology: 2x4, 4x4, 4x4x4
   --hosts=N           hosts (nodes) of the slice: chips of the topology / chips per host
   --chips-per-host=N  default: 4
-  --bucket=BUCKET     Cloud Storage bucket, mounted in every pod at /data. Create it with a hierarchical namespace (launch/README.md says why).
+  --bucket=BUCKET     Cloud Storage bucket, mounted in every pod at /data. Create it with a hierarchical namespace
+                      (launch/README.md says why).
   --claim=PVC         instead of a bucket: a ReadWriteMany volume claim (as Filestore), mounted in every pod at /data
   --service-account=NAME  Kubernetes service account that may write to the bucket; default: default
   --hf-secret=NAME    Kubernetes secret whose key `token` is a Hugging Face token, for gated checkpoints; default: none
@@ -27,26 +31,31 @@ launch/gke.sh --name=NAME --image=IMAGE --accelerator=KIND --topology=AxB --host
   --help              this text
 
 Example:
-  launch/gke.sh --name=forget --image=REGISTRY/pmc-jax --accelerator=tpu-v5-lite-podslice --topology=4x4 --hosts=4 --spot --bucket=my-bucket -- \
+  launch/gke.sh --name=forget --image=REGISTRY/pmc-jax --accelerator=tpu-v5-lite-podslice --topology=4x4 --hosts=4 \
+    --spot --bucket=my-bucket -- \
     unlearn --config=configs/tofu_llama.py --config.model.path=/data/tofu-full/hf --workdir=/data/tofu-pmc
 
-When a pod goes, all pods are started anew: they go on from the last finished round in /data. The same command again waits for a JobSet that runs,
-and starts a failed one anew, which goes on as well.
+When a pod goes, all pods are started anew: they go on from the last finished round in /data. The same command again
+waits for a JobSet that runs, and starts a failed one anew, which goes on as well.
 HELP
 }
 
-name='' image='' accelerator='' topology='' hosts='' chips_per_host=4 bucket='' claim='' service_account=default hf_secret='' namespace='' spot='' max_restarts=3 detach=''
+name='' image='' accelerator='' topology='' hosts='' chips_per_host=4 bucket=''
+claim='' service_account=default hf_secret='' namespace='' spot='' max_restarts=3 detach=''
 read_flags "$@"
 required name image accelerator topology hosts
 resource_name "$name"
 whole_numbers hosts chips-per-host max-restarts
-[[ $bucket || $claim ]] || die "--bucket=NAME or --claim=PVC is missing: the workdir must outlive the pods and be seen by all of them"
+[[ $bucket || $claim ]] ||
+  die "--bucket=NAME or --claim=PVC is missing: the workdir must outlive the pods and be seen by all of them"
 [[ ! $bucket || ! $claim ]] || die "--bucket and --claim: both would lie at /data, give one"
 read_workdir
 [[ $workdir == /data/?* ]] || die "--workdir=$workdir: must lie below /data, the folder that outlives the pods"
 [[ $topology =~ ^[0-9]+(x[0-9]+)+$ ]] || die "--topology=$topology: must read as 2x4 or 4x4x4"
 chips_of_topology=$((${topology//x/*}))
-((chips_of_topology == hosts * chips_per_host)) || die "--topology=$topology has $chips_of_topology chips, --hosts=$hosts x --chips-per-host=$chips_per_host makes $((hosts * chips_per_host))"
+((chips_of_topology == hosts * chips_per_host)) ||
+  die "--topology=$topology has $chips_of_topology chips," \
+    "--hosts=$hosts x --chips-per-host=$chips_per_host makes $((hosts * chips_per_host))"
 need kubectl "https://kubernetes.io/docs/tasks/tools, then: gcloud container clusters get-credentials CLUSTER"
 
 # A word as a string of JSON, which is one of YAML too.
@@ -65,7 +74,8 @@ argument() {
   yaml "$word"
 }
 
-# The service that JobSet makes for the pods bears the JobSet's name, pod 0 the name below: no pod needs to ask the cluster who is who.
+# The service that JobSet makes for the pods bears the JobSet's name, pod 0 the name below: no pod needs to ask the
+# cluster who is who.
 jobset() {
   cat <<YAML
 apiVersion: jobset.x-k8s.io/v1alpha2
@@ -143,7 +153,8 @@ $(if [[ $bucket ]]; then volume_of_bucket; else volume_of_claim; fi)
 YAML
 }
 
-# No cached metadata (on TPU machines it would be cached for ever): a pod must see at once what another has just written.
+# No cached metadata (on TPU machines it would be cached for ever): a pod must see at once what another has just
+# written.
 volume_of_bucket() {
   cat <<YAML
                   csi:
@@ -177,14 +188,20 @@ fi
 [[ $("${get_state[@]}") != Failed ]] || run "${delete[@]}"
 echo "+ $(quoted "${kubectl[@]}" apply --filename -)" >&2
 jobset | "${kubectl[@]}" apply --filename -
-note "what it says:  $(quoted "${kubectl[@]}" logs --follow --tail=-1 --container=pmc-jax --selector "jobset.sigs.k8s.io/jobset-name=$name,batch.kubernetes.io/job-completion-index=0")"
+first_pod=jobset.sigs.k8s.io/jobset-name=$name,batch.kubernetes.io/job-completion-index=0
+logs=("${kubectl[@]}" logs --follow --tail=-1 --container=pmc-jax --selector "$first_pod")
+note "what it says:  $(quoted "${logs[@]}")"
 note "to delete it:  $(quoted "${delete[@]}")"
 [[ ! $detach ]] || exit 0
 while true; do
   state=$("${get_state[@]}") || state=''
   case $state in
     Completed) note "finished; the results are in $workdir" && break ;;
-    Failed) note "failed more than $max_restarts times; $workdir holds what is done, the same command again goes on from there" && exit 1 ;;
+    Failed)
+      note "failed more than $max_restarts times; $workdir holds what is done," \
+        "the same command again goes on from there"
+      exit 1
+      ;;
   esac
   sleep 30
 done

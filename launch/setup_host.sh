@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes one host ready, run there out of the copied checkout by tpu_vm.sh and ssh.sh: the package in .venv/, and the shared folder at /data.
-# Doing it again changes nothing.
+# Makes one host ready, run there out of the copied checkout by tpu_vm.sh and ssh.sh: the package in .venv/, and the
+# shared folder at /data. Doing it again changes nothing.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -41,11 +41,13 @@ if [[ $bucket ]]; then
   if ! command -v gcsfuse >/dev/null; then
     key=/usr/share/keyrings/cloud.google.asc
     curl -fsSL https://packages.cloud.google.com/apt/doc/apt-key.gpg | sudo tee "$key" >/dev/null
-    echo "deb [signed-by=$key] https://packages.cloud.google.com/apt gcsfuse-$(lsb_release -cs) main" | sudo tee /etc/apt/sources.list.d/gcsfuse.list >/dev/null
+    echo "deb [signed-by=$key] https://packages.cloud.google.com/apt gcsfuse-$(lsb_release -cs) main" |
+      sudo tee /etc/apt/sources.list.d/gcsfuse.list >/dev/null
     apt_get update
     apt_get install gcsfuse
   fi
-  # No cached metadata (on TPU machines gcsfuse would cache it for ever): a host must see at once what another has just written.
+  # No cached metadata (on TPU machines gcsfuse would cache it for ever): a host must see at once what another has just
+  # written.
   gcsfuse --implicit-dirs --metadata-cache-ttl-secs=0 --metadata-cache-negative-ttl-secs=0 "$bucket" /data
 else
   apt_get update

@@ -22,8 +22,9 @@ Example:
   launch/slurm.sh --name=forget --nodes=2 --gpus=8 --sbatch=--partition=gpu --sbatch=--time=24:00:00 -- \
     unlearn --config=configs/tofu_llama.py --config.model.path=/shared/tofu-full/hf --workdir=/shared/tofu-pmc
 
-The workdir lies on the file system that all nodes share. A preempted job is queued again by SLURM and goes on from the last finished round. For runs
-longer than the time limit give the same command several times: the jobs wait for each other, and what comes after the finished run changes nothing.
+The workdir lies on the file system that all nodes share. A preempted job is queued again by SLURM and goes on from the
+last finished round. For runs longer than the time limit give the same command several times: the jobs wait for each
+other, and what comes after the finished run changes nothing.
 HELP
 }
 
@@ -37,15 +38,21 @@ whole_numbers cpus
 read_workdir
 need sbatch "run this on a login node of the cluster"
 [[ $dry_run || -x $venv/bin/pmc-jax ]] ||
-  die "$venv/bin/pmc-jax: no such program; python3 -m venv $venv && $venv/bin/pip install --editable '${ROOT}[cuda]' makes it, --venv=DIR names another"
+  die "$venv/bin/pmc-jax: no such program; python3 -m venv $venv && $venv/bin/pip install" \
+    "--editable '${ROOT}[cuda]' makes it, --venv=DIR names another"
 
-# Under SLURM JAX gives a process the one GPU whose number is its rank on the node, unless it is told otherwise: here it has all of them.
+# Under SLURM JAX gives a process the one GPU whose number is its rank on the node, unless it is told otherwise: here it
+# has all of them.
 devices=0
 for ((gpu = 1; gpu < gpus; gpu++)); do devices+=,$gpu; done
 # One dead process ends the step at once, instead of leaving its peers to wait for it.
 # srun does not take the cores over from sbatch by itself.
-step=(srun --kill-on-bad-exit=1 --cpus-per-task="$cpus" env "JAX_LOCAL_DEVICE_IDS=$devices" "$venv/bin/pmc-jax" "${pmc[@]}")
+step=(srun --kill-on-bad-exit=1 --cpus-per-task="$cpus" env "JAX_LOCAL_DEVICE_IDS=$devices")
+step+=("$venv/bin/pmc-jax" "${pmc[@]}")
 
-run sbatch --job-name="$name" --dependency=singleton --nodes="$nodes" --ntasks-per-node=1 --gpus-per-node="$gpus" --cpus-per-task="$cpus" --output=%x-%j.log \
+run sbatch --job-name="$name" --dependency=singleton --nodes="$nodes" --ntasks-per-node=1 \
+  --gpus-per-node="$gpus" --cpus-per-task="$cpus" --output=%x-%j.log \
   "${sbatch[@]}" --wrap="$(quoted "${step[@]}")"
-[[ $dry_run ]] || note "state: squeue --user=$(id -un) --name=$name   output: $name-JOBID.log   to stop it: scancel --user=$(id -un) --name=$name"
+[[ $dry_run ]] ||
+  note "state: squeue --user=$(id -un) --name=$name   output: $name-JOBID.log  " \
+    "to stop it: scancel --user=$(id -un) --name=$name"

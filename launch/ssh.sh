@@ -5,7 +5,8 @@ source "$(dirname "$0")/common.sh"
 
 usage() {
   cat <<'HELP'
-Run pmc-jax on hosts that you reach by ssh: copies this checkout to each, installs, starts one process on each, waits, fetches the results.
+Run pmc-jax on hosts that you reach by ssh: copies this checkout to each, installs, starts one process on each, waits,
+fetches the results.
 
 launch/ssh.sh --hosts=HOST[,HOST...] [...] -- VERB --workdir=DIR [flags of pmc-jax]
 
@@ -20,18 +21,21 @@ Example:
   launch/ssh.sh --hosts=gpu1,gpu2 -- \
     unlearn --config=configs/tofu_llama.py --config.model.path=/shared/tofu-full/hf --workdir=/shared/tofu-pmc
 
-The workdir lies on a file system that all hosts share (NFS), at the same path; one host alone may use its own disk. When a host fails or the connection
-is lost, the run ends; the same command again goes on from the last finished round. Ctrl-C ends the processes on all hosts.
+The workdir lies on a file system that all hosts share (NFS), at the same path; one host alone may use its own disk.
+When a host fails or the connection is lost, the run ends; the same command again goes on from the last finished round.
+Ctrl-C ends the processes on all hosts.
 HELP
 }
 
 hosts='' extra=cuda coordinator='' fetch=default
 read_flags "$@"
 required hosts
-[[ $hosts != *' '* && $hosts != ,* && $hosts != *, && $hosts != *,,* ]] || die "--hosts=$hosts: names separated by one comma each, as gpu1,gpu2"
+[[ $hosts != *' '* && $hosts != ,* && $hosts != *, && $hosts != *,,* ]] ||
+  die "--hosts=$hosts: names separated by one comma each, as gpu1,gpu2"
 IFS=, read -r -a hosts <<<"$hosts"
 read_workdir
-[[ $workdir == /* || ${#hosts[@]} -eq 1 ]] || die "--workdir=$workdir: several hosts need the path of a folder that they share, as /shared/..."
+[[ $workdir == /* || ${#hosts[@]} -eq 1 ]] ||
+  die "--workdir=$workdir: several hosts need the path of a folder that they share, as /shared/..."
 [[ $extra == cuda || $extra == tpu ]] || die "--extra=$extra: cuda or tpu"
 first=${hosts[0]#*@}
 [[ $coordinator ]] || coordinator=$first:8476
@@ -43,7 +47,8 @@ archive=${TMPDIR:-/tmp}/pmc_jax-$first.tgz
 pack "$archive"
 for host in "${hosts[@]}"; do
   run scp -q "$archive" "$host:pmc_jax.tgz"
-  run ssh -n "$host" "mkdir -p pmc_jax && tar -xzf pmc_jax.tgz -C pmc_jax && bash pmc_jax/launch/setup_host.sh --extra=$extra"
+  install="bash pmc_jax/launch/setup_host.sh --extra=$extra"
+  run ssh -n "$host" "mkdir -p pmc_jax && tar -xzf pmc_jax.tgz -C pmc_jax && $install"
 done
 
 # -tt: with a terminal of its own the remote process ends when the connection does.
@@ -52,7 +57,8 @@ trap '((${#processes[@]})) && kill "${processes[@]}" 2>/dev/null' EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 for i in "${!hosts[@]}"; do
-  start=(ssh -n -tt "${hosts[i]}" "cd pmc_jax && $(quoted .venv/bin/pmc-jax "${pmc[@]}" --coordinator="$coordinator" --num_processes="${#hosts[@]}" --process_id="$i")")
+  peers=(--coordinator="$coordinator" --num_processes="${#hosts[@]}" --process_id="$i")
+  start=(ssh -n -tt "${hosts[i]}" "cd pmc_jax && $(quoted .venv/bin/pmc-jax "${pmc[@]}" "${peers[@]}")")
   if [[ $dry_run ]]; then
     echo "$(quoted "${start[@]}") &"
   else

@@ -5,23 +5,28 @@ source "$(dirname "$0")/common.sh"
 
 usage() {
   cat <<'HELP'
-Run pmc-jax on a Cloud TPU VM, one host or many: queue for the TPU, wait, install, run on every host, fetch the results, delete the TPU.
+Run pmc-jax on a Cloud TPU VM, one host or many: queue for the TPU, wait, install, run on every host, fetch the results,
+delete the TPU.
 
-launch/tpu_vm.sh --name=NAME --zone=ZONE --type=TYPE (--bucket=BUCKET | --nfs=SERVER:/SHARE) [...] -- VERB --workdir=/data/... [flags of pmc-jax]
+launch/tpu_vm.sh --name=NAME --zone=ZONE --type=TYPE (--bucket=BUCKET | --nfs=SERVER:/SHARE) [...] -- VERB
+  --workdir=/data/... [flags of pmc-jax]
 
   --name=NAME       of the queued resource and of the TPU
   --zone=ZONE       where, as us-west4-a
   --type=TYPE       accelerator type: v5litepod-8 (one host), v5litepod-16 (four hosts), v5p-64, v6e-64, ...
-  --bucket=BUCKET   Cloud Storage bucket, mounted on every host at /data. Create it with a hierarchical namespace (launch/README.md says why).
+  --bucket=BUCKET   Cloud Storage bucket, mounted on every host at /data. Create it with a hierarchical namespace
+                    (launch/README.md says why).
   --nfs=SERVER:/SHARE  instead of a bucket: an NFS share (as Filestore), mounted on every host at /data
   --project=ID      default: gcloud's
-  --runtime=VERSION software of the VM; default: by type (v5litepod: v2-alpha-tpuv5-lite, v5p: v2-alpha-tpuv5, v6e: v2-alpha-tpuv6e, v4: tpu-ubuntu2204-base)
+  --runtime=VERSION software of the VM; default: by type (v5litepod: v2-alpha-tpuv5-lite, v5p: v2-alpha-tpuv5, v6e:
+                    v2-alpha-tpuv6e, v4: tpu-ubuntu2204-base)
   --spot            cheaper, and taken away when Google needs it
   --wait=DURATION   give up when no TPU came within it, as 6h; default: wait for ever
   --hf-token=FILE   file with a Hugging Face token, for gated checkpoints; default: none
   --fetch=DIR       where to put the results (all but rounds/); default: runs/NAME-OF-WORKDIR; --fetch= for none
   --keep            do not delete the TPU at the end: it is billed until you do
-  --reuse           take a TPU of this name that is there already, and treat it as one's own: it too is deleted at the end
+  --reuse           take a TPU of this name that is there already, and treat it as one's own: it too is deleted at the
+                    end
   --dry-run         print every command, run none
   --help            this text
 
@@ -29,17 +34,20 @@ Example:
   launch/tpu_vm.sh --name=forget --zone=us-west4-a --type=v5litepod-16 --spot --bucket=my-bucket -- \
     unlearn --config=configs/tofu_llama.py --config.model.path=/data/tofu-full/hf --workdir=/data/tofu-pmc
 
-The workdir lies below /data, which outlives the TPU. So the TPU is deleted at the end, whatever the end (unless --keep), and the same command again
-goes on from the last finished round: after a failure, a preemption, a lost connection. After a preemption the exit status is 75, so this goes on until it is done:
+The workdir lies below /data, which outlives the TPU. So the TPU is deleted at the end, whatever the end (unless
+--keep), and the same command again goes on from the last finished round: after a failure, a preemption, a lost
+connection. After a preemption the exit status is 75, so this goes on until it is done:
   while launch/tpu_vm.sh ...; [ $? = 75 ]; do sleep 60; done
 HELP
 }
 
-name='' zone='' type='' bucket='' nfs='' project='' runtime='' spot='' wait='' hf_token='' fetch=default keep='' reuse=''
+name='' zone='' type='' bucket='' nfs='' project=''
+runtime='' spot='' wait='' hf_token='' fetch=default keep='' reuse=''
 read_flags "$@"
 required name zone type
 resource_name "$name"
-[[ $bucket || $nfs ]] || die "--bucket=NAME or --nfs=SERVER:/SHARE is missing: the workdir must outlive the TPU and be seen by all its hosts"
+[[ $bucket || $nfs ]] ||
+  die "--bucket=NAME or --nfs=SERVER:/SHARE is missing: the workdir must outlive the TPU and be seen by all its hosts"
 [[ ! $bucket || ! $nfs ]] || die "--bucket and --nfs: both would lie at /data, give one"
 read_workdir
 [[ $workdir == /data/?* ]] || die "--workdir=$workdir: must lie below /data, the folder that outlives the TPU"
@@ -51,7 +59,10 @@ if [[ ! $runtime ]]; then
     v5p-*) runtime=v2-alpha-tpuv5 ;;
     v6e-*) runtime=v2-alpha-tpuv6e ;;
     v4-*) runtime=tpu-ubuntu2204-base ;;
-    *) die "--runtime=VERSION is missing: unknown for --type=$type (https://cloud.google.com/tpu/docs/runtimes lists them)" ;;
+    *)
+      die "--runtime=VERSION is missing: unknown for --type=$type" \
+        "(https://cloud.google.com/tpu/docs/runtimes lists them)"
+      ;;
   esac
 fi
 need gcloud "https://cloud.google.com/sdk/docs/install, then: gcloud auth login"
@@ -64,16 +75,22 @@ vm_state=("${tpus[@]}" tpu-vm describe "$name" "${place[@]}" '--format=value(sta
 on() { run "${tpus[@]}" tpu-vm ssh "$name" "${place[@]}" --worker="$1" --command="$2"; }
 copy() { run "${tpus[@]}" tpu-vm scp "$2" "$3" "${place[@]}" --worker="$1"; }
 
-# A list fails where the cloud cannot be asked, and is empty where there is none of this name: nothing that is not ours may be deleted below.
+# A list fails where the cloud cannot be asked, and is empty where there is none of this name: nothing that is not ours
+# may be deleted below.
 present=''
-[[ $dry_run ]] || present=$("${tpus[@]}" queued-resources list "${place[@]}" --filter="name~/$name\$" '--format=value(state.state)')
+list=("${tpus[@]}" queued-resources list "${place[@]}" --filter="name~/$name\$" '--format=value(state.state)')
+[[ $dry_run ]] || present=$("${list[@]}")
 case $present in
   FAILED | SUSPENDING | SUSPENDED)
     note "$name was taken away ($present): queueing for another one"
     run "${delete[@]}"
     present=''
     ;;
-  ?*) [[ $reuse ]] || die "$name is there already ($present): --reuse takes it, another --name leaves it alone, this deletes it: $(quoted "${delete[@]}")" ;;
+  ?*)
+    [[ $reuse ]] ||
+      die "$name is there already ($present): --reuse takes it, another --name leaves it alone," \
+        "this deletes it: $(quoted "${delete[@]}")"
+    ;;
 esac
 
 finish() {
@@ -95,7 +112,8 @@ trap 'exit 130' INT
 trap 'exit 143' TERM HUP
 
 if [[ ! $present ]]; then
-  run "${tpus[@]}" queued-resources create "$name" --node-id="$name" "${place[@]}" --accelerator-type="$type" --runtime-version="$runtime" \
+  run "${tpus[@]}" queued-resources create "$name" --node-id="$name" "${place[@]}" \
+    --accelerator-type="$type" --runtime-version="$runtime" \
     --scopes=https://www.googleapis.com/auth/cloud-platform ${spot:+--spot} ${wait:+--valid-until-duration="$wait"}
 fi
 
@@ -106,7 +124,9 @@ else
     state=$("${queue_state[@]}") || state='not known, asking again'
     case $state in
       ACTIVE) break ;;
-      FAILED | SUSPENDING | SUSPENDED) die "no TPU: the request for $name is $state (after --wait, or taken away at once)" ;;
+      FAILED | SUSPENDING | SUSPENDED)
+        die "no TPU: the request for $name is $state (after --wait, or taken away at once)"
+        ;;
     esac
     note "waiting for $name: $state"
     sleep 30

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from held import PATIENCE
 from tiny import ROOT
 
-PATIENCE = 600  # seconds; only a script that hangs takes them
 LAUNCH = ROOT / "launch"
 SCRIPTS = sorted(LAUNCH.glob("*.sh"))
 STARTERS = ["tpu_vm", "gke", "slurm", "ssh"]

@@ -3,11 +3,11 @@
 import shutil
 import signal
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
-from launch_stubs import FLAGS, LAUNCH, PATIENCE, PMC, STUB, WELL, answer, call, ctrl_c_ends_it, far_end, words_of
+from held import PATIENCE, until
+from launch_stubs import FLAGS, LAUNCH, PMC, STUB, WELL, answer, call, ctrl_c_ends_it, far_end, words_of
 
 
 def test_ssh_hands_over_every_word_and_says_who_is_who(launch, world):
@@ -71,17 +71,10 @@ def test_ssh_stopped_ends_the_processes_on_all_hosts(world):
         preexec_fn=ctrl_c_ends_it,
     )
     count = lambda name: (folder / name).read_text().count(".") if (folder / name).exists() else 0  # noqa: E731
-    until(lambda: count("started") == 2)
+    until(lambda: count("started") == 2, [script])
     script.send_signal(signal.SIGINT)
     assert script.wait(timeout=PATIENCE) == 130
     until(lambda: count("ended") == 2)
-
-
-def until(condition):
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, "it never came"
-        time.sleep(0.05)
 
 
 @pytest.fixture

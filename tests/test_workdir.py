@@ -5,6 +5,7 @@ import json
 import pytest
 from lines import refused
 
+from pmc_jax import config as settings
 from pmc_jax.errors import UserError
 from pmc_jax.tracking.workdir import Workdir, data_hash, read_lines, write_json, write_lines
 
@@ -128,3 +129,15 @@ def test_the_hash_of_data_is_of_its_content():
     rows = [{"question": "Who?", "answer": "ü"}]
     assert data_hash(rows) == data_hash([{"answer": "ü", "question": "Who?"}]) and len(data_hash(rows)) == 64
     assert data_hash(rows) != data_hash([{"question": "Who?", "answer": "u"}]) != data_hash([])
+
+
+def test_a_run_of_an_earlier_version_goes_on(work):
+    """Its settings have old names, and newer ones were not there yet: those count at their defaults."""
+    now = settings.to_flat(settings.default())
+    earlier = {name: value for name, value in now.items() if name not in settings.RENAMED.values()}
+    earlier |= {old: now[new] for old, new in settings.RENAMED.items()}
+    del earlier["lora.rank"]
+    write_json(work.path / "config.json", {"verb": "unlearn", "settings": earlier, "data": DATA})
+    work.check("unlearn", now, DATA)
+    with pytest.raises(UserError, match=r"lora.rank: 0 there, 4 now; pmc.prune_candidates: True there, False now"):
+        work.check("unlearn", now | {"lora.rank": 4, "pmc.prune_candidates": False}, DATA)

@@ -25,6 +25,10 @@ LAST_WORDS = 5  # seconds
 AGAIN = "the same command on every host goes on from the last finished round"
 
 
+class SharedError(UserError):
+    """A mistake of the user that one process has met and all of them raise."""
+
+
 def cluster() -> bool:
     """Whether a scheduler started this process as one of several: SLURM, a Kubernetes Job or JobSet, Cloud TPU.
 
@@ -135,7 +139,7 @@ def broadcast_from_primary(work: Callable[[], Any]) -> Any:
         Its result, on all processes.
 
     Raises:
-        UserError: the function raised one on the primary; it is raised on all.
+        SharedError: the function raised a UserError on the primary.
     """
     outcome: dict[str, Any] = {}
     if is_primary():
@@ -145,7 +149,7 @@ def broadcast_from_primary(work: Callable[[], Any]) -> Any:
             outcome["error"] = str(error)
     received = json.loads(exchange(json.dumps(outcome).encode())[0])
     if "error" in received:
-        raise UserError(received["error"])
+        raise SharedError(received["error"])
     return received["value"]
 
 
@@ -201,8 +205,12 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
     except BaseException as error:
         code = _say_why(error)
         witness.communicate(b"ended\n")
-        if is_primary():
-            time.sleep(LAST_WORDS)  # all hang on its connection: those that met the same error are to say so
+        # All hang on the primary's connection: those that meet the same error are to say so before it is gone.
+        if isinstance(error, SharedError):
+            with contextlib.suppress(Exception):
+                exchange(b"said")
+        elif is_primary():
+            time.sleep(LAST_WORDS)
         os._exit(code)  # an orderly end would wait for partners that wait for this one
 
 

@@ -108,7 +108,7 @@ def devices() -> Iterator[None]:
         yield
 
 
-def run_demo(words: list[str]) -> None:
+def start_demo(words: list[str]) -> None:
     """Everything once, on a small model."""
     FLAGS.workdir = FLAGS.workdir or "runs/demo"
     with devices():
@@ -117,7 +117,7 @@ def run_demo(words: list[str]) -> None:
         run_demo(FLAGS.config, FLAGS.workdir)
 
 
-def run_finetune(words: list[str]) -> None:
+def start_finetune(words: list[str]) -> None:
     """Train on question-answer rows."""
     with devices():
         from pmc_jax.runs.finetune import run_finetune
@@ -125,7 +125,7 @@ def run_finetune(words: list[str]) -> None:
         run_finetune(FLAGS.config, FLAGS.workdir)
 
 
-def run_unlearn(words: list[str]) -> None:
+def start_unlearn(words: list[str]) -> None:
     """Unlearn in a workdir."""
     with devices():
         from pmc_jax.runs.unlearn import unlearn
@@ -133,7 +133,7 @@ def run_unlearn(words: list[str]) -> None:
         unlearn(FLAGS.config, FLAGS.workdir)
 
 
-def run_ask(words: list[str]) -> None:
+def start_ask(words: list[str]) -> None:
     """Put questions to the models of a workdir; on this host alone."""
     if not words:
         raise UserError("ask: name a workdir, a checkpoint's folder or a hub id: pmc-jax ask WORKDIR [QUESTION ...]")
@@ -145,7 +145,7 @@ def run_ask(words: list[str]) -> None:
     ask(words[0], words[1:], FLAGS.samples, FLAGS.config, changed, FLAGS.json)
 
 
-def run_evaluate(words: list[str]) -> None:
+def start_evaluate(words: list[str]) -> None:
     """Measure a checkpoint, or recompute an official log."""
     if FLAGS.log:
         from pmc_jax.runs.evaluate import recompute_log
@@ -158,7 +158,7 @@ def run_evaluate(words: list[str]) -> None:
         run_evaluate(FLAGS.config, FLAGS.workdir, FLAGS.retain_log)
 
 
-def run_report(words: list[str]) -> None:
+def start_report(words: list[str]) -> None:
     """Write the page and say where; needs no device."""
     from pmc_jax.report import page
 
@@ -170,7 +170,7 @@ def run_report(words: list[str]) -> None:
     print(f"report: {page.write(workdirs, FLAGS.output)}")
 
 
-def run_export(words: list[str]) -> None:
+def start_export(words: list[str]) -> None:
     """Write a saved round as a checkpoint."""
     with devices():
         from pmc_jax.runs.export import run_export
@@ -178,7 +178,7 @@ def run_export(words: list[str]) -> None:
         run_export(FLAGS.workdir, FLAGS.output or os.path.join(FLAGS.workdir, "hf"), FLAGS.round)
 
 
-def run_plan(words: list[str]) -> None:
+def start_plan(words: list[str]) -> None:
     """Print what a run would take; needs no workdir, no weights, and no TPU."""
     import json
 
@@ -195,26 +195,26 @@ MODEL, TRAINING = ("model", "data", "prompt", "mesh", "seed"), ("train", "lora",
 VERBS = {
     "demo": Verb(
         "a small model learns fictitious authors and forgets a tenth of them; no network, minutes",
-        run_demo,
+        start_demo,
         "pmc-jax demo",
         ("seed",),
         preset="demo",
     ),
     "finetune": Verb(
         "train a checkpoint, or a new model, on question-answer rows",
-        run_finetune,
+        start_finetune,
         "pmc-jax finetune --config=tofu_llama --config.model.path=FOLDER_OR_HUB_ID --workdir=runs/taught",
         MODEL + TRAINING,
     ),
     "unlearn": Verb(
         "make a checkpoint forget questions, by partial model collapse or a rival method",
-        run_unlearn,
+        start_unlearn,
         "pmc-jax unlearn --config=tofu_llama --config.model.path=FOLDER_OR_HUB_ID --workdir=runs/first",
         (*MODEL, "method", "method_options", "pmc", "sample", *TRAINING, "evaluate"),
     ),
     "ask": Verb(
         "put questions to the original and the unlearned model; without a question, from the terminal or a pipe",
-        run_ask,
+        start_ask,
         'pmc-jax ask runs/first "Who is the author of Dracula?"',
         ("prompt", "sample", "model", "mesh", "seed"),
         ("samples", "json"),
@@ -222,14 +222,14 @@ VERBS = {
     ),
     "evaluate": Verb(
         "benchmarks, leakage, relearning, side effects of a checkpoint; or the metrics of an official log",
-        run_evaluate,
+        start_evaluate,
         "pmc-jax evaluate --config.model.path=runs/first/hf --workdir=runs/first-evaluated",
         (*MODEL, "evaluate", "sample", "train"),
         ("workdir", "log", "retain_log"),
     ),
     "report": Verb(
         "an HTML page of one run, or of several side by side",
-        run_report,
+        start_report,
         "pmc-jax report runs/first runs/second --output=both.html",
         (),
         ("workdir", "output"),
@@ -237,14 +237,14 @@ VERBS = {
     ),
     "export": Verb(
         "write a saved round of a run as a Hugging Face checkpoint",
-        run_export,
+        start_export,
         "pmc-jax export --workdir=runs/first --round=3 --output=FOLDER",
         (),
         ("workdir", "output", "round"),
     ),
     "plan": Verb(
         "memory and time of a run on a TPU slice, compiled without one",
-        run_plan,
+        start_plan,
         "pmc-jax plan --config=tofu_llama --config.model.path=Llama-3.2-3B --topology=v5e:2x4",
         ("model", "pmc", "sample", "train", "lora", "mesh"),
         (
