@@ -39,11 +39,20 @@ def installed(tmp_path_factory):
         copy = shutil.copytree if (ROOT / name).is_dir() else shutil.copy
         copy(ROOT / name, base / "source" / name)
     pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet"]
-    build = [*pip, "wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", base / "dist", base / "source"]
+    build = [
+        *pip,
+        "wheel",
+        "--no-index",
+        "--no-deps",
+        "--no-build-isolation",
+        "--wheel-dir",
+        base / "dist",
+        base / "source",
+    ]
     done = subprocess.run(build, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     (wheel,) = (base / "dist").glob("*.whl")
-    install = [*pip, "install", "--no-deps", "--target", base / "site", wheel]
+    install = [*pip, "install", "--no-index", "--no-deps", "--target", base / "site", wheel]
     done = subprocess.run(install, capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     (base / "empty").mkdir()
