@@ -54,9 +54,9 @@ def check_mesh(mesh: Mesh, sizes: dict[str, int]) -> None:
     model = mesh.shape["model"]
     uneven = [f"{sizes[letter]} {name}" for letter, name in NAMES.items() if sizes[letter] % model]
     if uneven:
-        most = math.gcd(*(sizes[letter] for letter in NAMES))
+        divisor = math.gcd(*(sizes[letter] for letter in NAMES))
         raise UserError(
-            f"mesh.model={model}: does not divide the model's {', '.join(uneven)}; a divisor of {most} does"
+            f"mesh.model={model}: does not divide the model's {', '.join(uneven)}; a divisor of {divisor} does"
         )
 
 

@@ -14,6 +14,7 @@ class CachedStemmer:
 
     @functools.cached_property
     def stem(self):
+        """The stemmer's function, which remembers the words that it has seen."""
         from nltk.stem import porter
 
         return functools.lru_cache(maxsize=None)(porter.PorterStemmer().stem)

@@ -42,11 +42,11 @@ class Assumed(NamedTuple):
     prompt: int
     answer: int
 
-    def lengths(self, most: int, count: int) -> np.ndarray:
-        """Lengths of `count` answers, 2 to `most` tokens; the same on every call."""
+    def lengths(self, longest: int, count: int) -> np.ndarray:
+        """Lengths of `count` answers, 2 to `longest` tokens; the same on every call."""
         spread = np.log1p(0.44**2)
         drawn = np.random.default_rng(0).lognormal(np.log(self.answer) - spread / 2, spread**0.5, count)
-        return np.clip(drawn.round(), 2, most).astype(int)
+        return np.clip(drawn.round(), 2, longest).astype(int)
 
     def rows(self, longest: int, group: int) -> list[Row]:
         """Training rows, one a question, of at most `longest` tokens."""
@@ -168,8 +168,8 @@ def prompt_width(assumed: Assumed) -> int:
 
 def draft_slots(config: ConfigDict, assumed: Assumed) -> int:
     """Slots for the original answers, which samples are drawn along."""
-    most = config.sample.max_new_tokens
-    return sampling_prompts.draft_slots(assumed.lengths(most, assumed.questions).tolist(), most)
+    longest = config.sample.max_new_tokens
+    return sampling_prompts.draft_slots(assumed.lengths(longest, assumed.questions).tolist(), longest)
 
 
 def prefix_slots(config: ConfigDict, assumed: Assumed) -> int:

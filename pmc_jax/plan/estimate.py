@@ -49,6 +49,7 @@ class Estimate(NamedTuple):
 
     @property
     def peak(self) -> float:
+        """Most bytes on a chip at any time."""
         return max(self.update_bytes, self.sample_bytes)
 
 
@@ -172,9 +173,10 @@ def estimate(shape: Shape, config: ConfigDict, mesh: Mesh, topology: Topology, a
     base = stays.params + stays.optimizer + stays.start
     step = update_time(shape, config, mesh, packing, topology)
     sizes = decode_steps(config, plan.rows, mesh.shape["data"], assumed)
-    found, counts = np.unique(sizes, return_counts=True)
+    distinct, counts = np.unique(sizes, return_counts=True)
     once = sum(
-        n * decode_time(shape, config, mesh, topology, int(rows), plan.size, assumed) for rows, n in zip(found, counts)
+        n * decode_time(shape, config, mesh, topology, int(rows), plan.size, assumed)
+        for rows, n in zip(distinct, counts)
     )
     read = 2 * sum(roofline.multiplied(shape.model)) * plan.size * prefix / mesh.size / topology.chip.flops
     sampled = plan.count * (once + read)

@@ -37,19 +37,19 @@ class Collective(NamedTuple):
 
 def arrays(text: str) -> list[tuple[int, int]]:
     """(elements, bytes) of every array type in a piece of HLO."""
-    found = [(math.prod(map(int, filter(None, dims.split(",")))), BYTES[dtype]) for dtype, dims in ARRAY.findall(text)]
-    return [(n, n * size) for n, size in found]
+    sizes = [(math.prod(map(int, filter(None, dims.split(",")))), BYTES[dtype]) for dtype, dims in ARRAY.findall(text)]
+    return [(n, n * size) for n, size in sizes]
 
 
 def group_size(line: str) -> int:
     """Chips of one replica group, in any of the ways XLA writes them."""
-    if found := re.search(r"replica_groups=\{\{([\d,]+)\}", line):
-        return found[1].count(",") + 1
-    if found := re.search(r"replica_groups=\[(\d+),(\d+)\]", line):
-        return int(found[2])
-    if found := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", line):
-        sizes = dict(re.findall(r"'(\w+)'=(\d+)", found[1]))
-        return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", found[2]))
+    if match := re.search(r"replica_groups=\{\{([\d,]+)\}", line):
+        return match[1].count(",") + 1
+    if match := re.search(r"replica_groups=\[(\d+),(\d+)\]", line):
+        return int(match[2])
+    if match := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", line):
+        sizes = dict(re.findall(r"'(\w+)'=(\d+)", match[1]))
+        return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", match[2]))
     return 2  # a permutation has pairs of source and target
 
 
@@ -61,7 +61,7 @@ def collectives(text: str) -> list[Collective]:
     An all-reduce whose computation keeps one slice of the sum is what the TPU backend makes of a reduce-scatter, and
     counts as one.
     """
-    found: dict[tuple[str, str], Collective] = {}
+    seen: dict[tuple[str, str], Collective] = {}
     computation = ""
     for line in text.splitlines():
         if line.startswith(("%", "ENTRY")):
@@ -79,8 +79,8 @@ def collectives(text: str) -> list[Collective]:
         if kind == "all-reduce" and "all-reduce-scatter" in computation.split("(")[0]:
             kind = "reduce-scatter"
         origin = re.search(r'op_name="([^"]*)"', line)
-        found.setdefault((channel[1], origin[1] if origin else operation[1]), Collective(kind, elements, size, group))
-    return sorted(found.values())
+        seen.setdefault((channel[1], origin[1] if origin else operation[1]), Collective(kind, elements, size, group))
+    return sorted(seen.values())
 
 
 def float32_products(text: str) -> int:
@@ -100,9 +100,9 @@ def float32_products(text: str) -> int:
     return len(products)
 
 
-def seconds_sent(found: list[Collective], link: float) -> float:
+def seconds_sent(sent: list[Collective], link: float) -> float:
     """Seconds the collectives take on rings that move `link` bytes/s through each chip, one after the other, with
     nothing beside them.
     """
     passes = {"all-reduce": 2.0}
-    return sum(passes.get(c.kind, 1.0) * c.bytes * (c.group - 1) / c.group / link for c in found if c.group > 1)
+    return sum(passes.get(c.kind, 1.0) * c.bytes * (c.group - 1) / c.group / link for c in sent if c.group > 1)

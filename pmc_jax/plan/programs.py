@@ -76,9 +76,9 @@ def measure(lowered: jax.stages.Lowered) -> tuple[Measured, jax.stages.Compiled]
         memory.alias_size_in_bytes,
         memory.temp_size_in_bytes,
     )
-    found = Counter(hlo.collectives(text))
+    sent = Counter(hlo.collectives(text))
     return Measured(
-        *sizes, cost["flops"], cost["bytes accessed"], optimal, seconds, hlo.float32_products(text), found
+        *sizes, cost["flops"], cost["bytes accessed"], optimal, seconds, hlo.float32_products(text), sent
     ), compiled
 
 
@@ -151,18 +151,18 @@ def compile_programs(
     """Update, prefill and decode at one depth (None = the model's own); says on stderr how long each took to
     compile.
     """
-    found = {}
+    results = {}
 
     def measured(name: str, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
-        found[name], compiled = measure(lowered)
-        print(f"{name}, {layers or 'all'} layers: compiled in {found[name].compile_seconds:.0f} s", file=sys.stderr)
+        results[name], compiled = measure(lowered)
+        print(f"{name}, {layers or 'all'} layers: compiled in {results[name].compile_seconds:.0f} s", file=sys.stderr)
         return compiled
 
     measured("update", lower_update(raw, config, mesh, assumed, layers))
     prefilled = lower_prefill(raw, config, mesh, assumed, layers)
     compiled = measured("prefill", prefilled)
     measured("decode", lower_decode(raw, config, mesh, layers, prefilled, compiled))
-    return found
+    return results
 
 
 def compile_round(

@@ -29,14 +29,25 @@ SHOWN = (
 MOST_TENSOR = 16  # a model axis longer than this leaves the links of a torus axis
 
 
-def candidate_meshes(shape: Shape, where: Topology, devices: list[Any]) -> list[jax.sharding.Mesh]:
+def candidate_meshes(shape: Shape, target: Topology, devices: list[Any]) -> list[jax.sharding.Mesh]:
     """Every (data, model) mesh of the topology that divides the model and keeps `model` within a slice."""
-    c, found = shape.model.config, []
+    c, candidates = shape.model.config, []
     for tensor in range(1, MOST_TENSOR + 1):
         divides = not any(size % tensor for size in (c.num_heads, c.num_kv_heads, c.mlp_width, c.vocab_size))
-        if divides and len(devices) // where.slices % tensor == 0:
-            found.append(meshes.make_mesh(-1, tensor, devices, where.slices))
-    return found
+        if divides and len(devices) // target.slices % tensor == 0:
+            candidates.append(meshes.make_mesh(-1, tensor, devices, target.slices))
+    return candidates
+
+
+def possible_meshes(
+    shape: Shape, config: ConfigDict, target: Topology, devices: list[Any]
+) -> tuple[list[jax.sharding.Mesh], bool]:
+    """The mesh that the settings fix, or every candidate; and whether they fix it."""
+    if config.mesh.data == -1 and config.mesh.model == 1:
+        return candidate_meshes(shape, target, devices), False
+    mesh = meshes.make_mesh(config.mesh.data, config.mesh.model, devices, target.slices)
+    meshes.check_mesh(mesh, shape.model.config.axis_sizes)
+    return [mesh], True
 
 
 def choose(options: list[tuple[jax.sharding.Mesh, Estimate]], hbm: float) -> jax.sharding.Mesh:
@@ -46,18 +57,18 @@ def choose(options: list[tuple[jax.sharding.Mesh, Estimate]], hbm: float) -> jax
     return options[least[1]][0]
 
 
-def roofline(m: Measured, where: Topology, mesh: jax.sharding.Mesh) -> dict[str, float]:
+def roofline(m: Measured, target: Topology, mesh: jax.sharding.Mesh) -> dict[str, float]:
     """Seconds that products, memory and collectives each take at the chip's full speed; `bound`, the longest, is what
     no schedule can beat.
 
     Of several slices, a collective over `data` also sends all but each slice's own part over the data centre's network.
     """
-    found = [c for c in m.collectives for _ in range(round(m.collectives[c]))]
-    sent = hlo.seconds_sent(found, where.chip.ici)
-    if where.slices > 1:
-        over_data = (c for c in found if c.group in (mesh.shape["data"], mesh.size))
-        sent += sum(c.bytes * (1 - 1 / where.slices) / (c.group / where.slices * where.chip.dcn) for c in over_data)
-    parts = {"products": m.flops / where.chip.flops, "memory": m.bytes / where.chip.bandwidth, "collectives": sent}
+    collectives = [c for c in m.collectives for _ in range(round(m.collectives[c]))]
+    sent = hlo.seconds_sent(collectives, target.chip.ici)
+    if target.slices > 1:
+        over_data = (c for c in collectives if c.group in (mesh.shape["data"], mesh.size))
+        sent += sum(c.bytes * (1 - 1 / target.slices) / (c.group / target.slices * target.chip.dcn) for c in over_data)
+    parts = {"products": m.flops / target.chip.flops, "memory": m.bytes / target.chip.bandwidth, "collectives": sent}
     return parts | {"bound": max(parts.values())}
 
 
@@ -73,33 +84,33 @@ def weight_gathers(shape: Shape, mesh: Any, m: Measured) -> int:
 
 
 def largest(
-    shape: Shape, config: ConfigDict, mesh: Any, where: Topology, assumed: Assumed, used: dict[str, float]
+    shape: Shape, config: ConfigDict, mesh: Any, target: Topology, assumed: Assumed, used: dict[str, float]
 ) -> dict[str, int]:
     """The largest train.batch_size (in the micro-batches set) and sample.max_rows that fit: what is used now, and a
     slope from the memory model.
     """
     packing = abstract.plan_packing(config, mesh.shape["data"], assumed)
     _, per_row = estimate.update_temporary(shape, config, mesh, packing)
-    rows = int((where.chip.hbm - used["update"]) // per_row) + packing.rows
+    rows = int((target.chip.hbm - used["update"]) // per_row) + packing.rows
     c, tensor = shape.model.config, mesh.shape["model"]
     itemsize = abstract.itemsize(config)
     slots = config.sample.max_new_tokens + abstract.prefix_slots(config, assumed) / config.sample.num_samples
     per_answer = (2 * c.num_layers * c.num_kv_heads * c.head_dim * itemsize * slots + 16 * c.vocab_size) / tensor
     now = abstract.sampling(config, mesh, assumed).rows // mesh.shape["data"]
-    answers = int((where.chip.hbm - used["decode"]) // per_answer) + now
+    answers = int((target.chip.hbm - used["decode"]) // per_answer) + now
     return {"batch_size": max(0, int(config.train.batch_size * rows / packing.rows)), "max_rows": max(0, answers)}
 
 
 def round_seconds(
-    shape, config, mesh, where: Topology, assumed: Assumed, found: dict[str, Measured]
+    shape, config, mesh, target: Topology, assumed: Assumed, measured: dict[str, Measured]
 ) -> dict[str, float]:
     """Seconds of a round at the compiled programs' bounds: every reading of prompts, every decode step at the size it
     then has, every update.
     """
     plan = abstract.sampling(config, mesh, assumed)
-    bounds = {name: roofline(m, where, mesh)["bound"] for name, m in found.items()}
+    bounds = {name: roofline(m, target, mesh)["bound"] for name, m in measured.items()}
     sizes, counts = np.unique(estimate.decode_steps(config, plan.rows, mesh.shape["data"], assumed), return_counts=True)
-    cost = [estimate.decode_time(shape, config, mesh, where, int(n), plan.size, assumed) for n in (*sizes, plan.rows)]
+    cost = [estimate.decode_time(shape, config, mesh, target, int(n), plan.size, assumed) for n in (*sizes, plan.rows)]
     steps = sum(n * each / cost[-1] for n, each in zip(counts, cost))  # in steps of the full size
     sample = plan.count * (plan.parts * bounds["prefill"] + steps * bounds["decode"])
     micro_batches = abstract.plan_packing(config, mesh.shape["data"], assumed).micro_batches
@@ -107,46 +118,41 @@ def round_seconds(
     return {"sample": sample, "update": update, "round": sample + update}
 
 
-def memory(found: dict[str, Measured], stays: estimate.Held, chip: topology.Chip, adapters: bool) -> dict[str, Any]:
+def memory(measured: dict[str, Measured], stays: estimate.Held, chip: topology.Chip, adapters: bool) -> dict[str, Any]:
     """Bytes on a chip while each program runs, and whether both fit. An update of adapters is given the parameters
     under them.
     """
     state = stays.params + stays.optimizer
-    decode = max(found["decode"].peak, found["prefill"].peak) + (state if stays.sampling else stays.optimizer)
+    decode = max(measured["decode"].peak, measured["prefill"].peak) + (state if stays.sampling else stays.optimizer)
     if adapters:  # merged as they are trained, then laid out for decoding
         decode = max(decode, stays.start + stays.sampling + state)
-    used = {"update": found["update"].peak + (0 if adapters else stays.start), "decode": stays.start + decode}
+    used = {"update": measured["update"].peak + (0 if adapters else stays.start), "decode": stays.start + decode}
     return {"used": used, "hbm": chip.hbm, "fits": max(used.values()) <= chip.hbm}
 
 
-def plan(config: ConfigDict, where: Topology, assumed: Assumed, compiling: str = "depths") -> dict[str, Any]:
+def plan(config: ConfigDict, target: Topology, assumed: Assumed, compiling: str = "depths") -> dict[str, Any]:
     """Everything that `pmc-jax plan` prints, JSON-ready. compiling: "none" (the memory and time model alone), "depths"
     (two shallow models of the same width, the rest extrapolated layer by layer), "whole" (every layer).
     """
     settings.check(config)
     start = time.perf_counter()
     raw = abstract.read_shape(config.model.path)
-    devices = topology.devices(where)
+    devices = topology.devices(target)
     shape = abstract.make_shape(raw, config.train.remat, family=config.model.family)
-    fixed = config.mesh.data != -1 or config.mesh.model != 1
-    if fixed:
-        layouts = [meshes.make_mesh(config.mesh.data, config.mesh.model, devices, where.slices)]
-        meshes.check_mesh(layouts[0], shape.model.config.axis_sizes)
-    else:
-        layouts = candidate_meshes(shape, where, devices)
-    options = [(mesh, estimate.estimate(shape, config, mesh, where, assumed)) for mesh in layouts]
-    mesh = choose(options, where.chip.hbm)
+    layouts, fixed = possible_meshes(shape, config, target, devices)
+    options = [(mesh, estimate.estimate(shape, config, mesh, target, assumed)) for mesh in layouts]
+    mesh = choose(options, target.chip.hbm)
     stays = estimate.held(shape, config, mesh, assumed)
     guess = dict(options)[mesh]
-    found: dict[str, Any] = {
+    result: dict[str, Any] = {
         "model": config.model.path,
         "parameters": sum(x.size for x in jax.tree.leaves(weights.abstract_params(shape.model))),
-        "topology": str(where),
-        "chips": where.chips,
+        "topology": str(target),
+        "chips": target.chips,
         "assumed": assumed._asdict() | {"updates_per_round": estimate.updates_per_round(config, assumed)},
         "trained": sum(x.size for x in jax.tree.leaves(abstract.training(shape, config, mesh, assumed).state.params)),
         "settings": {name: settings.lookup(config, name) for name in SHOWN},
-        "meshes": [dict(m.shape) | e._asdict() | {"fits": e.peak <= where.chip.hbm} for m, e in options],
+        "meshes": [dict(m.shape) | e._asdict() | {"fits": e.peak <= target.chip.hbm} for m, e in options],
         "mesh": dict(mesh.shape),
         "chosen": not fixed,
         "packing": abstract.plan_packing(config, mesh.shape["data"], assumed)._asdict(),
@@ -156,13 +162,13 @@ def plan(config: ConfigDict, where: Topology, assumed: Assumed, compiling: str =
     }
     if compiling == "none":
         used = {"update": guess.update_bytes, "decode": guess.sample_bytes}
-        found["memory"] = {"used": used, "hbm": where.chip.hbm, "fits": guess.peak <= where.chip.hbm}
-        found["seconds"] = {
+        result["memory"] = {"used": used, "hbm": target.chip.hbm, "fits": guess.peak <= target.chip.hbm}
+        result["seconds"] = {
             "sample": guess.sample_seconds,
             "update": guess.round_seconds - guess.sample_seconds,
             "round": guess.round_seconds,
         }
-        return found | {"largest": largest(shape, config, mesh, where, assumed, used)}
+        return result | {"largest": largest(shape, config, mesh, target, assumed, used)}
     try:
         whole = compiling == "whole" or shape.model.config.num_layers <= programs.DEPTHS[1]
         compiled = programs.compile_round(raw, config, mesh, assumed, whole)
@@ -170,17 +176,17 @@ def plan(config: ConfigDict, where: Topology, assumed: Assumed, compiling: str =
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         raise UserError(
-            f"{config.model.path} on {where}, mesh {dict(mesh.shape)}: the compiler finds no room: "
+            f"{config.model.path} on {target}, mesh {dict(mesh.shape)}: the compiler finds no room: "
             f"{str(error).splitlines()[0][:300]}"
         ) from None
-    found["compiled"] = "whole" if whole else compiling
-    found["memory"] = memory(compiled, stays, where.chip, bool(config.lora.rank))
-    found["seconds"] = round_seconds(shape, config, mesh, where, assumed, compiled)
-    found["largest"] = largest(shape, config, mesh, where, assumed, found["memory"]["used"])
-    found["programs"] = {
+    result["compiled"] = "whole" if whole else compiling
+    result["memory"] = memory(compiled, stays, target.chip, bool(config.lora.rank))
+    result["seconds"] = round_seconds(shape, config, mesh, target, assumed, compiled)
+    result["largest"] = largest(shape, config, mesh, target, assumed, result["memory"]["used"])
+    result["programs"] = {
         name: {k: v for k, v in m._asdict().items() if k != "collectives"}
-        | {"roofline": roofline(m, where, mesh), "weight_gathers": weight_gathers(shape, mesh, m)}
+        | {"roofline": roofline(m, target, mesh), "weight_gathers": weight_gathers(shape, mesh, m)}
         | {"collectives": [c._asdict() | {"count": n} for c, n in m.collectives.items()]}
         for name, m in compiled.items()
     }
-    return found | {"plan_seconds": time.perf_counter() - start}
+    return result | {"plan_seconds": time.perf_counter() - start}

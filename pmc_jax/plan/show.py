@@ -35,11 +35,11 @@ def table(title: str, headings: list[str], rows: list[list[str]]) -> Table:
     return made
 
 
-def meshes(found: dict[str, Any]) -> Table:
+def meshes(plan: dict[str, Any]) -> Table:
     """The candidates, by the memory and time model."""
     rows = []
-    for m in found["meshes"]:
-        chosen = found["mesh"] == {"data": m["data"], "model": m["model"]}
+    for m in plan["meshes"]:
+        chosen = plan["mesh"] == {"data": m["data"], "model": m["model"]}
         peak = max(m["update_bytes"], m["sample_bytes"])
         rows.append(
             [
@@ -52,13 +52,13 @@ def meshes(found: dict[str, Any]) -> Table:
     return table("meshes, estimated", ["data x model", "GiB a chip", "fits", "a round"], rows)
 
 
-def held(found: dict[str, Any]) -> Table:
+def held(plan: dict[str, Any]) -> Table:
     """Memory per chip."""
-    h, m = found["held"], found["memory"]
-    titles = HELD | ({"params": "adapters"} if found["settings"]["lora.rank"] else {})
+    h, m = plan["held"], plan["memory"]
+    titles = HELD | ({"params": "adapters"} if plan["settings"]["lora.rank"] else {})
     rows = [[title, gib(h[name])] for name, title in titles.items()]
-    if "programs" in found:
-        rows += [[f"{name}: activations and temporaries", gib(p["temporary"])] for name, p in found["programs"].items()]
+    if "programs" in plan:
+        rows += [[f"{name}: activations and temporaries", gib(p["temporary"])] for name, p in plan["programs"].items()]
     rows += [
         ["all, while updating", gib(m["used"]["update"])],
         ["all, while sampling", gib(m["used"]["decode"])],
@@ -67,10 +67,10 @@ def held(found: dict[str, Any]) -> Table:
     return table("memory, GiB a chip", ["what", "GiB"], rows)
 
 
-def programs(found: dict[str, Any]) -> Table:
+def programs(plan: dict[str, Any]) -> Table:
     """Work and time of each program on one chip."""
     rows = []
-    for name, p in found["programs"].items():
+    for name, p in plan["programs"].items():
         r = p["roofline"]
         times = [
             seconds(p["optimal_seconds"]),
@@ -103,40 +103,40 @@ def programs(found: dict[str, Any]) -> Table:
     return table("programs, a chip (update: a micro-batch; prefill: a reading; decode: a step)", headings, rows)
 
 
-def collectives(found: dict[str, Any]) -> Table:
+def collectives(plan: dict[str, Any]) -> Table:
     """What each program sends between chips, what weighs most first."""
     rows = [
         [name, c["kind"], str(c["count"]), f"{c['bytes'] / 1e6:.2f}", str(c["group"])]
-        for name, p in found["programs"].items()
+        for name, p in plan["programs"].items()
         for c in sorted(p["collectives"], key=lambda c: -c["count"] * c["bytes"])
     ]
     return table("collectives", ["program", "kind", "times", "MB each", "chips"], rows)
 
 
-def show(found: dict[str, Any]) -> None:
+def show(plan: dict[str, Any]) -> None:
     """Print the plan."""
     console = Console(width=None if sys.stdout.isatty() else 160)
-    a, s, m = found["assumed"], found["seconds"], found["memory"]
-    how = {
+    a, s, m = plan["assumed"], plan["seconds"], plan["memory"]
+    extent = {
         "none": "not compiled: estimated",
         "depths": "compiled at two depths, extrapolated to all layers",
         "whole": "compiled whole",
     }
     console.print(
-        f"{found['model']} ({found['parameters'] / 1e9:.2f}B) on {found['topology']}, {found['chips']} chips; "
-        f"{how[found['compiled']]}"
+        f"{plan['model']} ({plan['parameters'] / 1e9:.2f}B) on {plan['topology']}, {plan['chips']} chips; "
+        f"{extent[plan['compiled']]}"
     )
-    if rank := found["settings"]["lora.rank"]:
-        console.print(f"trained: adapters of rank {rank}, {found['trained'] / 1e6:.1f}M parameters")
+    if rank := plan["settings"]["lora.rank"]:
+        console.print(f"trained: adapters of rank {rank}, {plan['trained'] / 1e6:.1f}M parameters")
     console.print(
         f"assumed: {a['questions']} questions of {a['prompt']} tokens ({a['prefix']} shared), answers of "
         f"{a['answer']} tokens on average"
     )
-    for part in [meshes, held] + [programs, collectives] * ("programs" in found):
-        console.print(part(found))
+    for part in [meshes, held] + [programs, collectives] * ("programs" in plan):
+        console.print(part(plan))
     verdict = "fits" if m["fits"] else "DOES NOT FIT"
     console.print(
-        f"mesh {found['mesh']['data']} x {found['mesh']['model']}: {verdict}; {gib(max(m['used'].values()))} of "
+        f"mesh {plan['mesh']['data']} x {plan['mesh']['model']}: {verdict}; {gib(max(m['used'].values()))} of "
         f"{gib(m['hbm'])} GiB a chip"
     )
     console.print(
@@ -144,6 +144,6 @@ def show(found: dict[str, Any]) -> None:
         f"{seconds(s['update'])}, at the bounds"
     )
     console.print(
-        f"largest that fits: train.batch_size={found['largest']['batch_size']}, "
-        f"sample.max_rows={found['largest']['max_rows']}"
+        f"largest that fits: train.batch_size={plan['largest']['batch_size']}, "
+        f"sample.max_rows={plan['largest']['max_rows']}"
     )

@@ -53,10 +53,12 @@ class Topology(NamedTuple):
 
     @property
     def chip(self) -> Chip:
+        """One chip of the kind."""
         return CHIPS[self.kind]
 
     @property
     def chips(self) -> int:
+        """How many chips all slices have."""
         return math.prod(self.shape) * self.slices
 
     def __str__(self) -> str:
@@ -67,21 +69,21 @@ def parse_topology(text: str | None, slices: int = 1) -> Topology:
     """A Topology from "v5e:2x4" or, with several slices, "2*v5e:4x4". UserError when there can be no such one."""
     if not text:
         raise UserError(f"--topology is missing: the slice to plan for, as {EXAMPLES}")
-    found = re.fullmatch(r"(?:(\d+)\*)?(\w+):(\d+(?:x\d+)+)", text)
-    if not found or found[2] not in CHIPS:
+    match = re.fullmatch(r"(?:(\d+)\*)?(\w+):(\d+(?:x\d+)+)", text)
+    if not match or match[2] not in CHIPS:
         raise UserError(
             f"--topology={text}: not a topology that is known here ({', '.join(CHIPS)}); examples: {EXAMPLES}"
         )
-    shape = tuple(map(int, found[3].split("x")))
-    axes = CHIPS[found[2]].axes
+    shape = tuple(map(int, match[3].split("x")))
+    axes = CHIPS[match[2]].axes
     if len(shape) != axes or 0 in shape:
-        raise UserError(f"--topology={text}: a {found[2]} slice has {axes} axes of 1 or more chips, as {EXAMPLES}")
-    if found[1] and slices > 1:
+        raise UserError(f"--topology={text}: a {match[2]} slice has {axes} axes of 1 or more chips, as {EXAMPLES}")
+    if match[1] and slices > 1:
         raise UserError(f"--topology={text} --slices={slices}: name the slices once")
-    slices = int(found[1] or slices)
+    slices = int(match[1] or slices)
     if slices < 1:
         raise UserError(f"--slices={slices}: must be 1 or more")
-    return Topology(found[2], shape, slices)
+    return Topology(match[2], shape, slices)
 
 
 def devices(topology: Topology) -> list[Any]:
@@ -98,11 +100,11 @@ def devices(topology: Topology) -> list[Any]:
     bounds = (*(min(2, n) for n in topology.shape[:2]), 1)
     name = f"{topology.kind}:{'x'.join(map(str, topology.shape))}"
     try:
-        found = topologies.get_topology_desc(
+        described = topologies.get_topology_desc(
             platform="tpu", topology_name=name, chips_per_host_bounds=bounds, num_slices=topology.slices
         )
     except jax.errors.JaxRuntimeError as error:
         raise UserError(
             f"--topology={topology}: the TPU compiler knows no such slice: {str(error).splitlines()[0]}"
         ) from None
-    return list(found.devices)
+    return list(described.devices)

@@ -52,4 +52,5 @@ class Clock:
             self.seconds[name] += time.perf_counter() - start - compile_seconds
 
     def total(self) -> float:
+        """Seconds of all phases."""
         return sum(self.seconds[p] for p in PHASES)

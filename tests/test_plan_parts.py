@@ -1,0 +1,99 @@
+"""What a plan is made of, without a compiler: topologies, shapes, assumed lengths, the reading of HLO."""
+
+import importlib.util
+import json
+
+import pytest
+from tiny import LLAMA
+
+from pmc_jax.errors import UserError
+from pmc_jax.plan import hlo, topology
+from pmc_jax.plan.abstract import Assumed, read_shape, shipped
+
+
+@pytest.mark.parametrize(
+    ("text", "slices", "words"),
+    [
+        (None, 1, ["--topology is missing", "v5e:2x4"]),
+        ("v9x:2x4", 1, ["v9x:2x4", "v5p"]),
+        ("v5e", 1, ["v5e", "examples"]),
+        ("v5p:4x4", 1, ["3 axes"]),
+        ("v5e:0x4", 1, ["2 axes"]),
+        ("2*v5e:2x4", 2, ["once"]),
+        ("v5e:2x4", 0, ["--slices=0"]),
+    ],
+)
+def test_topologies_that_are_none(text, slices, words):
+    with pytest.raises(UserError) as error:
+        topology.parse_topology(text, slices)
+    assert all(word in str(error.value) for word in words)
+
+
+def test_topologies():
+    assert topology.parse_topology("v5p:2x4x4").chips == 32
+    assert topology.parse_topology("2*v5e:4x4") == topology.parse_topology("v5e:4x4", 2)
+    assert str(topology.parse_topology("v5e:4x4", 2)) == "2*v5e:4x4"
+
+
+def test_without_libtpu_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match="libtpu"):
+        topology.devices(topology.parse_topology("v5e:2x4"))
+
+
+def test_shapes_by_name(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    assert read_shape(str(tmp_path)) == LLAMA
+    assert read_shape("meta-llama/Llama-3.2-3B-Instruct")["num_hidden_layers"] == 28
+    assert read_shape("phi-1_5")["model_type"] == "phi"
+    assert len(shipped()) == 5
+    for path in ("", "llama-9", "/no/such/folder"):
+        with pytest.raises(UserError, match=r"Llama-3\.2-1B"):
+            read_shape(path)
+
+
+def test_assumed_lengths():
+    lengths = Assumed(400, 36, 64, 45).lengths(128, 10000)
+    assert abs(lengths.mean() - 45) < 1.5 and lengths.min() >= 2 and lengths.max() <= 128
+
+
+PROGRAM = """
+%fused (p: bf16[4,8]) -> bf16[32,8] {
+  %all-gather.1 = bf16[32,8]{1,0} all-gather(%p), channel_id=3, replica_groups=mesh['axis_0'=8,'axis_1'=2] {'axis_0'}, metadata={op_name="f/dot"}
+}
+%again (p: bf16[4,8]) -> bf16[32,8] {
+  %all-gather.2 = bf16[32,8]{1,0} all-gather(%p), channel_id=3, replica_groups=mesh['axis_0'=8,'axis_1'=2] {'axis_0'}, metadata={op_name="f/dot"}
+}
+%all-reduce-scatter.7 (p: f32[16,8]) -> f32[4,8] {
+  %all-reduce.1 = f32[16,8]{1,0} all-reduce(%p), channel_id=4, replica_groups={{0,1,2,3},{4,5,6,7}}, to_apply=%add
+  ROOT %slice = f32[4,8]{1,0} dynamic-slice(%all-reduce.1, %zero)
+}
+%all-reduce-scatter.8 (p: f32[16,8]) -> f32[4,8] {
+  %all-reduce.5 = f32[16,8]{1,0} all-reduce(%p), channel_id=4, replica_groups={{0,1,2,3},{4,5,6,7}}, to_apply=%add
+  ROOT %slice.1 = f32[4,8]{1,0} dynamic-slice(%all-reduce.5, %zero)
+}
+ENTRY %main {
+  %a = f32[4,8]{1,0} parameter(0)
+  %b = f32[8,8]{1,0} parameter(1)
+  %all-reduce.2 = (f32[2]{0}, bf16[3]{0}) all-reduce(%a, %b), channel_id=5, replica_groups=[2,4]<=[8], to_apply=%add
+  %all-reduce.3 = f32[4,8]{1,0} all-reduce(%a), channel_id=6, replica_groups={{0,1}}, to_apply=%add, metadata={op_name="jit(f)/layer_0/dot"}
+  %all-reduce.4 = f32[4,8]{1,0} all-reduce(%b), channel_id=6, replica_groups={{0,1}}, to_apply=%add, metadata={op_name="jit(f)/layer_1/dot"}
+  %convolution.1 = f32[4,8]{1,0} convolution(%a, %b), dim_labels=bf_io->bf
+}
+"""  # noqa: E501
+
+
+def test_collectives_are_read_once_each():
+    """Two fusions of one all-gather are one; an all-reduce, or a reduce-scatter, of two layers is two."""
+    found = hlo.collectives(PROGRAM)
+    assert found == [
+        hlo.Collective("all-gather", 256, 512, 8),
+        hlo.Collective("all-reduce", 5, 14, 4),
+        hlo.Collective("all-reduce", 32, 128, 2),
+        hlo.Collective("all-reduce", 32, 128, 2),
+        hlo.Collective("reduce-scatter", 128, 512, 4),
+        hlo.Collective("reduce-scatter", 128, 512, 4),
+    ]
+    assert hlo.float32_products(PROGRAM) == 1
+    assert hlo.seconds_sent(found[:1], 1.0) == 512 * 7 / 8
+    assert hlo.seconds_sent(found[1:2], 1.0) == 2 * 14 * 3 / 4
