@@ -125,18 +125,18 @@ def ending(module: Any) -> Any:
     class Ending(module):
         hazard: tuple[float, ...] = ()
 
-        def __call__(self, tokens_BT, positions_BT, mask_BTS, cache=None, slot=None, stream=None):
-            hidden_BTD, kept = super().__call__(tokens_BT, positions_BT, mask_BTS, cache, slot, stream)
+        def __call__(self, tokens_BT, positions_BT, mask_BTS, cache=None, slot=None, **training):
+            outputs = super().__call__(tokens_BT, positions_BT, mask_BTS, cache, slot, **training)
             if cache is None:
-                return hidden_BTD, kept
+                return outputs
+            hidden_BTD, kept = outputs
             key, token_B = jax.random.fold_in(jax.random.key(0), slot), tokens_BT[:, 0]
             keys_B = jax.vmap(lambda token, row: jax.random.fold_in(jax.random.fold_in(key, token), row))(
                 token_B, jnp.arange(len(token_B))
             )
             chance_B = jax.vmap(jax.random.uniform)(keys_B)
-            ends_B = (
-                chance_B < jnp.asarray(self.hazard)[slot + 2]
-            )  # the token read now is number slot + 1, the next is drawn from these states
+            # The token read now is number slot + 1, the next one is drawn from these states.
+            ends_B = chance_B < jnp.asarray(self.hazard)[slot + 2]
             end_D = (self.embed if self.config.tied_head else self.head)[END].astype(jnp.float32)
             loud_D = (100 * end_D / jnp.sum(end_D**2)).astype(hidden_BTD.dtype)
             return jnp.where(ends_B[:, None, None], loud_D, hidden_BTD), kept
