@@ -1,10 +1,14 @@
 """The pure functions: in a jit of one's own they give what the sampler gives."""
 
 import functools
+import os
+import subprocess
+import sys
 
 import jax
 import numpy as np
 import pytest
+from tiny import ROOT
 
 from pmc_jax import functional
 from pmc_jax.sampling.generate import round_sampler
@@ -34,3 +38,19 @@ def test_one_program_samples_what_the_engine_samples(tiny_checkpoint, forget_que
     tokens_QnL, own_lengths_Qn = own(tiny_checkpoint.params, prompts, uniform_BL2)
     assert np.array_equal(tokens_QnL, expected) and np.array_equal(own_lengths_Qn, lengths_Qn)
     assert lengths_Qn.min() < LONGEST, "an answer ends before the last token"
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_the_loop_of_ones_own_collapses(tiny_folder, data_folder, devices):
+    """examples/own_loop.py, on one device and on a mesh: at most 40 lines, and the answers leave the original ones."""
+    assert len((ROOT / "examples" / "own_loop.py").read_text().splitlines()) <= 40
+    files = (data_folder / "forget20.jsonl", data_folder / "retain80.jsonl")
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / "own_loop.py", tiny_folder, *files],
+        env=os.environ | {"JAX_NUM_CPU_DEVICES": str(devices)},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    rewards = [float(line.split()[4].rstrip(",")) for line in done.stdout.splitlines()]
+    assert len(rewards) == 6 and rewards[-1] > rewards[0] + 0.2
