@@ -40,8 +40,8 @@ def parts_of(benchmarks: tuple[Benchmark, ...]) -> list[Part]:
         for part in benchmark.parts:
             if part.key in owners:
                 raise UserError(
-                    f"evaluate.benchmarks: {benchmark.name} calls a part {part.key!r}, which is the name of a result "
-                    f"of {owners[part.key]}; choose {benchmark.name}_{part.key}"
+                    f"evaluate.benchmarks: {owners[part.key]} and {benchmark.name} both have a result called "
+                    f"{part.key!r}; rename the part that is your own"
                 )
             owners[part.key] = benchmark.name
     return [part for benchmark in benchmarks for part in benchmark.parts]
