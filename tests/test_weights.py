@@ -169,8 +169,17 @@ def test_an_index_that_names_an_absent_file(damaged):
     [
         (dict(architectures=["GPT2LMHeadModel"]), ["GPT2LMHeadModel", "LlamaForCausalLM", "PhiForCausalLM"]),
         (dict(architectures=None, model_type="mamba"), ["mamba"]),
-        (dict(rope_scaling={"rope_type": "yarn", "factor": 2.0}), ["yarn", "llama3"]),
-        (dict(rope_parameters={"rope_type": "longrope", "rope_theta": 1e4}), ["longrope"]),
+        (
+            dict(architectures=["Qwen3MoeForCausalLM"]),
+            ["Qwen3MoeForCausalLM is not supported (a mixture of experts)", "Qwen3ForC"],
+        ),
+        (dict(architectures=["MambaForCausalLM"]), ["MambaForCausalLM", "layers that are not attention"]),
+        (dict(architectures=["Qwen3NextForCausalLM"]), ["layers that are not attention"]),
+        (dict(architectures=["Gemma3nForConditionalGeneration"]), ["a Gemma with parts of its own"]),
+        (dict(architectures=["Gemma3ForConditionalGeneration"]), ["a model of more than text", "Gemma3ForCausalLM"]),
+        (dict(quantization_config={"quant_method": "gptq"}), ["quantised (gptq)", "bfloat16"]),
+        (dict(rope_scaling={"rope_type": "ntk", "factor": 2.0}), ["ntk", "llama3"]),
+        (dict(rope_parameters={"rope_type": "longrope", "rope_theta": 1e4}), ["longrope", "short_factor"]),
         (dict(rope_scaling={"rope_type": "linear"}), ["linear", "factor"]),
         (dict(hidden_act="swish2"), ["swish2", "silu"]),
         (dict(hidden_size=None), ["hidden_size"]),
@@ -184,6 +193,21 @@ def test_an_index_that_names_an_absent_file(damaged):
 def test_configs_that_are_refused_by_name(damaged, changes, words):
     change_config(damaged, **changes)
     assert refused(damaged, *words)
+
+
+def test_windows_and_layers_that_are_refused_by_name(damaged):
+    change_config(damaged, architectures=["Qwen3ForCausalLM"], model_type="qwen3", layer_types=["linear_attention"] * 2)
+    assert refused(damaged, "layer_types has linear_attention", "sliding_attention")
+    change_config(damaged, layer_types=["full_attention"])
+    assert refused(damaged, "layer_types has 1 entries", "num_hidden_layers=2")
+    change_config(damaged, architectures=["Gemma2ForCausalLM"], use_bidirectional_attention=True)
+    assert refused(damaged, "use_bidirectional_attention")
+
+
+def test_an_adapter_is_no_model(damaged):
+    (damaged / "config.json").unlink()
+    (damaged / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "someone/base"}))
+    assert refused(damaged, "an adapter of someone/base", "merge")
 
 
 def test_missing_and_broken_small_files(damaged, tmp_path):

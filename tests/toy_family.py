@@ -1,8 +1,9 @@
 """A family of the tests: every switch that Llama and Phi do not have. It is added from outside the package."""
 
 from pmc_jax.models import Family, LayerKind, ModelConfig
-from pmc_jax.models.config import read_activation, read_rope, read_sizes
+from pmc_jax.models.config import read_activation, read_sizes
 from pmc_jax.models.llama import WEIGHTS as LLAMA_WEIGHTS
+from pmc_jax.models.read_rope import read_rope
 
 RAW = dict(
     architectures=["ToyForCausalLM"],

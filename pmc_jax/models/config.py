@@ -1,12 +1,14 @@
 """What a decoder is made of, read from a Hugging Face `config.json` of either style (transformers 4 or 5)."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 from pmc_jax.errors import UserError
 
 ACTIVATIONS = ("silu", "gelu", "gelu_new", "gelu_pytorch_tanh", "relu")
-ROPE_TYPES = ("default", "linear", "dynamic", "llama3")
+ROPE_TYPES = ("default", "linear", "dynamic", "llama3", "yarn", "longrope")
+FULL, SLIDING = "full_attention", "sliding_attention"  # kinds of layers, as `layer_types` calls them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,6 +24,12 @@ class Rope:
         low_freq_factor: of llama3, where the stretched band begins.
         high_freq_factor: of llama3, where the kept band ends.
         original_max_positions: longest sequence in pretraining.
+        attention_factor: cos and sin are multiplied with it.
+        beta_fast: of yarn, rotations within the original length from which on a frequency is kept.
+        beta_slow: of yarn, rotations up to which a frequency is stretched.
+        truncate: of yarn, whether the bounds of the band between are whole numbers.
+        short_factors: of longrope, a factor of each wavelength, for rows of at most the original length.
+        long_factors: of longrope, the same for longer rows.
     """
 
     type: str
@@ -32,6 +40,17 @@ class Rope:
     low_freq_factor: float = 1.0
     high_freq_factor: float = 4.0
     original_max_positions: int = 8192
+    attention_factor: float = 1.0
+    beta_fast: float = 32.0
+    beta_slow: float = 1.0
+    truncate: bool = True
+    short_factors: tuple[float, ...] = ()
+    long_factors: tuple[float, ...] = ()
+
+    @property
+    def max_fixed_length(self) -> int | None:
+        """Tokens up to which a row's angles do not depend on its length; None = they never do."""
+        return {"dynamic": self.max_positions, "longrope": self.original_max_positions}.get(self.type)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -166,31 +185,31 @@ def read_activation(raw: dict[str, Any], default: str, key: str = "hidden_act") 
     return name
 
 
-def read_rope(raw: dict[str, Any], head_dim: int, default_partial: float = 1.0) -> Rope:
-    """RoPE settings from v5 `rope_parameters` or v4 `rope_theta` + `rope_scaling` (+ `partial_rotary_factor`)."""
-    scaling = dict(raw.get("rope_scaling") or {}) | dict(raw.get("rope_parameters") or {})
-    kind = scaling.get("rope_type") or scaling.get("type") or "default"
-    if kind not in ROPE_TYPES:
-        raise UserError(f"config.json: rope type {kind!r} is not supported; supported: {', '.join(ROPE_TYPES)}")
-    partial = scaling.get("partial_rotary_factor") or raw.get("partial_rotary_factor") or default_partial
-    theta = scaling.get("rope_theta") or raw.get("rope_theta") or 10000.0
-    max_positions = raw.get("max_position_embeddings") or 2048
-    if kind != "default" and not scaling.get("factor"):
-        raise UserError(f"config.json: rope type {kind!r} needs a 'factor'")
-    return Rope(
-        type=kind,
-        dim=int(head_dim * partial),
-        theta=float(theta),
-        max_positions=max_positions,
-        factor=float(scaling.get("factor") or 1.0),
-        low_freq_factor=float(scaling.get("low_freq_factor") or 1.0),
-        high_freq_factor=float(scaling.get("high_freq_factor") or 4.0),
-        original_max_positions=raw.get("original_max_position_embeddings")
-        or scaling.get("original_max_position_embeddings")
-        or max_positions,
-    )
+def read_layer_types(raw: dict[str, Any], default: Sequence[str]) -> list[str]:
+    """FULL or SLIDING for each layer.
+
+    Args:
+        raw: `config.json`; its `layer_types` are taken where it has them.
+        default: what is repeated over the layers otherwise.
+
+    Raises:
+        UserError: a kind of layer that is neither, or too few of them.
+    """
+    count = need(raw, "num_hidden_layers")
+    types = (raw.get("layer_types") or [default[i % len(default)] for i in range(count)])[:count]
+    unknown = sorted({str(t) for t in types} - {FULL, SLIDING})
+    if unknown:
+        raise UserError(f"config.json: layer_types has {', '.join(unknown)}; supported: {FULL}, {SLIDING}")
+    if len(types) < count:
+        raise UserError(f"config.json: layer_types has {len(types)} entries; num_hidden_layers={count}")
+    return types
 
 
 def same_layers(raw: dict[str, Any], kind: LayerKind) -> tuple[LayerKind, ...]:
     """`num_hidden_layers` layers of one kind."""
     return (kind,) * need(raw, "num_hidden_layers")
+
+
+def layers_by_type(types: Sequence[str], kinds: dict[str, LayerKind]) -> tuple[LayerKind, ...]:
+    """The kind of each layer, by its type."""
+    return tuple(kinds[t] for t in types)

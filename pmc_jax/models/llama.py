@@ -2,8 +2,9 @@
 
 from typing import Any
 
-from pmc_jax.models.config import LayerKind, ModelConfig, read_activation, read_rope, read_sizes, same_layers
+from pmc_jax.models.config import LayerKind, ModelConfig, read_activation, read_sizes, same_layers
 from pmc_jax.models.family import Family
+from pmc_jax.models.read_rope import read_rope
 
 
 def read_config(raw: dict[str, Any]) -> ModelConfig:
@@ -44,4 +45,10 @@ WEIGHTS = (
     ("lm_head.weight", "head", "V D -> V D"),
 )
 
+# The rows of embedding, head, attention, MLP and final norm; families with other norms in their blocks add theirs.
+COMMON = tuple(row for row in WEIGHTS if row[1] not in ("layer_{}/attention_norm/scale", "layer_{}/mlp_norm/scale"))
+QK_NORM = (
+    ("model.layers.{}.self_attn.q_norm.weight", "layer_{}/attention/query_norm/scale", "H -> H"),
+    ("model.layers.{}.self_attn.k_norm.weight", "layer_{}/attention/key_norm/scale", "H -> H"),
+)
 FAMILY = Family(read_config, WEIGHTS)

@@ -4,9 +4,10 @@ everywhere.
 
 from typing import Any
 
-from pmc_jax.models.config import LayerKind, ModelConfig, read_activation, read_rope, read_sizes, same_layers
+from pmc_jax.models.config import LayerKind, ModelConfig, read_activation, read_sizes, same_layers
 from pmc_jax.models.family import Family
 from pmc_jax.models.llama import WEIGHTS as LLAMA_WEIGHTS
+from pmc_jax.models.read_rope import read_rope
 
 
 def read_config(raw: dict[str, Any]) -> ModelConfig:

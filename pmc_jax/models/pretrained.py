@@ -91,6 +91,13 @@ def read_json(file: Path, required: bool = True) -> dict[str, Any]:
     return value
 
 
+def check_whole(folder: Path) -> None:
+    """UserError for a folder that holds an adapter and no model."""
+    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
+        base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
+        raise UserError(f"{folder}: an adapter of {base}, not a model; merge it into that model first, or load {base}")
+
+
 def load_tokenizer(folder: Path) -> Any:
     """The folder's tokenizer; remote code is never run."""
     from transformers import AutoTokenizer
@@ -132,6 +139,7 @@ def load(path: str, dtype: str = "float32", mesh: Mesh | None = None, family: st
     if dtype not in DTYPES:
         raise UserError(f"model.dtype={dtype!r}: choose one of {', '.join(DTYPES)}")
     folder = find_folder(path)
+    check_whole(folder)
     raw, generation = read_json(folder / "config.json"), read_json(folder / "generation_config.json", required=False)
     kind = find_family(raw, family)
     model = kind.make_model(raw)

@@ -125,7 +125,8 @@ def check_length(max_length: int, ropes: tuple[Rope, ...]) -> None:
     Packed examples would then change each other's angles.
     """
     for rope in ropes:
-        if rope.type == "dynamic" and max_length > rope.max_positions:
+        if rope.max_fixed_length and max_length > rope.max_fixed_length:
+            key = "max_position_embeddings" if rope.type == "dynamic" else "original_max_position_embeddings"
             raise UserError(
-                f"train.max_length={max_length}: with dynamic RoPE at most max_position_embeddings={rope.max_positions}"
+                f"train.max_length={max_length}: with {rope.type} RoPE at most {key}={rope.max_fixed_length}"
             )

@@ -102,12 +102,35 @@ def save_drawn(folder: Path, config: Any, seed: int, storage: str = "float32", *
     return folder
 
 
+STORAGE = ("float32", "bfloat16", "float16")
+
+
+def style(seed: int) -> dict[str, object]:
+    """How the checkpoint is written: storage dtype, several files, config.json of transformers 5 or 4 with either name
+    of the RoPE type.
+    """
+    return {"storage": STORAGE[seed % 3], "sharded": seed % 4 == 1, "v4": [None, "type", "rope_type"][seed // 2 % 3]}
+
+
+def save_styled(folder: Path, config: Any, seed: int) -> Path:
+    """A drawn checkpoint, written in its seed's style."""
+    how = style(seed)
+    save_drawn(folder, config, seed, how["storage"], **({"max_shard_size": "3KB"} if how["sharded"] else {}))
+    assert (folder / "model.safetensors.index.json").exists() == how["sharded"]
+    if how["v4"]:
+        to_v4(folder, how["v4"])
+    return folder
+
+
 def to_v4(folder: Path, type_key: str) -> None:
     """Rewrite config.json as transformers 4 wrote it: rope_theta and partial_rotary_factor on top, rope_scaling,
     torch_dtype.
     """
     raw = json.loads((folder / "config.json").read_text())
     rope = raw.pop("rope_parameters")
+    if "full_attention" in rope:  # of two kinds of layers; a scaling is that of full layers alone
+        raw["rope_local_base_freq"] = rope["sliding_attention"]["rope_theta"]
+        rope, type_key = rope["full_attention"], "rope_type"  # transformers does not read the older name there
     kind = rope.pop("rope_type")
     raw |= {key: rope.pop(key) for key in ("rope_theta", "partial_rotary_factor") if key in rope}
     raw |= {

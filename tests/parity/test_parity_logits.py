@@ -17,29 +17,15 @@ from reference import SHARED, every_checkpoint, load_ours, load_torch, needs_sha
 pytestmark = pytest.mark.parity
 
 DRAWN = [("llama", seed) for seed in range(14)] + [("phi", seed) for seed in range(10)]
-STORAGE = ("float32", "bfloat16", "float16")
 
 
 def draw_config(family: str, seed: int):
     return reference.draw_llama(seed) if family == "llama" else reference.draw_phi(seed)
 
 
-def style(seed: int) -> dict[str, object]:
-    """How the checkpoint is written: storage dtype, several files, config.json of transformers 5 or 4 with either name
-    of the RoPE type.
-    """
-    return {"storage": STORAGE[seed % 3], "sharded": seed % 4 == 1, "v4": [None, "type", "rope_type"][seed // 2 % 3]}
-
-
 def save(folder, family: str, seed: int):
     """A drawn checkpoint, written in its style."""
-    how = style(seed)
-    options = {"max_shard_size": "12KB"} if how["sharded"] else {}
-    reference.save_drawn(folder, draw_config(family, seed), seed, how["storage"], **options)
-    assert (folder / "model.safetensors.index.json").exists() == how["sharded"]
-    if how["v4"]:
-        reference.to_v4(folder, how["v4"])
-    return folder
+    return reference.save_styled(folder, draw_config(family, seed), seed)
 
 
 @pytest.mark.parametrize(("family", "seed"), DRAWN)
@@ -69,8 +55,11 @@ def test_the_drawn_configs_meet_every_switch():
     assert {c.qk_layernorm for c in phi} == {True, False}
     assert len({c.rope_parameters["partial_rotary_factor"] for c in phi}) == 3
     for family in drawn:
-        styles = [style(s) for f, s in DRAWN if f == family]
-        assert {s["storage"] for s in styles} == set(STORAGE) and {s["sharded"] for s in styles} == {True, False}
+        styles = [reference.style(s) for f, s in DRAWN if f == family]
+        assert {s["storage"] for s in styles} == set(reference.STORAGE) and {s["sharded"] for s in styles} == {
+            True,
+            False,
+        }
         assert {(s["v4"], c.rope_parameters["rope_type"] == "default") for s, c in zip(styles, drawn[family])} >= {
             ("type", False),
             ("rope_type", False),

@@ -1,0 +1,109 @@
+"""Every family beside Llama and Phi against transformers, on drawn configurations.
+
+Texts are longer than the windows and than the length that RoPE was made for.
+"""
+
+import numpy as np
+import pytest
+
+import pmc_jax
+from pmc_jax import config
+from pmc_jax.models import find_family
+from pmc_jax.sampling.generate import greedy_sampler
+from pmc_jax.sampling.prompts import left_pad
+
+pytest.importorskip("torch")
+
+import golden
+import golden_torch
+import reference
+from drawn_families import DRAW, LENGTH
+from reference import load_ours, load_torch
+
+pytestmark = pytest.mark.parity
+
+SEEDS = range(12)
+FEW = range(4)  # for what takes a training step or a generation
+EVERY = pytest.mark.parametrize(("family", "seed"), [(f, s) for f in DRAW for s in SEEDS])
+SOME = pytest.mark.parametrize(("family", "seed"), [(f, s) for f in DRAW for s in FEW])
+RELATIVE = 1e-4
+
+
+def close(values, wanted) -> None:
+    """Equal to 1e-4 of the largest value."""
+    np.testing.assert_allclose(values, wanted, rtol=0, atol=RELATIVE * np.abs(wanted).max())
+
+
+@EVERY
+def test_logits_before_and_after_an_export(tmp_path, family, seed):
+    folder = reference.save_styled(tmp_path / "in", DRAW[family](seed), seed)
+    theirs, ours = load_torch(folder), load_ours(folder)
+    tokens, mask = reference.draw_inputs(theirs.config.vocab_size, seed)
+    assert max(kind.window or 0 for kind in ours.config.layers) < LENGTH < tokens.shape[1]
+    wanted = golden_torch.torch_logits(theirs, tokens, mask)
+    assert 0.5 < wanted[mask].std() < 8
+    logits = np.asarray(pmc_jax.logits(ours, tokens, mask))
+    close(logits[mask], wanted[mask])
+    out = pmc_jax.export(ours, tmp_path / "out")
+    np.testing.assert_array_equal(golden_torch.torch_logits(load_torch(out), tokens, mask), wanted)
+    np.testing.assert_array_equal(np.asarray(pmc_jax.logits(load_ours(out), tokens, mask)), logits)
+
+
+@SOME
+def test_gradients_are_those_of_autograd(tmp_path, family, seed):
+    folder = reference.save_styled(tmp_path, DRAW[family](seed), seed)
+    theirs, ours = load_torch(folder), load_ours(folder)
+    # Rows that are packed together must not reach the lengths where RoPE depends on a row's length.
+    longest = min([rope.max_fixed_length or 99 for rope in ours.config.ropes])
+    rows = [(tokens[:longest], start, group) for tokens, start, group in golden.gradient_rows()]
+    batch = golden.package_batch(rows, length=32, packed_rows=2, labels=32, several=True)
+    metrics, gradients = golden.package_gradients(ours, batch, golden.RETAIN_WEIGHT)
+    loss = golden_torch.torch_loss(theirs, rows, golden.RETAIN_WEIGHT)
+    loss.backward()
+    assert float(metrics["loss"]) == pytest.approx(loss.item(), rel=1e-5)
+    parameters = dict(theirs.named_parameters())
+    assert gradients.keys() == parameters.keys()
+    for name, gradient in gradients.items():
+        close(gradient, parameters[name].grad.numpy())
+
+
+@SOME
+def test_greedy_answers_are_those_of_generate(tmp_path, family, seed):
+    folder = reference.save_styled(tmp_path, DRAW[family](seed), seed)
+    theirs, ours = load_torch(folder), load_ours(folder)
+    rng = np.random.default_rng(seed)
+    prompts = [rng.integers(2, golden.VOCAB, n).tolist() for n in (14, 19, 30)]
+    sampler = greedy_sampler(ours, config.default()).with_sampling(max_new_tokens=golden.ANSWER_TOKENS)
+    answers = [samples[0] for samples in sampler.tokens(left_pad(prompts, [str(p) for p in prompts]))]
+    wanted, gaps = zip(*(golden_torch.torch_greedy(theirs, prompt) for prompt in prompts))
+    decided = [i for i, gap in enumerate(gaps) if gap > 1e-3]
+    assert decided
+    assert [answers[i] for i in decided] == [wanted[i] for i in decided]
+
+
+def test_the_drawn_configs_meet_every_switch():
+    """The draws are worth what they vary."""
+    shapes = {f: [find_family(_raw(c)).read_config(_raw(c)) for c in map(d, SEEDS)] for f, d in DRAW.items()}
+    for family, configs in shapes.items():
+        assert {c.tied_head for c in configs} == {True, False}, family
+        assert {c.num_kv_heads < c.num_heads for c in configs} == {True, False}, family
+    windows = {f: {tuple(k.window is None for k in c.layers) for c in configs} for f, configs in shapes.items()}
+    assert all(len(windows[f]) > 1 for f in ("qwen2", "qwen3", "mistral", "olmo3", "phi3", "gemma2", "gemma3")), windows
+    kinds = {f: {rope.type for c in configs for rope in c.ropes} for f, configs in shapes.items()}
+    usual = {"default", "linear", "dynamic", "llama3", "yarn"}
+    assert all(kinds[f] == usual for f in ("qwen2", "qwen3", "mistral", "olmo2", "gemma2"))
+    assert kinds["phi3"] == {"default", "longrope"} and kinds["llama-scaled"] == {"yarn", "longrope"}
+    assert kinds["gemma3"] == {"default", "linear"} and "yarn" in kinds["olmo3"]
+    for family in ("qwen3", "olmo2", "olmo3", "gemma2", "gemma3", "llama-scaled"):
+        assert {c.output_bias for c in shapes[family]} == {True, False}, family
+    assert {c.logit_softcap for c in shapes["gemma2"]} == {None, 5.0, 30.0}
+    assert {c.layers[0].softcap for c in shapes["gemma2"]} == {None, 2.0, 50.0}
+
+
+def _raw(drawn) -> dict:
+    return drawn.to_dict() | {"architectures": [_architecture(drawn)]}
+
+
+def _architecture(drawn) -> str:
+    names = {"gemma3_text": "Gemma3"}
+    return names.get(drawn.model_type, type(drawn).__name__.removesuffix("Config")) + "ForCausalLM"
