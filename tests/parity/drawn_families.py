@@ -82,14 +82,12 @@ def draw_mistral(seed: int) -> Any:
     common = dict(
         **draw_sizes(rng, seed),
         head_dim=[None, 12, 16][seed % 3],
-        sliding_window=None if seed % 4 == 3 else 5 + seed % 4,
         rope_parameters=draw_some_rope(rng, seed),
     )
     if seed % 3 == 2:
         types = None if seed % 2 else draw_types(rng, 2)
-        types = types if common["sliding_window"] else None
-        return transformers.MinistralConfig(**common, layer_types=types)
-    return transformers.MistralConfig(**common)
+        return transformers.MinistralConfig(**common, sliding_window=5 + seed % 4, layer_types=types)
+    return transformers.MistralConfig(**common, sliding_window=None if seed % 4 == 3 else 5 + seed % 4)
 
 
 def draw_olmo2(seed: int) -> Any:

@@ -56,7 +56,7 @@ def test_gradients_are_those_of_autograd(tmp_path, family, seed):
     # Rows that are packed together must not reach the lengths where RoPE depends on a row's length.
     longest = min([rope.max_fixed_length or 99 for rope in ours.config.ropes])
     rows = [(tokens[:longest], start, group) for tokens, start, group in golden.gradient_rows()]
-    batch = golden.package_batch(rows, length=32, packed_rows=2, labels=32, several=True)
+    batch = golden.package_batch(rows, length=16, packed_rows=2, labels=32, several=True)
     metrics, gradients = golden.package_gradients(ours, batch, golden.RETAIN_WEIGHT)
     loss = golden_torch.torch_loss(theirs, rows, golden.RETAIN_WEIGHT)
     loss.backward()

@@ -11,17 +11,36 @@ from pmc_jax.models import lora
 
 pytest.importorskip("torch")
 
+import drawn_families
 import peft
+import reference
 import torch
-from reference import load_torch
+from reference import load_ours, load_torch
 
 pytestmark = pytest.mark.parity
 
 
-@pytest.mark.parametrize("family", ["llama", "phi"])
-@pytest.mark.parametrize("targets", ["all", "q_proj,v_proj"])
+def make_model(request, tmp_path, family):
+    """A checkpoint of the tests, or a drawn one."""
+    if family in ("llama", "phi"):
+        return request.getfixturevalue({"llama": "tiny_checkpoint", "phi": "tiny_phi"}[family])
+    return load_ours(reference.save_drawn(tmp_path / "drawn", drawn_families.DRAW[family](1), 1))
+
+
+@pytest.mark.parametrize(
+    ("family", "targets"),
+    [
+        ("llama", "all"),
+        ("llama", "q_proj,v_proj"),
+        ("phi", "all"),
+        ("phi", "q_proj,v_proj"),
+        ("phi3", "all"),
+        ("phi3", "qkv_proj,down_proj"),
+        ("gemma3", "all"),
+    ],
+)
 def test_peft_loads_what_is_exported(request, tmp_path, family, targets):
-    ours = request.getfixturevalue({"llama": "tiny_checkpoint", "phi": "tiny_phi"}[family])
+    ours = make_model(request, tmp_path, family)
     folder = pmc_jax.export(ours, tmp_path / "untouched")
     plan = lora.plan(ours.family, ours.model, 3, 12.0, targets)
     rng = np.random.default_rng(0)
