@@ -176,7 +176,7 @@ def test_an_index_that_names_an_absent_file(damaged):
         (dict(architectures=["MambaForCausalLM"]), ["MambaForCausalLM", "layers that are not attention"]),
         (dict(architectures=["Qwen3NextForCausalLM"]), ["layers that are not attention"]),
         (dict(architectures=["Gemma3nForConditionalGeneration"]), ["a Gemma with parts of its own"]),
-        (dict(architectures=["Gemma3ForConditionalGeneration"]), ["a model of more than text", "Gemma3ForCausalLM"]),
+        (dict(architectures=["LlavaForConditionalGeneration"]), ["a model of more than text", "Gemma3ForCausalLM"]),
         (dict(quantization_config={"quant_method": "gptq"}), ["quantised (gptq)", "bfloat16"]),
         (dict(rope_scaling={"rope_type": "ntk", "factor": 2.0}), ["ntk", "llama3"]),
         (dict(rope_parameters={"rope_type": "longrope", "rope_theta": 1e4}), ["longrope", "short_factor"]),

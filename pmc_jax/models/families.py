@@ -20,6 +20,7 @@ FAMILIES = {
     "Phi3ForCausalLM": phi3.FAMILY,
     "Gemma2ForCausalLM": gemma2.FAMILY,
     "Gemma3ForCausalLM": gemma3.FAMILY,
+    "Gemma3ForConditionalGeneration": gemma3.MULTIMODAL,
 }
 
 # What is not supported of other architectures, by what their names hold.

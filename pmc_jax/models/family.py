@@ -19,11 +19,14 @@ class Family:
         read_config: a Hugging Face `config.json` -> ModelConfig; raises UserError for what is not supported.
         weights: a row for each parameter that a model of this family may have.
         module: the Linen module; a Decoder with another block, where ModelConfig's switches do not do.
+        carried: beginnings of the names of tensors that are not the decoder's, such as a vision tower's. An export
+            holds them as they are in the source.
     """
 
     read_config: Callable[[dict[str, Any]], ModelConfig]
     weights: tuple[WeightRow, ...]
     module: type[Decoder] = Decoder
+    carried: tuple[str, ...] = ()
 
     def make_model(self, raw: dict[str, Any], remat: bool = False) -> Decoder:
         """The model of a `config.json`, without parameters."""

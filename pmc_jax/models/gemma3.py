@@ -1,5 +1,6 @@
-"""Gemma-3, text only (`Gemma3ForCausalLM`): Gemma-2 with q/k-norms for soft-caps, and five layers with a window and a
-RoPE of their own for each without.
+"""Gemma-3 (`Gemma3ForCausalLM`): Gemma-2 with q/k-norms for soft-caps, and five layers with a window and a RoPE of
+their own for each without. Of the multimodal checkpoints (`Gemma3ForConditionalGeneration`) the text model is read; the
+vision tower stays as it is.
 """
 
 from typing import Any
@@ -24,4 +25,16 @@ def read_config(raw: dict[str, Any]) -> ModelConfig:
     return ModelConfig(family="gemma3", layers=layers, qk_norm="rms_offset", logit_softcap=softcap, **shared)
 
 
+def read_multimodal(raw: dict[str, Any]) -> ModelConfig:
+    """ModelConfig of the text model of a multimodal Gemma-3 `config.json`."""
+    return read_config(TEXT_DEFAULTS | raw["text_config"] | {k: raw[k] for k in ("num_hidden_layers",) if k in raw})
+
+
+# What the text part of a multimodal config.json leaves out where it is as in transformers.
+TEXT_DEFAULTS = dict(model_type="gemma3_text", vocab_size=262208, num_attention_heads=8, num_key_value_heads=4)
 FAMILY = Family(read_config, WEIGHTS + QK_NORM)
+MULTIMODAL = Family(
+    read_multimodal,
+    tuple((f"language_model.{name}", path, axes) for name, path, axes in FAMILY.weights),
+    carried=("vision_tower.", "multi_modal_projector."),
+)

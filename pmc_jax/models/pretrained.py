@@ -14,9 +14,11 @@ from pmc_jax.distributed import meshes, multihost
 from pmc_jax.errors import UserError
 from pmc_jax.models import Decoder, Family, ModelConfig, find_family, lora, weights
 from pmc_jax.models.attention import causal_mask, positions_from_mask
+from pmc_jax.models.tensor_files import Stored, find_tensors
 
 NEEDED = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt"]
 DTYPES = ("float32", "bfloat16", "float16")
+SCRATCH = "scratch"  # the source of a model with fresh parameters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,12 +178,20 @@ def create(
     params = weights.init_params(kind, model, mesh, seed, dtype)
     ends = find_end_tokens(raw_config, {}, tokenizer)
     generation = {key: raw_config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if key in raw_config}
-    return PretrainedModel(model, params, model.config, tokenizer, kind, raw_config, generation, ends, "scratch")
+    return PretrainedModel(model, params, model.config, tokenizer, kind, raw_config, generation, ends, SCRATCH)
 
 
 def is_checkpoint(folder: Path) -> bool:
     """Whether a folder holds a config and weights; a run's folder has a config.json too, its weights are in hf/."""
     return (folder / "config.json").exists() and any(folder.glob("*.safetensors"))
+
+
+def find_carried(checkpoint: PretrainedModel) -> dict[str, Stored]:
+    """The tensors of the source that are not the decoder's, and go into an export as they are."""
+    if not checkpoint.family.carried or checkpoint.source == SCRATCH:
+        return {}
+    tensors = find_tensors(find_folder(checkpoint.source))
+    return {name: x for name, x in tensors.items() if name.startswith(checkpoint.family.carried)}
 
 
 def export(checkpoint: PretrainedModel, folder: str | Path) -> Path:
@@ -222,13 +232,17 @@ def export(checkpoint: PretrainedModel, folder: str | Path) -> Path:
         if checkpoint.generation_config:
             (partial / "generation_config.json").write_text(json.dumps(checkpoint.generation_config, indent=2) + "\n")
         checkpoint.tokenizer.save_pretrained(partial)
+        if checkpoint.family.carried and checkpoint.source != SCRATCH:
+            for file in find_folder(checkpoint.source).glob("*processor_config.json"):
+                shutil.copy(file, partial)
         if checkpoint.adapters:
             lora.save(partial / "adapter", *checkpoint.adapters, base=checkpoint.source)
         shutil.rmtree(folder, ignore_errors=True)
         partial.rename(folder)
 
     multihost.broadcast_from_primary(begin)
-    weights.save_params(partial, checkpoint.params, checkpoint.family, checkpoint.model)
+    carried = find_carried(checkpoint)
+    weights.save_params(partial, checkpoint.params, checkpoint.family, checkpoint.model, carried=carried)
     multihost.broadcast_from_primary(finish)
     return folder
 

@@ -30,6 +30,21 @@ class Stored(NamedTuple):
     shape: tuple[int, ...]
     dtype: str
 
+    @property
+    def numpy_dtype(self) -> np.dtype:
+        """Its dtype as numpy calls it."""
+        return np.dtype(next(name for name, code in DTYPES.items() if code == self.dtype))
+
+    @property
+    def nbytes(self) -> int:
+        """Its bytes."""
+        return math.prod(self.shape) * self.numpy_dtype.itemsize
+
+
+def file_name(index: int, count: int) -> str:
+    """The name of file number `index` of `count`."""
+    return "model.safetensors" if count == 1 else f"model-{index + 1:05d}-of-{count:05d}.safetensors"
+
 
 def file_names(folder: Path) -> list[str]:
     """The names of the checkpoint's safetensors files.
@@ -96,6 +111,16 @@ def write_file(file: Path, shapes: dict[str, tuple[Any, tuple[int, ...]]], tenso
         out.write(len(text).to_bytes(8, "little") + text)
         for tensor in tensors:
             out.write(np.ascontiguousarray(tensor).view(np.uint8).data)
+
+
+def copy_tensors(file: Path, tensors: dict[str, Stored]) -> None:
+    """Write tensors of other files into one, as they are, on the first process."""
+
+    def read(name: str) -> np.ndarray:
+        with safe_open(tensors[name].file, framework="numpy") as source:
+            return source.get_tensor(name)
+
+    write_file(file, {name: (x.numpy_dtype, x.shape) for name, x in tensors.items()}, map(read, tensors))
 
 
 def write_index(folder: Path, files: dict[str, str], total_bytes: int) -> None:

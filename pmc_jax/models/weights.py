@@ -24,7 +24,15 @@ from pmc_jax.errors import UserError
 from pmc_jax.models.config import ModelConfig
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.family import Family
-from pmc_jax.models.tensor_files import DTYPES, Stored, find_tensors, write_file, write_index
+from pmc_jax.models.tensor_files import (
+    DTYPES,
+    Stored,
+    copy_tensors,
+    file_name,
+    find_tensors,
+    write_file,
+    write_index,
+)
 
 # Buffers that older checkpoints carry and that are computed here.
 IGNORED = re.compile(r"rotary_emb\.(inv_freq|cos_cached|sin_cached)$|\.attn\.(bias|masked_bias)$")
@@ -151,15 +159,19 @@ def init_params(family: Family, model: Decoder, mesh: Mesh, seed: int, dtype: st
     return jax.jit(init, out_shardings=layout_shardings(family, model, mesh, "train"))(jax.random.key(seed))
 
 
-def check_names(files: dict[str, Stored], weights: dict[str, Weight], config: ModelConfig, folder: Path) -> None:
-    """UserError that names every missing, extra or mis-shaped tensor."""
+def check_names(
+    files: dict[str, Stored], weights: dict[str, Weight], config: ModelConfig, carried: tuple[str, ...], folder: Path
+) -> None:
+    """UserError that names every missing, extra or mis-shaped tensor; `carried`: beginnings of names to pass over."""
     sizes = config.axis_sizes
     shapes = {w.name: w.tensor_shape(sizes) for w in weights.values()}
     missing = sorted(shapes.keys() - files.keys())
     extra = sorted(
         n
         for n in files.keys() - shapes.keys()
-        if not IGNORED.search(n) and not (config.tied_head and n == "lm_head.weight")
+        if not IGNORED.search(n)
+        and not n.startswith(carried)
+        and not (config.tied_head and n.endswith("lm_head.weight"))
     )
     misshaped = [
         f"{n} is {files[n].shape}, config.json says {shape}"
@@ -180,7 +192,7 @@ def load_params(folder: Path, family: Family, model: Decoder, mesh: Mesh, dtype:
     Each host reads only the slices that its devices hold, one tensor at a time; the devices turn them into our layout.
     """
     weights, files, sizes = weight_map(family, model), find_tensors(folder), model.config.axis_sizes
-    check_names(files, weights, model.config, folder)
+    check_names(files, weights, model.config, family.carried, folder)
     params = {}
     for path, weight in weights.items():
         stored = files[weight.name]
@@ -230,7 +242,14 @@ def source_tensor(weights: list[Weight], arrays: list[Any], sizes: dict[str, int
     return sources[0] if len(sources) == 1 else np.concatenate(sources)
 
 
-def save_params(folder: Path, params: dict[str, Any], family: Family, model: Decoder, shard_bytes: int = 2**30) -> None:
+def save_params(
+    folder: Path,
+    params: dict[str, Any],
+    family: Family,
+    model: Decoder,
+    shard_bytes: int = 2**30,
+    carried: dict[str, Stored] | None = None,
+) -> None:
     """Write the parameters as safetensors under the family's names.
 
     One tensor at a time is brought together on the hosts; the first process writes it.
@@ -241,6 +260,7 @@ def save_params(folder: Path, params: dict[str, Any], family: Family, model: Dec
         family: whose names are written.
         model: whose parameters they are.
         shard_bytes: the most bytes in a file; where there are several, an index is written too.
+        carried: tensors of other files by name, which are copied into a last file of their own.
     """
     flat, sizes = traverse_util.flatten_dict(params, sep="/"), model.config.axis_sizes
     weights = weight_map(family, model)
@@ -258,12 +278,15 @@ def save_params(folder: Path, params: dict[str, Any], family: Family, model: Dec
             room = shard_bytes
         shards[-1].append(name)
         room -= bytes_of[name]
-    files = {}
+    files, count = {}, len(shards) + bool(carried)
     for i, names in enumerate(shards):
-        file = "model.safetensors" if len(shards) == 1 else f"model-{i + 1:05d}-of-{len(shards):05d}.safetensors"
+        file = file_name(i, count)
         firsts = {name: tensors[name][0] for name in names}
         shapes = {name: (flat[p].dtype, weights[p].tensor_shape(sizes)) for name, p in firsts.items()}
         write_file(folder / file, shapes, map(tensor_of, names))
         files |= dict.fromkeys(names, file)
-    if len(shards) > 1:
-        write_index(folder, files, sum(bytes_of.values()))
+    if carried:
+        copy_tensors(folder / file_name(count - 1, count), carried)
+        files |= dict.fromkeys(carried, file_name(count - 1, count))
+    if count > 1:
+        write_index(folder, files, sum(bytes_of.values()) + sum(x.nbytes for x in (carried or {}).values()))

@@ -8,7 +8,7 @@ import pytest
 
 import pmc_jax
 from pmc_jax import config
-from pmc_jax.models import find_family
+from pmc_jax.models import find_family, tensor_files
 from pmc_jax.sampling.generate import greedy_sampler
 from pmc_jax.sampling.prompts import left_pad
 
@@ -17,6 +17,9 @@ pytest.importorskip("torch")
 import golden
 import golden_torch
 import reference
+import safetensors
+import torch
+import transformers
 from drawn_families import DRAW, LENGTH
 from reference import load_ours, load_torch
 
@@ -107,3 +110,33 @@ def _raw(drawn) -> dict:
 def _architecture(drawn) -> str:
     names = {"gemma3_text": "Gemma3"}
     return names.get(drawn.model_type, type(drawn).__name__.removesuffix("Config")) + "ForCausalLM"
+
+
+@pytest.mark.parametrize("storage", ["float32", "bfloat16"])
+def test_the_text_of_a_multimodal_gemma(tmp_path, storage):
+    """Its logits are those of transformers, before and after an export; the vision tower comes out as it went in."""
+    vision = transformers.SiglipVisionConfig(
+        hidden_size=8, intermediate_size=8, num_hidden_layers=1, num_attention_heads=2, image_size=28, patch_size=14
+    )
+    drawn = transformers.Gemma3Config(text_config=DRAW["gemma3"](0), vision_config=vision, mm_tokens_per_image=4)
+    drawn.eos_token_id = golden.END
+    model = transformers.Gemma3ForConditionalGeneration(drawn).to(getattr(torch, storage))
+    model.save_pretrained(tmp_path / "in", max_shard_size="8KB")
+    golden.save_tokenizer(tmp_path / "in", drawn.text_config.vocab_size)
+    ours = load_ours(tmp_path / "in")
+    out = pmc_jax.export(ours, tmp_path / "out")
+    tokens, mask = reference.draw_inputs(drawn.text_config.vocab_size, 0)
+    logits = np.asarray(pmc_jax.logits(ours, tokens, mask))[mask]
+    for folder in (tmp_path / "in", out):
+        theirs = transformers.Gemma3ForConditionalGeneration.from_pretrained(folder, dtype=torch.float32).eval()
+        theirs.config.vocab_size = drawn.text_config.vocab_size
+        close(logits, golden_torch.torch_logits(theirs, tokens, mask)[mask])
+    before, after = (tensor_files.find_tensors(folder) for folder in (tmp_path / "in", out))
+    assert before.keys() == after.keys()
+    carried = [name for name in before if name.startswith(ours.family.carried)]
+    assert len(carried) > 10 and all(before[name].dtype == after[name].dtype for name in carried)
+    for name in carried:
+        one, other = (safetensors.safe_open(x[name].file, "numpy").get_tensor(name) for x in (before, after))
+        assert one.tobytes() == other.tobytes(), name
+    again = load_ours(out)
+    np.testing.assert_array_equal(np.asarray(pmc_jax.logits(again, tokens, mask))[mask], logits)
