@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 RUN := $(VENV)/bin
 PYTEST := $(RUN)/pytest -n 2 --dist=loadfile --no-loadscope-reorder
-# Large arrays in huge pages where Linux leaves that to the program (README, "On a CPU").
+# Large arrays in huge pages where Linux leaves that to the program (docs/howto.md, "On a CPU").
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .DEFAULT_GOAL := help

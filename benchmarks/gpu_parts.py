@@ -102,7 +102,7 @@ def read_prompts(checkpoint: Any, job: Job, forget: list) -> dict[str, Any]:
     prompts = whole.take(slice(batch.size))
     count = len(prompts.keys_Q)
     uniform_BA2 = row_uniforms(prompts.keys_Q, 0, 0, samples, draft_slots)[:, :draft_slots]
-    inputs = meshes.put((prompts, np.ones(count, bool), uniform_BA2), meshes.rows(mesh))
+    inputs = meshes.put((prompts, np.ones(count, bool), uniform_BA2), meshes.row_sharding(mesh))
     slots = batch_buckets(batch.rows, 1, sampling.max_new_tokens, kind, samples, drafted=True)[0].slots
     static = dict(
         strategy=sampling.strategy,

@@ -145,7 +145,7 @@ def decode_step(checkpoint, config, forget, num_questions, samples) -> dict:
     sampler = round_sampler(checkpoint, config)
     texts = [r["question"] for r in forget[:num_questions]]
     prompts = left_pad([sampler.text.prompt(q) for q in texts], texts)
-    inputs = meshes.put((prompts, np.ones(len(texts), bool)), meshes.rows(meshes.mesh_of(checkpoint.params)))
+    inputs = meshes.put((prompts, np.ones(len(texts), bool)), meshes.row_sharding(meshes.mesh_of(checkpoint.params)))
     static, plan = dict(strategy=sampler.sampling.strategy, end_tokens=()), PrefillPlan(samples, slots=64)
     uniform_BT2 = jnp.asarray(row_uniforms(prompts.keys_Q, 0, 0, samples, CHUNK))
     state = [prefill(checkpoint.model, sampler.params, *inputs, uniform_BT2[:, :1], plan=plan, **static)[0]]

@@ -35,7 +35,7 @@ Example:
     --spot --bucket=my-bucket -- \
     unlearn --config=configs/tofu_llama.py --config.model.path=/data/tofu-full/hf --workdir=/data/tofu-pmc
 
-When a pod goes, all pods are started anew: they go on from the last finished round in /data. The same command again
+When a pod goes, all pods are started anew: they go on from the last saved round in /data. The same command again
 waits for a JobSet that runs, and starts a failed one anew, which goes on as well.
 HELP
 }

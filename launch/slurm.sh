@@ -23,7 +23,7 @@ Example:
     unlearn --config=configs/tofu_llama.py --config.model.path=/shared/tofu-full/hf --workdir=/shared/tofu-pmc
 
 The workdir lies on the file system that all nodes share. A preempted job is queued again by SLURM and goes on from the
-last finished round. For runs longer than the time limit give the same command several times: the jobs wait for each
+last saved round. For runs longer than the time limit give the same command several times: the jobs wait for each
 other, and what comes after the finished run changes nothing.
 HELP
 }

@@ -22,7 +22,7 @@ Example:
     unlearn --config=configs/tofu_llama.py --config.model.path=/shared/tofu-full/hf --workdir=/shared/tofu-pmc
 
 The workdir lies on a file system that all hosts share (NFS), at the same path; one host alone may use its own disk.
-When a host fails or the connection is lost, the run ends; the same command again goes on from the last finished round.
+When a host fails or the connection is lost, the run ends; the same command again goes on from the last saved round.
 Ctrl-C ends the processes on all hosts.
 HELP
 }
@@ -77,7 +77,7 @@ for ((i = 0; i < ${#processes[@]}; i++)); do
 done
 processes=()
 ((status == 0)) || {
-  note "the same command again goes on from the last finished round"
+  note "the same command again goes on from the last saved round"
   exit "$status"
 }
 

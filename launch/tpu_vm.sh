@@ -35,7 +35,7 @@ Example:
     unlearn --config=configs/tofu_llama.py --config.model.path=/data/tofu-full/hf --workdir=/data/tofu-pmc
 
 The workdir lies below /data, which outlives the TPU. So the TPU is deleted at the end, whatever the end (unless
---keep), and the same command again goes on from the last finished round: after a failure, a preemption, a lost
+--keep), and the same command again goes on from the last saved round: after a failure, a preemption, a lost
 connection. After a preemption the exit status is 75, so this goes on until it is done:
   while launch/tpu_vm.sh ...; [ $? = 75 ]; do sleep 60; done
 HELP
@@ -145,7 +145,7 @@ on all "cd pmc_jax && $(quoted .venv/bin/pmc-jax "${pmc[@]}")" || {
   status=$?
   state=$("${vm_state[@]}" 2>/dev/null) || state=GONE
   [[ $state == READY ]] || {
-    note "$name was taken away ($state): the same command again goes on from the last finished round"
+    note "$name was taken away ($state): the same command again goes on from the last saved round"
     exit 75
   }
   note "the run failed with status $status; $workdir holds what it has done, the same command again goes on from there"

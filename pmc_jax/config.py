@@ -82,7 +82,7 @@ SETTINGS = (
     Setting("sample.top_k", 50, "keep the k likeliest tokens; 0 = all", *AT_LEAST_0),
     Setting("sample.max_new_tokens", 128, "longest sampled answer, tokens", *AT_LEAST_1),
     Setting("sample.max_rows", 256, "answers decoded at once on each data shard", *AT_LEAST_1),
-    Setting("pmc.retain_weight", 1.25, "weight of the retain loss (the paper's lambda)", *AT_LEAST_0),
+    Setting("pmc.retain_weight", 1.25, "PMC: weight of the retain loss (the paper's lambda)", *AT_LEAST_0),
     Setting(
         "pmc.questions_per_round",
         0,

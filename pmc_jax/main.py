@@ -125,7 +125,7 @@ def main() -> None:
         print(f"pmc-jax: {error}", file=sys.stderr)
         sys.exit(2)
     except KeyboardInterrupt:
-        print("pmc-jax: stopped; the same command goes on from the last finished round", file=sys.stderr)
+        print("pmc-jax: stopped; a run goes on from its last saved round with the same command", file=sys.stderr)
         sys.exit(130)
 
 

@@ -119,6 +119,8 @@ def test_hyperparameters(small):
     assert dict(read_objective(small())[1]) == {"retain_weight": 1.25}
     changes = {"method": "npo", "method_options": "beta=0.2, retain_weight=3", "pmc.retain_weight": 2.0}
     assert dict(read_objective(small(changes))[1]) == {"beta": 0.2, "retain_weight": 3.0}
+    changes["method_options"] = ""
+    assert read_objective(small(changes))[1] == (), "a rival keeps the defaults of its own"
     assert read_objective(small({"method": "gradient_ascent"}))[1] == ()
     assert read_options("") == {}
     for text, words in {"beta": "'beta' is not NAME=NUMBER", "gamma=1": "no hyperparameter 'gamma'"}.items():

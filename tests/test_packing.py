@@ -275,7 +275,7 @@ def test_optimisers_with_less_state_learn_too(tiny_checkpoint, changes):
 
 def test_adafactor_keeps_next_to_nothing_of_a_large_matrix():
     mesh = update.meshes.make_mesh()
-    params = {"kernel": update.meshes.put(np.ones((256, 512), np.float32), update.meshes.replicated(mesh))}
+    params = {"kernel": update.meshes.put(np.ones((256, 512), np.float32), update.meshes.replicated_sharding(mesh))}
     kept = {
         name: state_bytes(update.create_state(params, RECIPE._replace(optimizer=name)))
         for name in ("adamw", "adafactor")

@@ -8,7 +8,7 @@ from pmc_jax.distributed import device_kind
 from pmc_jax.errors import UserError
 from pmc_jax.sampling import engine, prompts
 from pmc_jax.sampling.batches import group_rows
-from pmc_jax.sampling.generate import configured_sampler, greedy_params, round_params, round_sampler
+from pmc_jax.sampling.generate import configured_sampler, greedy_sampling, round_sampler, round_sampling
 from pmc_jax.sampling.prompts import accepted_length, left_pad, with_drafts
 from pmc_jax.sampling.uniforms import row_uniforms
 
@@ -18,11 +18,11 @@ HOT = dict(num_samples=6, temperature=1.3, top_p=0.95, top_k=50, max_new_tokens=
 def make(checkpoint, config, **changes):
     """A sampler as the rounds use it."""
     hot = dict(num_samples=6, temperature=1.3, top_k=50, top_p=0.95)
-    return configured_sampler(checkpoint, config, round_params(config).replace(**(hot | changes)))
+    return configured_sampler(checkpoint, config, round_sampling(config).replace(**(hot | changes)))
 
 
 def make_greedy(checkpoint, config, max_new_tokens):
-    return configured_sampler(checkpoint, config, greedy_params(config).replace(max_new_tokens=max_new_tokens))
+    return configured_sampler(checkpoint, config, greedy_sampling(config).replace(max_new_tokens=max_new_tokens))
 
 
 def tokens(sampler, questions, round_index=0):

@@ -20,7 +20,7 @@ TENSOR_PARALLEL = {"N": "model", "K": "model", "F": "model", "V": "model"}
 LAYOUTS = {"train": TENSOR_PARALLEL | {"D": "data"}, "decode": TENSOR_PARALLEL}
 
 
-NAMES = {"N": "attention heads", "K": "key/value heads", "F": "MLP width", "V": "vocabulary"}
+AXIS_LABELS = {"N": "attention heads", "K": "key/value heads", "F": "MLP width", "V": "vocabulary"}
 
 
 def make_mesh(data: int = -1, model: int = 1, devices: list[Any] | None = None, slices: int = 1) -> Mesh:
@@ -52,9 +52,9 @@ def check_mesh(mesh: Mesh, sizes: dict[str, int]) -> None:
     letter.
     """
     model = mesh.shape["model"]
-    uneven = [f"{sizes[letter]} {name}" for letter, name in NAMES.items() if sizes[letter] % model]
+    uneven = [f"{sizes[letter]} {name}" for letter, name in AXIS_LABELS.items() if sizes[letter] % model]
     if uneven:
-        divisor = math.gcd(*(sizes[letter] for letter in NAMES))
+        divisor = math.gcd(*(sizes[letter] for letter in AXIS_LABELS))
         raise UserError(
             f"mesh.model={model}: does not divide the model's {', '.join(uneven)}; a divisor of {divisor} does"
         )
@@ -75,17 +75,17 @@ def param_spec(axes: str, sizes: dict[str, int], mesh: Mesh, layout: str) -> Par
     return PartitionSpec(*spec)
 
 
-def rows(mesh: Mesh) -> NamedSharding:
+def row_sharding(mesh: Mesh) -> NamedSharding:
     """Leading axis over `data`, the rest replicated."""
     return NamedSharding(mesh, PartitionSpec("data"))
 
 
-def cache(mesh: Mesh) -> NamedSharding:
+def cache_sharding(mesh: Mesh) -> NamedSharding:
     """Keys and values, rows x heads x ..: rows over `data`, heads over `model`."""
     return NamedSharding(mesh, PartitionSpec("data", "model"))
 
 
-def replicated(mesh: Mesh) -> NamedSharding:
+def replicated_sharding(mesh: Mesh) -> NamedSharding:
     """The same on every device."""
     return NamedSharding(mesh, PartitionSpec())
 
@@ -121,4 +121,4 @@ def gather(tree: Any) -> Any:
 
 @functools.lru_cache(maxsize=4)
 def _everywhere(mesh: Mesh) -> Any:
-    return jax.jit(lambda x: x, out_shardings=replicated(mesh))
+    return jax.jit(lambda x: x, out_shardings=replicated_sharding(mesh))

@@ -22,7 +22,7 @@ import numpy as np
 from pmc_jax.errors import UserError
 
 LAST_WORDS = 5  # seconds
-AGAIN = "the same command on every host goes on from the last finished round"
+AGAIN = "the same command on every host goes on from the last saved round"
 
 
 class SharedError(UserError):

@@ -12,9 +12,9 @@ import numpy as np
 
 from pmc_jax.data.packing import FORGET, Row
 from pmc_jax.data.prompts import training_row
-from pmc_jax.methods.history import Drawn, describe_samples, summarise
 from pmc_jax.methods.memory import Memory, keep_best, unsolved
 from pmc_jax.methods.rewards import check_reference, resolve_reward
+from pmc_jax.methods.round_summary import Drawn, describe_samples, summarise
 from pmc_jax.methods.schedule import SELECTION, Schedule, draw_retain_rows, round_questions
 from pmc_jax.methods.scoring import Scorer, make_scorer, scores_across_processes
 from pmc_jax.methods.selection import select

@@ -1,4 +1,4 @@
-"""answers -> scores: how much of the original answer is left. PMC's reward of an answer is 1 minus its score."""
+"""answers -> scores: how much of the original answer is left, lower is better. The reward is 1 minus the score."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from pmc_jax.registry import resolve
 
 
 class Reward(NamedTuple):
-    """A score of how much an answer still holds of a reference: 0 nothing, 1 everything.
+    """A score of how much an answer still holds of a reference: 0 nothing, 1 everything. PMC keeps the lowest.
 
     A reference or an answer is a text, or a list of token ids where `reads` is "tokens". An answer's score must not
     depend on the answers beside it.
@@ -22,10 +22,10 @@ class Reward(NamedTuple):
         score: (prepared_Q, answers_QS) -> scores in 0..1, [Q, S], of lists of lists of answers.
         can_score: text -> whether the score can see anything in this reference.
         sees: what it can see, for an error message.
-        lower_bound: (prepared, beginning) -> a number that the score of no answer with this beginning is below; None
-            where there is none. It permits candidate pruning. A beginning ends between two words, or two tokens.
-        units: prepared -> how many words or tokens an answer must bring for a score of 1. Each brings an equal share:
-            an answer of fewer tokens is not asked for its lower bound. None: every one is.
+        lower_bound: (prepared, beginning) -> a lower bound on the score of every answer that starts so; None where
+            there is none. It permits candidate pruning. A beginning ends between two words, or two tokens.
+        units: prepared -> the fewest words or tokens with which an answer can reach a score of 1. Each brings an equal
+            share: too short an answer is not asked for its lower bound. None: every one is.
         reads: "text" or "tokens".
     """
 

@@ -1,4 +1,4 @@
-"""The ConfigDict -> the small records that training and methods take. Nothing below reads the ConfigDict."""
+"""The ConfigDict -> the small records that the training loop and the methods take. They never see the ConfigDict."""
 
 from ml_collections import ConfigDict
 
@@ -14,7 +14,7 @@ from pmc_jax.training.settings import AdapterSettings, TrainSettings
 def read_objective(config: ConfigDict) -> tuple[Objective, tuple[tuple[str, float], ...]]:
     """The objective that `method` names, and its hyperparameters in `method_options`.
 
-    `pmc.retain_weight` is the weight of the retain term of every objective that has one.
+    `pmc.retain_weight` is PMC's lambda. The weight of a rival's retain term is an option of the method.
 
     Raises:
         UserError: there is no such objective, it is none, or an option is none of its hyperparameters.
@@ -23,7 +23,7 @@ def read_objective(config: ConfigDict) -> tuple[Objective, tuple[tuple[str, floa
     if not isinstance(objective, Objective):
         raise UserError(f"method={config.method!r}: must name a pmc_jax.training.objectives.Objective")
     options = read_options(config.method_options)
-    if "retain_weight" in dict(objective.hyper):
+    if objective.answers == "sampled" and "retain_weight" in dict(objective.hyper):
         options = {"retain_weight": config.pmc.retain_weight} | options
     overrides = tuple(options.items())
     try:

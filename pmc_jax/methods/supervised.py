@@ -31,15 +31,15 @@ class FinetuneSource:
     def begin(self, notes: dict[str, Any] | None, clock: Clock) -> None:
         """Nothing is kept."""
 
-    def notes(self, kept: None) -> dict[str, Any]:
+    def notes(self, carry: None) -> dict[str, Any]:
         """Nothing is kept."""
         return {}
 
-    def expected_rows(self, kept: None) -> ExpectedRows:
+    def expected_rows(self, carry: None) -> ExpectedRows:
         """The rows themselves."""
         return ExpectedRows((self.rows,), 1, self.batch_size)
 
-    def round(self, number: int, kept: None, current: Callable[[], PretrainedModel], clock: Clock) -> Round:
+    def round(self, number: int, carry: None, current: Callable[[], PretrainedModel], clock: Clock) -> Round:
         """An epoch."""
         order = np.random.default_rng([self.seed, number]).permutation(len(self.rows))
         starts = range(0, len(order), self.batch_size)
@@ -86,28 +86,28 @@ class SupervisedSource:
         if self.reference is None:
             return {}
         if notes:
-            kept = notes["reference"]
+            carry = notes["reference"]
         else:
             with clock.phase("score"):
-                kept = {group: self.reference(rows) for group, rows in self.rows._asdict().items()}
+                carry = {group: self.reference(rows) for group, rows in self.rows._asdict().items()}
         self.reference = None  # it holds the start parameters
         referenced = {
             group: [row._replace(reference=value) for row, value in zip(getattr(self.rows, group), values, strict=True)]
-            for group, values in kept.items()
+            for group, values in carry.items()
         }
         self.rows = ExampleRows(**referenced)
-        return kept
+        return carry
 
-    def notes(self, kept: dict[str, list[float]]) -> dict[str, Any]:
+    def notes(self, carry: dict[str, list[float]]) -> dict[str, Any]:
         """The reference values as JSON."""
-        return {"reference": kept} if kept else {}
+        return {"reference": carry} if carry else {}
 
-    def expected_rows(self, kept: dict[str, list[float]]) -> ExpectedRows:
+    def expected_rows(self, carry: dict[str, list[float]]) -> ExpectedRows:
         """The rows themselves."""
         return ExpectedRows(tuple(rows for rows in self.rows if rows), 1, self.schedule.round_size)
 
     def round(
-        self, number: int, kept: dict[str, list[float]], current: Callable[[], PretrainedModel], clock: Clock
+        self, number: int, carry: dict[str, list[float]], current: Callable[[], PretrainedModel], clock: Clock
     ) -> Round:
         """The examples of the round's questions."""
         epoch, questions = round_questions(self.schedule, number)
@@ -116,7 +116,7 @@ class SupervisedSource:
             groups.append([self.rows.forget[q] for q in questions])
         if self.rows.retain:
             groups.append(draw_retain_rows(self.schedule.seed, epoch, questions, self.rows.retain))
-        return Round(even_batches(list(zip(*groups)), self.batch_size), kept, {"epoch": epoch}, [])
+        return Round(even_batches(list(zip(*groups)), self.batch_size), carry, {"epoch": epoch}, [])
 
     def losses(self, updates: Updates) -> dict[str, float]:
         """Means over the round's updates."""

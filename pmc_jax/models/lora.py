@@ -77,7 +77,7 @@ def plan(family: Family, model: Decoder, rank: int, alpha: float, targets: str) 
 
 def abstract(model: Decoder, lora: Lora, mesh: Mesh) -> dict[str, dict[str, jax.ShapeDtypeStruct]]:
     """The adapters {key: {"a", "b"}} by shape and sharding: float32, the same on every device."""
-    everywhere = meshes.replicated(mesh)
+    everywhere = meshes.replicated_sharding(mesh)
     adapters = {}
     for key, ((_, weight), *_) in lora.modules.items():
         out, width = weight.tensor_shape(model.config.axis_sizes)
@@ -94,7 +94,7 @@ def create(model: Decoder, lora: Lora, seed: int, mesh: Mesh) -> dict[str, dict[
     for key, like in abstract(model, lora, mesh).items():
         a = rng.uniform(-1, 1, like["a"].shape).astype(np.float32) / np.sqrt(like["a"].shape[1], dtype=np.float32)
         adapters[key] = {"a": a, "b": np.zeros(like["b"].shape, np.float32)}
-    return meshes.put(adapters, meshes.replicated(mesh))
+    return meshes.put(adapters, meshes.replicated_sharding(mesh))
 
 
 @functools.partial(jax.jit, static_argnames=("model", "lora"))

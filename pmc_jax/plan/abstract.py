@@ -197,13 +197,13 @@ def prompts(config: ConfigDict, mesh: Mesh, count: int, assumed: Assumed) -> tup
         ),
         ((count,), bool),
     )
-    make = lambda x: jax.ShapeDtypeStruct(*x, sharding=meshes.rows(mesh))  # noqa: E731
+    make = lambda x: jax.ShapeDtypeStruct(*x, sharding=meshes.row_sharding(mesh))  # noqa: E731
     return Prompts(*map(make, shapes[0])), make(shapes[1])
 
 
 def uniforms(mesh: Mesh, *shape: int) -> Any:
     """Abstract random numbers, rows first."""
-    return jax.ShapeDtypeStruct((*shape, 2), jnp.float32, sharding=meshes.rows(mesh))
+    return jax.ShapeDtypeStruct((*shape, 2), jnp.float32, sharding=meshes.row_sharding(mesh))
 
 
 def itemsize(config: ConfigDict) -> int:

@@ -18,7 +18,7 @@ from pmc_jax.plan import abstract, hlo
 from pmc_jax.plan.abstract import Assumed
 from pmc_jax.sampling import decode
 from pmc_jax.sampling.buckets import batch_buckets
-from pmc_jax.sampling.generate import round_params
+from pmc_jax.sampling.generate import round_sampling
 from pmc_jax.sampling.prefill import PrefillPlan, prefill
 from pmc_jax.training import update
 
@@ -112,14 +112,14 @@ def lower_prefill(
     raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, layers: int | None
 ) -> jax.stages.Lowered:
     """Reading the prompts of one batch of questions and their drafts, and drawing the first tokens."""
-    s, shards = round_params(config), mesh.shape["data"]
+    s, shards = round_sampling(config), mesh.shape["data"]
     shape, batches = (
         abstract.make_shape(raw, config.train.remat, layers, config.model.family),
         abstract.sampling(config, mesh, assumed),
     )
     params = abstract.params(shape, mesh, "decode", config.model.compute_dtype or config.model.dtype)
     buckets = batch_buckets(batches.rows, shards, s.max_new_tokens, ACCELERATOR, s.num_samples, drafted=True)
-    plan = PrefillPlan(s.num_samples, buckets[0].slots, shards, batches.parts, meshes.cache(mesh))
+    plan = PrefillPlan(s.num_samples, buckets[0].slots, shards, batches.parts, meshes.cache_sharding(mesh))
     prompts, alive_Q = abstract.prompts(config, mesh, batches.size, assumed)
     uniform_BA2 = abstract.uniforms(mesh, batches.rows, prompts.drafts_QA.shape[1])
     inputs = shape.model, params, prompts, alive_Q, uniform_BA2
@@ -130,7 +130,7 @@ def lower_decode(
     raw, config, mesh, layers, prefilled: jax.stages.Lowered, compiled: jax.stages.Compiled
 ) -> jax.stages.Lowered:
     """A chunk of decode steps on the state that prefill leaves, where it leaves it, grown to the longest answer."""
-    s = round_params(config)
+    s = round_sampling(config)
     shape = abstract.make_shape(raw, config.train.remat, layers, config.model.family)
     params = abstract.params(shape, mesh, "decode", config.model.compute_dtype or config.model.dtype)
     state, _ = jax.tree.map(

@@ -148,7 +148,7 @@ def run_rounds(
     """The rounds from the first that is not saved on, each written down in the workdir."""
     first, total = rounds.next(), read_schedule(config, len(data.forget)).rounds
     if first:
-        console.print(f"{work.path}: goes on after round {first} of {total}")
+        console.print(f"{work.path}: continues with round {first}; {first} of {total} rounds are done")
     with recording(work, first, total) as recorder:
 
         def on_evaluate(number: int, unlearned: PretrainedModel) -> None:

@@ -68,7 +68,7 @@ class DecodeBatch(NamedTuple):
     Attributes:
         state: on the devices.
         step: decoded tokens of each row when the device is done with that chunk.
-        rows_B: which row of the call each is, -1 = nobody's any more.
+        rows_B: which row of the call each is, -1 = padding, or a retired row.
         origin_B: which row of the first batch each is, or is a copy of (`Origins`).
         buckets: its own size, then the smaller ones.
     """

@@ -24,7 +24,7 @@ def draw(logits_BV: jax.Array, uniform_B2: jax.Array, strategy: SamplingStrategy
     """
     if strategy.temperature == 0:
         return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
-    return _pick(*kept_tokens(logits_BV, strategy), uniform_B2)
+    return _pick(*candidates(logits_BV, strategy), uniform_B2)
 
 
 def draw_each(logits_BV: jax.Array, uniform_nB2: jax.Array, strategy: SamplingStrategy) -> jax.Array:
@@ -40,10 +40,10 @@ def draw_each(logits_BV: jax.Array, uniform_nB2: jax.Array, strategy: SamplingSt
     """
     if strategy.temperature == 0:
         return jnp.broadcast_to(draw(logits_BV, uniform_nB2[0], strategy), uniform_nB2.shape[:2])
-    return jax.vmap(_pick, in_axes=(None, None, 0))(*kept_tokens(logits_BV, strategy), uniform_nB2)
+    return jax.vmap(_pick, in_axes=(None, None, 0))(*candidates(logits_BV, strategy), uniform_nB2)
 
 
-def kept_tokens(logits_BV: jax.Array, strategy: SamplingStrategy) -> tuple[jax.Array, jax.Array]:
+def candidates(logits_BV: jax.Array, strategy: SamplingStrategy) -> tuple[jax.Array, jax.Array]:
     """The tokens that may be drawn. softmax over their logits is the distribution that is drawn from.
 
     They come in the order of their ids. In the order of their rank, two nearly equal logits would change places with

@@ -38,7 +38,7 @@ class EngineConfig(NamedTuple):
             it, so that later calls with fewer questions compile nothing new.
     """
 
-    max_rows: int = 512
+    max_rows: int = 256
     capacity: int | None = None
 
 
@@ -103,7 +103,7 @@ def prefill_batch(call: Call, prompts: Prompts, rows: range, round_index: int) -
         round_index: part of the draws' key.
     """
     mesh, sampling, size = meshes.mesh_of(call.params), call.sampling, call.plan.size
-    sharding, count = meshes.rows(mesh), len(prompts.keys_Q)
+    sharding, count = meshes.row_sharding(mesh), len(prompts.keys_Q)
     real_Q = np.arange(size) < count
     padded = prompts.take(np.where(real_Q, np.arange(size), 0))  # filled up with copies of the first question
     uniform_BL2 = row_uniforms(padded.keys_Q, sampling.seed, round_index, sampling.num_samples, sampling.max_new_tokens)
@@ -115,7 +115,11 @@ def prefill_batch(call: Call, prompts: Prompts, rows: range, round_index: int) -
         strategy=sampling.strategy,
         end_tokens=call.end_tokens,
         plan=PrefillPlan(
-            sampling.num_samples, call.buckets[0].slots, mesh.shape["data"], call.plan.parts, meshes.cache(mesh)
+            sampling.num_samples,
+            call.buckets[0].slots,
+            mesh.shape["data"],
+            call.plan.parts,
+            meshes.cache_sharding(mesh),
         ),
     )
     accepted = [
@@ -134,7 +138,7 @@ def decode_batch(call: Call, batch: DecodeBatch, origins: Origins) -> dict[int, 
     retired a chunk late.
     """
     longest, mesh = call.sampling.max_new_tokens, meshes.mesh_of(call.params)
-    sharding, ahead = meshes.rows(mesh), device_kind(mesh).decode_ahead and call.prune is not None
+    sharding, ahead = meshes.row_sharding(mesh), device_kind(mesh).decode_ahead and call.prune is not None
     answers: dict[int, list[int]] = {}
 
     def retire_and_compact(batch: DecodeBatch, seen_state: Snapshot) -> list[DecodeBatch]:
@@ -157,7 +161,7 @@ def next_chunk(call: Call, batch: DecodeBatch, origins: Origins) -> DecodeBatch:
     """The batch after its next chunk, which ends at a multiple of CHUNK or where its slots end."""
     step = batch.step // CHUNK * CHUNK
     last_step = min(step + CHUNK, batch.state.tokens_BC.shape[1])
-    uniform_BT2 = meshes.put(origins.uniforms(batch.origin_B, step), meshes.rows(meshes.mesh_of(call.params)))
+    uniform_BT2 = meshes.put(origins.uniforms(batch.origin_B, step), meshes.row_sharding(meshes.mesh_of(call.params)))
     state = decode_chunk(
         call.model,
         call.params,

@@ -17,7 +17,7 @@ def text_of(checkpoint: PretrainedModel, config: ConfigDict) -> Text:
     return make_text(checkpoint.tokenizer, template, checkpoint.end_tokens)
 
 
-def round_params(config: ConfigDict) -> SamplingParams:
+def round_sampling(config: ConfigDict) -> SamplingParams:
     """What each round samples: the settings `sample.*` and `seed`."""
     s = config.sample
     return SamplingParams(
@@ -30,7 +30,7 @@ def round_params(config: ConfigDict) -> SamplingParams:
     )
 
 
-def greedy_params(config: ConfigDict) -> SamplingParams:
+def greedy_sampling(config: ConfigDict) -> SamplingParams:
     """What evaluation samples: one greedy answer, as long as `evaluate.max_new_tokens` says."""
     return SamplingParams(temperature=0.0, max_new_tokens=config.evaluate.max_new_tokens, seed=config.seed)
 
@@ -52,12 +52,12 @@ def configured_sampler(
 
 def round_sampler(checkpoint: PretrainedModel, config: ConfigDict, capacity: int | None = None) -> Sampler:
     """The sampler of the rounds. capacity: see `EngineConfig`."""
-    return configured_sampler(checkpoint, config, round_params(config), capacity)
+    return configured_sampler(checkpoint, config, round_sampling(config), capacity)
 
 
 def greedy_sampler(checkpoint: PretrainedModel, config: ConfigDict) -> Sampler:
     """The sampler of evaluation: one greedy answer to each question."""
-    return configured_sampler(checkpoint, config, greedy_params(config))
+    return configured_sampler(checkpoint, config, greedy_sampling(config))
 
 
 def sample(

@@ -1,9 +1,9 @@
 """Prefill: each question's prompt and draft are read once, and its n rows draw along the draft.
 
-A draft is an answer that the rows of a question may well begin with, such as the original one. Each row draws after
-each of its tokens at once. As long as a row draws what the draft says, it accepts these tokens, and they need no decode
-step. The row is the same as without a draft, since its random numbers are fixed beforehand (speculative decoding:
-Leviathan et al., 2023).
+A draft is an answer that the rows of a question may well begin with, such as the original one. Each row samples at
+every position of the draft in one pass. As long as a row draws what the draft says, it accepts these tokens, and they
+need no decode step. The row is the same as without a draft, since its random numbers are fixed beforehand (speculative
+decoding: Leviathan et al., 2023).
 
 Axes: Q question, n rows of a question, B = Q * n row, P prompt position, A draft slot, S = P + A - 1 position that is
 read, K key/value head, H head width, D width, V vocabulary.

@@ -1,6 +1,4 @@
-"""Samples that are still being drawn -> those that have lost already: drawing them to their end would change
-nothing.
-"""
+"""Candidate pruning: samples that can no longer be the one that is kept need not be drawn to their end."""
 
 import math
 from typing import Protocol
@@ -15,17 +13,16 @@ class Bounded(Protocol):
         """The score of an answer that is finished."""
 
     def part(self, question: int, tokens: list[int]) -> float:
-        """What the score of no answer that begins with these tokens is below."""
+        """A lower bound on the score of every answer that starts with these tokens."""
 
     def units(self, question: int) -> int:
-        """So many words or tokens an answer must bring for a score of 1; 0 where that is unknown."""
+        """The fewest words or tokens with which an answer can reach a score of 1; 0 where that is unknown."""
 
 
 def candidate_pruner(
     scorer: Bounded, stored: list[float | None], num_samples: int, end_tokens: tuple[int, ...], whole: int = 0
 ) -> Pruner:
-    """Which samples cannot be kept any more, asked while they are drawn: they need not be drawn to their end, and what
-    is kept is the same.
+    """A function that says, while samples are drawn, which of them can no longer be kept. What is kept stays the same.
 
     A sample has lost when the lower bound of its score is above the score of the best finished sample or of the stored
     answer, or equals that of an earlier sample.
@@ -35,7 +32,7 @@ def candidate_pruner(
         stored: the stored scores that count, one a question; None where any new pick replaces what is stored.
         num_samples: samples a question; row = question * num_samples + sample.
         end_tokens: all that stop an answer.
-        whole: so many samples of each question always go on.
+        whole: how many samples of each question are never pruned.
 
     Returns:
         A function: {row: what is seen of it} -> the rows that have lost.
@@ -52,8 +49,8 @@ def candidate_pruner(
         lost = set()
         for row, (tokens, done) in seen.items():
             q, sample = divmod(row, num_samples)
-            # Against nothing nobody loses; nor with too few tokens to hold as many words (a token of several words is
-            # looked at a little later).
+            # Skipped: there is nothing to beat yet, or too few tokens to reach the best score (a token of several
+            # words is looked at a little later).
             if done or sample < whole or best_Q[q][0] == math.inf or len(tokens) < best_Q[q][0] * units_Q[q]:
                 continue
             if (scorer.part(q, tokens), sample) > best_Q[q]:

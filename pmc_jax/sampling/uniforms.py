@@ -1,4 +1,4 @@
-"""All that is random in the answers: streams of uniform numbers. The host draws them, so they are no program."""
+"""All that is random in the answers: streams of uniform numbers, drawn on the host, so that nothing is compiled."""
 
 import itertools
 

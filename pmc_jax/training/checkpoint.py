@@ -1,6 +1,4 @@
-"""Rounds on disk: parameters, optimizer, memory and counters of each collapse round, written by Orbax while the next
-round runs.
-"""
+"""Rounds on disk: parameters, optimizer, notes and counters of a round, written by Orbax while the next round runs."""
 
 from pathlib import Path
 from typing import Any
@@ -44,7 +42,7 @@ class RoundCheckpointer:
         self._manager = ocp.CheckpointManager(Path(folder).absolute(), options=options, item_handlers=handlers)
 
     def latest(self) -> int | None:
-        """Number of the last finished round on disk, None when there is none."""
+        """Number of the last saved round on disk, None when there is none."""
         return self._manager.latest_step()
 
     def next(self) -> int:
@@ -66,7 +64,11 @@ class RoundCheckpointer:
             if len(numbers) == 1:
                 return leaves[numbers[0]]
             flat = np.concatenate([x.ravel() for x in meshes.gather([leaves[n] for n in numbers])])
-            return flat if jax.process_count() == 1 else meshes.put(flat, meshes.replicated(meshes.mesh_of(state)))
+            return (
+                flat
+                if jax.process_count() == 1
+                else meshes.put(flat, meshes.replicated_sharding(meshes.mesh_of(state)))
+            )
 
         arrays = {name: on_disk(numbers) for name, numbers in groups.items()}
         self._manager.save(

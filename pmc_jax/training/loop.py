@@ -72,14 +72,14 @@ def fit(
     with clock or Clock() as clock:
         state, notes = restore_or_start(checkpoint, recipe, settings.seed, rounds, clock)
         history = notes["history"] if notes else []
-        kept = source.begin(notes, clock)
-        expected = source.expected_rows(kept)
+        carry = source.begin(notes, clock)
+        expected = source.expected_rows(carry)
         packing = choose_packing(expected, settings.batch, meshes.mesh_of(state.params))
         compiled = compile_update(checkpoint, recipe, state, packing, expected.groups[-1][0])
         for number in range(len(history), source.rounds):
             start = time.perf_counter()
             current = functools.partial(trained, checkpoint, recipe, state)
-            batches, kept, record, seen = source.round(number, kept, current, clock)
+            batches, carry, record, seen = source.round(number, carry, current, clock)
             with clock.phase("compile"):
                 step = compiled.result()
             clock.seconds.setdefault("first_update", clock.total())
@@ -98,7 +98,7 @@ def fit(
                 if rounds and (is_last or is_due(number, settings.save_every)):
                     # Copies: the notes are written while the next round adds to both.
                     run_notes = {"history": list(history), "seconds": dict(clock.seconds)}
-                    rounds.save(number, state, source.notes(kept) | run_notes)
+                    rounds.save(number, state, source.notes(carry) | run_notes)
     return trained(checkpoint, recipe, state), history
 
 

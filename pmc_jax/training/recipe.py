@@ -1,4 +1,4 @@
-"""What shapes an update beyond the batch."""
+"""The recipe: the static argument of `update`, with schedules in updates."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The settings of training, and the recipe that they make: all that shapes an update beyond its batch."""
+"""The settings of training as users give them, in epochs, and the recipe that they make, in updates."""
 
 from typing import NamedTuple
 

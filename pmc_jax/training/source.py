@@ -10,7 +10,7 @@ from pmc_jax.models.pretrained import PretrainedModel
 from pmc_jax.tracking.timing import Clock
 from pmc_jax.training.batching import ExpectedRows
 
-Kept = Any  # what a source keeps between rounds; the loop only hands it on
+Carry = Any  # what a source carries from round to round, as in `jax.lax.scan`; the loop only passes it on
 Updates = list[dict[str, float]]  # the metrics of each update
 
 
@@ -19,13 +19,13 @@ class Round(NamedTuple):
 
     Attributes:
         batches: the training rows of each update.
-        kept: what the source keeps from now on.
+        carry: what the source carries to the next round.
         record: what the round's line in the history says beside losses and seconds; JSON-ready.
         seen: what was sampled, one dict a question; JSON-ready. Empty where nothing is sampled.
     """
 
     batches: list[list[Row]]
-    kept: Kept
+    carry: Carry
     record: dict[str, Any]
     seen: list[dict[str, Any]]
 
@@ -41,16 +41,16 @@ class Source(Protocol):
     rounds: int
     updates_per_epoch: int
 
-    def begin(self, notes: dict[str, Any] | None, clock: Clock) -> Kept:
-        """What is kept before the next round: made fresh (None), or from the notes of the last saved round."""
+    def begin(self, notes: dict[str, Any] | None, clock: Clock) -> Carry:
+        """What is carried into the next round: made fresh (None), or from the notes of the last saved round."""
 
-    def notes(self, kept: Kept) -> dict[str, Any]:
-        """What is kept, JSON-ready. Written while the next round runs, so nothing may change it."""
+    def notes(self, carry: Carry) -> dict[str, Any]:
+        """The carry, JSON-ready. Written while the next round runs, so nothing may change it."""
 
-    def expected_rows(self, kept: Kept) -> ExpectedRows:
+    def expected_rows(self, carry: Carry) -> ExpectedRows:
         """Rows like those to come. The packing is planned on them."""
 
-    def round(self, number: int, kept: Kept, current: Callable[[], PretrainedModel], clock: Clock) -> Round:
+    def round(self, number: int, carry: Carry, current: Callable[[], PretrainedModel], clock: Clock) -> Round:
         """The rows of round `number`. `current()` is the model at the parameters of this moment."""
 
     def losses(self, updates: Updates) -> dict[str, Any]:

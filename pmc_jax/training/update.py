@@ -57,7 +57,7 @@ def abstract_state(params: Any, recipe: Recipe) -> TrainState:
         recipe: which optimizer.
     """
     tx = make_optimizer(recipe)
-    everywhere = meshes.replicated(meshes.mesh_of(params))
+    everywhere = meshes.replicated_sharding(meshes.mesh_of(params))
 
     def layout(moment, param):
         return param.sharding if moment.shape == param.shape else everywhere
@@ -144,7 +144,7 @@ def update(
 def batch_shardings(batch: Batch, mesh: Mesh) -> Batch:
     """Rows and shards over `data`, scalars and counts everywhere."""
     by_rows = NamedSharding(mesh, PartitionSpec(None, "data"))
-    return Batch(*(meshes.replicated(mesh) if x.ndim < 2 else by_rows for x in batch))
+    return Batch(*(meshes.replicated_sharding(mesh) if x.ndim < 2 else by_rows for x in batch))
 
 
 def put_batch(batch: Batch, mesh: Mesh) -> Batch:
@@ -156,4 +156,4 @@ def on_mesh(model: Decoder, mesh: Mesh) -> Decoder:
     """The model as it is trained on a mesh: hidden states stay with the device that has their row. With `data` of one
     there is no choice.
     """
-    return model.clone(activations=meshes.rows(mesh)) if mesh.shape["data"] > 1 else model
+    return model.clone(activations=meshes.row_sharding(mesh)) if mesh.shape["data"] > 1 else model

@@ -6,7 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pmc_jax.sampling.draw import draw, kept_tokens
+from pmc_jax.sampling.draw import candidates, draw
 from pmc_jax.sampling.params import SamplingStrategy
 
 pytest.importorskip("torch")
@@ -51,7 +51,7 @@ def warped_by_torch(logits_BV: np.ndarray, temperature: float, top_k: int, top_p
 
 def warped_by_us(logits_BV: np.ndarray, strategy: SamplingStrategy) -> np.ndarray:
     """The same from `candidates`, put back in vocabulary order."""
-    values_BC, ids_BC = kept_tokens(jnp.asarray(logits_BV), strategy)
+    values_BC, ids_BC = candidates(jnp.asarray(logits_BV), strategy)
     probs_BV = np.zeros(logits_BV.shape)
     for row, probs, ids in zip(probs_BV, softmax(np.asarray(values_BC)), np.asarray(ids_BC)):
         assert len(set(ids.tolist())) == len(ids)
