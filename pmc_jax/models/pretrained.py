@@ -1,4 +1,4 @@
-"""A Hugging Face checkpoint as one value: folder or hub id -> model, parameters, tokenizer; and back."""
+"""A Hugging Face checkpoint as one value: folder, hub id or GGUF file -> model, parameters, tokenizer; and back."""
 
 import dataclasses
 import json
@@ -12,7 +12,7 @@ from jax.sharding import Mesh
 
 from pmc_jax.distributed import meshes, multihost
 from pmc_jax.errors import UserError
-from pmc_jax.models import Decoder, Family, ModelConfig, find_family, lora, weights
+from pmc_jax.models import Decoder, Family, ModelConfig, find_family, gguf, lora, weights
 from pmc_jax.models.attention import causal_mask, positions_from_mask
 from pmc_jax.models.tensor_files import Stored, find_tensors
 
@@ -55,13 +55,17 @@ class PretrainedModel:
 
 
 def check_path(path: str) -> None:
-    """UserError for what is neither a folder nor could be a hub id; nothing is read or fetched."""
+    """UserError for what is neither a folder nor a file nor could be a hub id; nothing is read or fetched."""
     if not path:
         raise UserError(
             "model.path is empty: give a hub id or a folder, as --config.model.path=meta-llama/Llama-3.2-1B-Instruct"
         )
+    if Path(path).is_file():
+        return
+    if path.endswith(".gguf"):
+        raise UserError(f"model.path={path!r}: no such file")
     if not Path(path).is_dir() and (path.startswith((".", "/", "~")) or path.count("/") != 1):
-        raise UserError(f"model.path={path!r}: no such folder, and not a hub id (owner/name)")
+        raise UserError(f"model.path={path!r}: no such folder or file, and not a hub id (owner/name)")
 
 
 def find_folder(path: str) -> Path:
@@ -123,10 +127,10 @@ def find_end_tokens(raw: dict[str, Any], generation: dict[str, Any], tokenizer: 
 
 
 def load(path: str, dtype: str = "float32", mesh: Mesh | None = None, family: str = "") -> PretrainedModel:
-    """Load a checkpoint from a local folder or by hub id.
+    """Load a checkpoint from a local folder, by hub id, or from a GGUF file of a Llama.
 
     Args:
-        path: folder or "owner/name".
+        path: folder, "owner/name", or file.
         dtype: of the parameters, "float32", "bfloat16" or "float16".
         mesh: a (data, model) mesh; all devices on `data` when None.
         family: what to read it as: an architecture of FAMILIES, or "module:attribute" of your own Family; empty = by
@@ -140,15 +144,20 @@ def load(path: str, dtype: str = "float32", mesh: Mesh | None = None, family: st
     """
     if dtype not in DTYPES:
         raise UserError(f"model.dtype={dtype!r}: choose one of {', '.join(DTYPES)}")
-    folder = find_folder(path)
-    check_whole(folder)
-    raw, generation = read_json(folder / "config.json"), read_json(folder / "generation_config.json", required=False)
+    if Path(path).is_file():
+        source, file = Path(path), gguf.read(path)
+        raw, generation = file.raw_config, file.generation_config
+    else:
+        source, file = find_folder(path), None
+        check_whole(source)
+        raw, generation = read_json(source / "config.json"), read_json(source / "generation_config.json", False)
     kind = find_family(raw, family)
     model = kind.make_model(raw)
     mesh = mesh or meshes.make_mesh()
     meshes.check_mesh(mesh, model.config.axis_sizes)
-    params = weights.load_params(folder, kind, model, mesh, dtype)
-    tokenizer = load_tokenizer(folder)
+    tensors = file.tensors if file else find_tensors(source)
+    params = weights.load_params(source, tensors, kind, model, mesh, dtype)
+    tokenizer = file.tokenizer if file else load_tokenizer(source)
     ends = find_end_tokens(raw, generation, tokenizer)
     return PretrainedModel(model, params, model.config, tokenizer, kind, raw, generation, ends, str(path))
 

@@ -1,9 +1,10 @@
 """Safetensors files of a checkpoint folder: which tensors are there, and writing them one at a time."""
 
+import contextlib
 import json
 import math
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,6 +40,12 @@ class Stored(NamedTuple):
     def nbytes(self) -> int:
         """Its bytes."""
         return math.prod(self.shape) * self.numpy_dtype.itemsize
+
+    @contextlib.contextmanager
+    def open(self, name: str) -> Iterator[Any]:
+        """The tensor, to be read by slices: the pages of a mapped file count as memory for as long as it is open."""
+        with safe_open(self.file, framework="numpy") as file:
+            yield file.get_slice(name)
 
 
 def file_name(index: int, count: int) -> str:

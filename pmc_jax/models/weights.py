@@ -17,7 +17,6 @@ import ml_dtypes  # noqa: F401  registers bfloat16 with numpy, which safetensors
 import numpy as np
 from flax import traverse_util
 from jax.sharding import Mesh, NamedSharding
-from safetensors import safe_open
 
 from pmc_jax.distributed import meshes
 from pmc_jax.errors import UserError
@@ -29,7 +28,6 @@ from pmc_jax.models.tensor_files import (
     Stored,
     copy_tensors,
     file_name,
-    find_tensors,
     write_file,
     write_index,
 )
@@ -160,7 +158,7 @@ def init_params(family: Family, model: Decoder, mesh: Mesh, seed: int, dtype: st
 
 
 def check_names(
-    files: dict[str, Stored], weights: dict[str, Weight], config: ModelConfig, carried: tuple[str, ...], folder: Path
+    files: dict[str, Any], weights: dict[str, Weight], config: ModelConfig, carried: tuple[str, ...], folder: Path
 ) -> None:
     """UserError that names every missing, extra or mis-shaped tensor; `carried`: beginnings of names to pass over."""
     sizes = config.axis_sizes
@@ -186,30 +184,40 @@ def check_names(
         raise UserError(f"{folder}: tensors do not fit config.json: {' | '.join(problems)}")
 
 
-def load_params(folder: Path, family: Family, model: Decoder, mesh: Mesh, dtype: str) -> dict[str, Any]:
-    """Parameters of the checkpoint in `folder`, laid out for training on `mesh`, cast to `dtype`.
+def load_params(
+    source: Path, files: dict[str, Any], family: Family, model: Decoder, mesh: Mesh, dtype: str
+) -> dict[str, Any]:
+    """Parameters of a checkpoint, laid out for training.
 
     Each host reads only the slices that its devices hold, one tensor at a time; the devices turn them into our layout.
+
+    Args:
+        source: the folder or GGUF file, for messages.
+        files: its tensors by name, of `find_tensors` or `gguf.read`.
+        family: whose names and layout they have.
+        model: whose parameters they are.
+        mesh: where they are laid out.
+        dtype: what they are cast to.
+
+    Raises:
+        UserError: tensors are missing or too many, or have another shape or kind of number.
     """
-    weights, files, sizes = weight_map(family, model), find_tensors(folder), model.config.axis_sizes
-    check_names(files, weights, model.config, family.carried, folder)
+    weights, sizes = weight_map(family, model), model.config.axis_sizes
+    check_names(files, weights, model.config, family.carried, source)
     params = {}
     for path, weight in weights.items():
         stored = files[weight.name]
         if stored.dtype not in DTYPES.values():
-            raise UserError(f"{folder}: {weight.name} is {stored.dtype}; supported: F32, F16, BF16")
+            raise UserError(f"{source}: {weight.name} is {stored.dtype}; supported: F32, F16, BF16")
         source_sharding, sharding = weight.shardings(sizes, mesh)
-        # Opened anew for each tensor: the pages of a mapped file count as this process's memory for as long as it is
-        # open.
-        with safe_open(stored.file, framework="numpy") as file:
-            tensor = file.get_slice(weight.name)
+        with stored.open(weight.name) as tensor:
 
             def read(index, tensor=tensor, weight=weight):
                 return tensor[weight.tensor_index(index, sizes)]
 
-            source = jax.make_array_from_callback(weight.source_shape(sizes), source_sharding, read)
+            array = jax.make_array_from_callback(weight.source_shape(sizes), source_sharding, read)
             del tensor, read
-        params[path] = _to_param(weight.layout, tuple(sizes.items()), dtype, sharding)(source)
+        params[path] = _to_param(weight.layout, tuple(sizes.items()), dtype, sharding)(array)
     return traverse_util.unflatten_dict(params, sep="/")
 
 

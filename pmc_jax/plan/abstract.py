@@ -20,7 +20,7 @@ from pmc_jax.distributed import meshes
 from pmc_jax.distributed.device_kind import ACCELERATOR
 from pmc_jax.errors import UserError
 from pmc_jax.methods.settings import read_batch, read_schedule, read_training
-from pmc_jax.models import Decoder, Family, find_family, lora, pretrained, weights
+from pmc_jax.models import Decoder, Family, find_family, gguf, lora, pretrained, weights
 from pmc_jax.sampling import prompts as sampling_prompts
 from pmc_jax.sampling.buckets import BatchPlan, plan_batches
 from pmc_jax.sampling.prompts import PROMPT_MULTIPLE, Prompts
@@ -67,6 +67,8 @@ def read_shape(path: str) -> dict[str, Any]:
         raise UserError(
             f"model.path is missing: a folder with a config.json, a hub id, or one of {', '.join(shipped())}"
         )
+    if Path(path).is_file():
+        return gguf.read(path).raw_config
     if Path(path).is_dir():
         return pretrained.read_json(Path(path) / "config.json")
     name = path.split("/")[-1].lower()

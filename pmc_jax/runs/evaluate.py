@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -16,7 +17,7 @@ from pmc_jax.evaluate.benchmarks.quality import QUALITY
 from pmc_jax.evaluate.benchmarks.robustness import check_tokenizer
 from pmc_jax.evaluate.measure import measure, parts_of, results, tables
 from pmc_jax.evaluate.views import VIEWS
-from pmc_jax.models import find_family, pretrained
+from pmc_jax.models import find_family, gguf, pretrained
 from pmc_jax.runs import console
 from pmc_jax.runs.load import load_checkpoint
 from pmc_jax.runs.report import write_page
@@ -48,6 +49,9 @@ def recompute_log(log: str, retain_log: str | None) -> None:
 def check_checkpoint(setting: str, path: str, family: str) -> None:
     """UserError that names the setting unless `path` is a checkpoint of a known kind; its tensors are not read."""
     try:
+        if Path(path).is_file():
+            gguf.read(path)
+            return
         folder = pretrained.find_folder(path)
         raw = pretrained.read_json(folder / "config.json")
         find_family(raw, family).read_config(raw)
