@@ -327,7 +327,7 @@ def test_sentencepiece_tokens_are_merged_by_score(tmp_path):
 
 def test_every_setting_that_names_a_checkpoint_takes_a_file(tiny_gguf, tiny_checkpoint, cli, tmp_path):
     assert read_shape(str(tiny_gguf))["hidden_size"] == 64
-    check_checkpoint("evaluate.original_model", str(tiny_gguf))
+    check_checkpoint("evaluate.original_model", str(tiny_gguf), "")
     cut = tmp_path / "cut.gguf"
     cut.write_bytes(tiny_gguf.read_bytes()[:5000])
     done = cli("evaluate", f"--config.model.path={tiny_gguf}", f"--config.evaluate.retain_model={cut}", "--workdir=x")
