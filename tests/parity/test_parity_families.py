@@ -87,6 +87,9 @@ def test_greedy_answers_are_those_of_generate(tmp_path, family, seed):
 def test_the_drawn_configs_meet_every_switch():
     """The draws are worth what they vary."""
     shapes = {f: [find_family(_raw(c)).read_config(_raw(c)) for c in map(d, SEEDS)] for f, d in DRAW.items()}
+    for draw in DRAW.values():  # `plan` compiles a model with fewer layers
+        raw = _raw(draw(0)) | {"num_hidden_layers": 1}
+        assert find_family(raw).read_config(raw).num_layers == 1
     for family, configs in shapes.items():
         assert {c.tied_head for c in configs} == {True, False}, family
         assert {c.num_kv_heads < c.num_heads for c in configs} == {True, False}, family
