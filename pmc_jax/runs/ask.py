@@ -141,7 +141,7 @@ def show_table(questions: list[str], answers: Answers) -> None:
         for name in answers:
             table.add_column(name, ratio=1)
         for texts in zip(*(model_answers[q] for model_answers in answers.values())):
-            table.add_row(*(Text(text) for text in texts))
+            table.add_row(*(Text(text) if text else Text("(an empty answer)", style="dim") for text in texts))
         console.print(table)
 
 
