@@ -72,10 +72,11 @@ def pair(command, tmp_path_factory):
     started = []
 
     def start(coordinator, words, hold=()):
+        # The machine may stop for a while: that must not end a healthy run. A death is noticed within this time.
+        timeout = 45 if hold else PATIENCE
         commands = []
         for i in range(2):
-            # The machine may stop for a while: that must not end a healthy run.
-            peers = ["--num_processes=2", f"--process_id={i}", f"--peer_timeout={PATIENCE}"]
+            peers = ["--num_processes=2", f"--process_id={i}", f"--peer_timeout={timeout}"]
             everything = [*words, f"--coordinator={coordinator}", *peers]
             commands.append(held(everything, *hold) if hold and i == 0 else command(*everything))
         started.append(Pair(commands, tmp_path_factory.mktemp("logs")))
