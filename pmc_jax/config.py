@@ -62,7 +62,21 @@ SETTINGS = (
     ),
     Setting("prompt.system", "You are a helpful assistant.", "chat: system prompt; empty = none"),
     Setting("prompt.date", "10 Apr 2025", "chat: the date templates print, pinned so that prompts do not drift"),
+    Setting("prompt.template", "", "chat: which template, for a tokenizer with several; empty = 'default'"),
+    Setting(
+        "prompt.template_options",
+        {},
+        "chat: variables of the template, such as template_options.enable_thinking=False",
+    ),
+    Setting(
+        "prompt.system_in",
+        "auto",
+        "chat: the system prompt is a turn, stands in front of the question (user), or is left out (none); auto = a "
+        "turn where the template takes one, else user",
+        *one_of("auto", "turn", "user", "none"),
+    ),
     Setting("prompt.question_tag", "Question: ", "plain: before the question"),
+    Setting("prompt.question_end", "\n", "plain: after the question"),
     Setting("prompt.answer_tag", "Answer: ", "plain: before the answer"),
     Setting(
         "prompt.tag_in",
@@ -203,6 +217,7 @@ SETTINGS = (
 )
 NAMES = [s.name for s in SETTINGS]
 DEFAULTS = {s.name: s.default for s in SETTINGS}
+DICTS = [s.name for s in SETTINGS if isinstance(s.default, dict)]  # settings with keys of the user's own
 RENAMED = {"pmc.drop_losers": "pmc.prune_candidates"}  # old workdirs have the old names
 
 
@@ -213,7 +228,8 @@ def default() -> ConfigDict:
         section, _, name = setting.name.rpartition(".")
         (tree.setdefault(section, {}) if section else tree)[name] = copy.deepcopy(setting.default)
     config = ConfigDict(tree).lock()
-    config.model.scratch.unlock()
+    for name in DICTS:
+        lookup(config, name).unlock()
     return config
 
 
@@ -257,8 +273,9 @@ def current_names(values: dict[str, Any]) -> dict[str, Any]:
 def from_flat(values: dict[str, Any]) -> ConfigDict:
     """The config whose `to_flat` is `values`; names of earlier versions are read too."""
     values, config = current_names(values), default()
-    config.update_from_flattened_dict({k: v for k, v in values.items() if k != "model.scratch"})
-    config.model.scratch.update(values.get("model.scratch", {}))
+    config.update_from_flattened_dict({k: v for k, v in values.items() if k not in DICTS})
+    for name in DICTS:
+        lookup(config, name).update(values.get(name, {}))
     return config
 
 

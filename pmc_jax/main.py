@@ -1,5 +1,6 @@
 """The command line: reads the words, prints the help, and starts the verb."""
 
+import ast
 import os
 import sys
 
@@ -10,6 +11,8 @@ from pmc_jax.errors import UserError
 from pmc_jax.runs.presets import find_preset, preset_names
 from pmc_jax.runs.verbs import FLAGS, VERBS, Verb, check_folder, setting_name
 
+OPTIONS = "prompt.template_options"
+DICTS = tuple(f"{name}." for name in settings.DICTS)
 HOSTS = """\
 Several hosts: start the same command on each, with a workdir that all of them share. Under SLURM, in a Kubernetes
 JobSet and on Cloud TPU they find each other. Elsewhere give each --coordinator=HOST:PORT (of process 0),
@@ -58,11 +61,26 @@ def usage_of(name: str) -> str:
     return "\n".join(lines)
 
 
+def joined_options(words: list[str]) -> list[str]:
+    """The words with all `--config.prompt.template_options.NAME=VALUE` as one, which may bring new names."""
+    start, options, others = f"--config.{OPTIONS}.", {}, []
+    for word in words:
+        if not word.startswith(start):
+            others.append(word)
+            continue
+        name, _, value = word.removeprefix(start).partition("=")
+        try:
+            options[name] = ast.literal_eval({"true": "True", "false": "False"}.get(value, value or "True"))
+        except (SyntaxError, ValueError):
+            options[name] = value
+    return [*others, f"--config.{OPTIONS}={options!r}"] if options else others
+
+
 def check_words(name: str, words: list[str]) -> None:
     """UserError for a setting that there is not, and for a flag of another verb."""
     for word in words:
         setting = setting_name(word)
-        if setting and setting not in settings.NAMES and not setting.startswith(("model.scratch.", "demo.")):
+        if setting and setting not in settings.NAMES and not setting.startswith(("demo.", *DICTS)):
             raise UserError(f"{word}: there is no setting {setting!r}{settings.suggest(setting)}")
         flag = word.removeprefix("--").split("=")[0]
         others = [other for other, verb in VERBS.items() if flag in verb.flags]
@@ -77,12 +95,13 @@ def parse(argv: list[str]) -> tuple[Verb, list[str]]:
         raise UserError(f"{problem}; choose one of {', '.join(VERBS)} (pmc-jax --help explains them)")
     name, verb = argv[0], VERBS[argv[0]]
     check_words(name, argv[1:])
-    presets = [word.removeprefix("--config=") for word in argv[1:] if word.startswith("--config=")]
+    given = joined_options(argv[1:])
+    presets = [word.removeprefix("--config=") for word in given if word.startswith("--config=")]
     preset = (presets or [verb.preset])[-1]
     file = find_preset(preset) if preset else settings.__file__
     # The preset comes first, whatever the order on the command line: settings change what it says. ml_collections looks
     # into sys.argv for them.
-    sys.argv = ["pmc-jax", f"--config={file}", *(word for word in argv[1:] if not word.startswith("--config="))]
+    sys.argv = ["pmc-jax", f"--config={file}", *(word for word in given if not word.startswith("--config="))]
     try:
         words = FLAGS(sys.argv)[1:]
         _ = FLAGS.config.seed  # a preset that fails to load tells it at the first look

@@ -50,6 +50,7 @@ def write(path, text):
         (["--config.pmc.questions_per_round=3"], ["questions_per_round=3", "batch_size"]),
         (["--config.mesh.data=64"], ["64", "devices"]),
         (["--config.prompt.style=plan"], ["prompt.style", "plain"]),
+        (["--config.prompt.template_options.date_string=now"], ["prompt.template_options.date_string", "prompt.date"]),
         (["--config.data.forget_file=/no/such.jsonl"], ["/no/such.jsonl", "no such file"]),
         (["--config.train.learning_rat=1"], ["learning_rat", "train.learning_rate"]),
         (["--config.train.epochs=many"], ["many"]),

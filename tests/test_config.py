@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from pmc_jax import config as settings
+from pmc_jax import main
 from pmc_jax.errors import UserError
 
 PRESETS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
@@ -132,6 +133,27 @@ def test_defaults_are_fresh_each_time():
     first.train.epochs = 99
     first.model.scratch.vocab_size = 7
     assert settings.default().train.epochs != 99 and not settings.default().model.scratch
+
+
+def test_options_of_the_chat_template_are_a_dict_of_any_names():
+    config = settings.default()
+    config.prompt.template_options.enable_thinking = False
+    flat = settings.to_flat(config)
+    assert flat["prompt.template_options"] == {"enable_thinking": False}
+    assert settings.to_flat(settings.from_flat(json.loads(json.dumps(flat)))) == flat
+    old = {name: value for name, value in flat.items() if name != "prompt.template_options"}
+    assert settings.to_flat(settings.from_flat(old))["prompt.template_options"] == {}
+
+
+def test_options_of_the_command_line_become_one_word():
+    words = ["--seed=1", "thinking=False", "effort=low", "depth=3", "fast"]
+    words[1:] = [f"--config.prompt.template_options.{word}" for word in words[1:]]
+    options = {"thinking": False, "effort": "low", "depth": 3, "fast": True}
+    assert main.joined_options(words) == ["--seed=1", f"--config.prompt.template_options={options!r}"]
+    assert main.joined_options(["--seed=1"]) == ["--seed=1"]
+    main.check_words("unlearn", words[1:])
+    with pytest.raises(UserError, match=r"no setting 'prompt\.template_option\.x'"):
+        main.check_words("unlearn", ["--config.prompt.template_option.x=1"])
 
 
 @pytest.mark.parametrize("file", PRESETS, ids=lambda f: f.stem)

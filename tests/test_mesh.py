@@ -133,7 +133,7 @@ def folder(tokenizer, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def task(splits, forget_questions, small):
-    flat = {k: v for k, v in settings.to_flat(small(CHANGES)).items() if k != "model.scratch"}
+    flat = {k: v for k, v in settings.to_flat(small(CHANGES)).items() if k not in settings.DICTS}
     tokens = np.random.default_rng(0).integers(0, 512, (8, 64)).tolist()
     rows = dict(questions=forget_questions, forget=splits["forget20"], retain=splits["retain80"], tokens=tokens)
     return rows | dict(sample=HOT, settings=flat, meshes=MESHES)

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import types
 
@@ -89,6 +90,50 @@ def test_prompt_and_answer_are_together_what_the_whole_text_is(splits, tokenizer
         assert training_row(text, row["question"], row["answer"], 500, 1).tokens == whole
 
 
+@pytest.mark.parametrize("front", ["", "<|begin|>"])
+def test_a_tokenizer_that_appends_its_end_token(splits, front):
+    """As one saved with add_eos_token=True: its prompts would end in the end token."""
+    from tokenizers.processors import TemplateProcessing
+
+    from pmc_jax.data.tokenizer import train_tokenizer
+
+    appends, plain = train_tokenizer(splits["full"], 400), train_tokenizer(splits["full"], 400)
+    ids = [(token, appends.convert_tokens_to_ids(token)) for token in ("<|begin|>", "<|end|>")]
+    appends.backend_tokenizer.post_processor = TemplateProcessing(
+        single=f"{front} $A <|end|>".strip(), special_tokens=ids
+    )
+    assert appends("Who?")["input_ids"][-1] == appends.eos_token_id
+    for template in (PLAIN, Template("plain", tag_in="prompt"), Template("plain", question_end="")):
+        text = text_of(appends, template)
+        row = training_row(text, "Who?", "Me.", 500, group=FORGET)
+        wanted = training_row(text_of(plain, template), "Who?", "Me.", 500, group=FORGET).tokens
+        assert row.tokens == ([ids[0][1]] if front else []) + wanted
+        assert row.tokens.count(text.end_token) == 1 and row.tokens[-1] == text.end_token
+
+
+def test_end_tokens_in_questions_and_answers_are_not_doubled(text):
+    assert text.answer("Me.<|end|>") == text.answer("Me.<|end|><|end|>") == text.answer("Me.")
+    assert len(text.spans("Me.<|end|>")) == len(text.answer("Me.")) - 1
+    assert text.answer("") == text.answer("<|end|>") and text.answer("")[-1] == text.end_token
+    bare = text_of(text.tokenizer, Template("plain", question_end=""))
+    assert bare.prompt("Who?<|end|>") == bare.prompt("Who?")
+
+
+def test_a_plain_question_ends_as_the_setting_says(plain_tokenizer):
+    """TOFU's prompt for Llama-2 is "[INST] question [/INST]", with the answer right behind it."""
+    template = Template("plain", question_tag="[INST] ", question_end=" [/INST]", answer_tag="")
+    text = text_of(plain_tokenizer, template)
+    row = training_row(text, "Who?", "Me.", 500, group=FORGET)
+    decode = plain_tokenizer.decode
+    assert (decode(row.tokens[: row.start]), decode(row.tokens[row.start :])) == ("[INST] Who? [/INST]", "Me.<|end|>")
+    assert (
+        text.read(row.tokens[row.start :]) == "Me."
+        and text.read_tokens(row.tokens[row.start :]) == row.tokens[row.start : -1]
+    )
+    spaced = text_of(plain_tokenizer, dataclasses.replace(template, answer_tag=" "))
+    assert decode(spaced.answer("Me.")) == " Me.<|end|>" and spaced.read(spaced.answer("Me.")) == "Me."
+
+
 def test_auto_and_wrong_styles(tokenizer, plain_tokenizer):
     assert text_of(plain_tokenizer).prompt("Who?") == text_of(plain_tokenizer, PLAIN).prompt("Who?")
     assert text_of(tokenizer, PLAIN).prompt("Who?") != text_of(tokenizer).prompt("Who?")
@@ -164,7 +209,7 @@ def test_templates_are_told_the_same_by_config_and_code():
 
     defaults = settings.default().prompt
     assert json.loads(defaults.to_json()) == {
-        k: getattr(Template(), k) for k in ("style", "system", "date", "question_tag", "answer_tag", "tag_in")
+        field.name: getattr(Template(), field.name) for field in dataclasses.fields(Template)
     }
 
 

@@ -76,8 +76,7 @@ def words_of_rows(text: Any, rows: list[dict[str, Any]], scores: list[list[Any]]
     for row, row_scores in zip(rows, scores):
         whole, answer = text.answer_text(row["answer"]), row["answer"].strip()
         tag_length = whole.rindex(answer)  # the template's tag is no part of the text
-        spans = text.tokenizer(whole, add_special_tokens=False, return_offsets_mapping=True)["offset_mapping"]
-        in_answer = [(start - tag_length, end - tag_length) for start, end in spans]
+        in_answer = [(start - tag_length, end - tag_length) for start, end in text.spans(row["answer"])]
         words.append(word_probabilities(answer, in_answer, row_scores[0].log_probs[:-1]))
     return words
 

@@ -1,9 +1,14 @@
 """Samplers as a run's settings say, and `pmc_jax.sample`: questions in, answers out."""
 
+import functools
+import json
+import sys
+
 from ml_collections import ConfigDict
 
 from pmc_jax import config as settings
 from pmc_jax.data.prompts import Template, Text, make_text
+from pmc_jax.distributed import multihost
 from pmc_jax.models.pretrained import PretrainedModel
 from pmc_jax.sampling.engine import EngineConfig
 from pmc_jax.sampling.params import SamplingParams
@@ -12,9 +17,17 @@ from pmc_jax.sampling.sampler import Sampler, make_sampler
 
 def text_of(checkpoint: PretrainedModel, config: ConfigDict) -> Text:
     """The checkpoint's tokenizer with the template of the settings `prompt.*`."""
-    p = config.prompt
-    template = Template(p.style, p.system, p.date, p.question_tag, p.answer_tag, p.tag_in)
-    return make_text(checkpoint.tokenizer, template, checkpoint.end_tokens)
+    template = Template(**json.loads(config.prompt.to_json()))
+    text = make_text(checkpoint.tokenizer, template, checkpoint.end_tokens)
+    if text.note and multihost.is_primary():
+        say_once(text.note)
+    return text
+
+
+@functools.cache
+def say_once(note: str) -> None:
+    """Print a note on stderr the first time that it comes up."""
+    print(f"pmc-jax: {note}", file=sys.stderr, flush=True)
 
 
 def round_sampling(config: ConfigDict) -> SamplingParams:
