@@ -143,6 +143,14 @@ def tiny_folder(tiny_checkpoint, tmp_path_factory):
     return pretrained.export(tiny_checkpoint, tmp_path_factory.mktemp("tiny") / "hf")
 
 
+@pytest.fixture(scope="session")
+def tiny_gguf(tiny_checkpoint, tmp_path_factory):
+    """`tiny_checkpoint` as a GGUF file of float32."""
+    from gguf_files import write_gguf
+
+    return write_gguf(tmp_path_factory.mktemp("gguf") / "tiny.gguf", tiny_checkpoint)
+
+
 @pytest.fixture
 def damaged(tiny_folder, tmp_path):
     """A copy of the tiny folder to be damaged."""
