@@ -126,7 +126,7 @@ def find_end_tokens(raw: dict[str, Any], generation: dict[str, Any], tokenizer: 
     return tuple(sorted(ends))
 
 
-def load(path: str, dtype: str = "float32", mesh: Mesh | None = None, family: str = "") -> PretrainedModel:
+def load(path: str | Path, dtype: str = "float32", mesh: Mesh | None = None, family: str = "") -> PretrainedModel:
     """Load a checkpoint from a local folder, by hub id, or from a GGUF file of a Llama.
 
     Args:
@@ -144,6 +144,7 @@ def load(path: str, dtype: str = "float32", mesh: Mesh | None = None, family: st
     """
     if dtype not in DTYPES:
         raise UserError(f"model.dtype={dtype!r}: choose one of {', '.join(DTYPES)}")
+    path = str(path)
     if Path(path).is_file():
         source, file = Path(path), gguf.read(path)
         raw, generation = file.raw_config, file.generation_config
