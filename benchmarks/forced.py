@@ -53,6 +53,7 @@ def make_job(family: str, small: bool) -> Job:
     preset, model, assumed, samples = FAMILIES[family]
     config = runpy.run_path(str(CONFIGS / preset))["get_config"]()
     config.pmc.skip_solved, config.pmc.prune_candidates = False, False
+    config.prompt.system = ""  # the templates here have a text of their own in its place
     config.sample.max_rows = 512
     config.sample.max_new_tokens = config.evaluate.max_new_tokens = 130
     config.train.accumulate = 2 if family == "phi" else 1  # the activations of 128 rows of Phi are too many for 80 GB

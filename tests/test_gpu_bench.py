@@ -124,7 +124,7 @@ def test_text_and_tokens_are_the_same_number(family):
     assert tokenizer(tokenizer.decode([*ids, forced.END], skip_special_tokens=True))["input_ids"] == ids
     from pmc_jax.data.prompts import Template, make_text
 
-    text = make_text(tokenizer, Template(), (forced.END,))
+    text = make_text(tokenizer, Template(system=job.config.prompt.system), (forced.END,))
     rows = forced.make_rows(job, family == "llama", 200, 0)
     prompts = [text.prompt(r["question"]) for r in rows]
     assert sum(map(len, prompts)) / len(prompts) == pytest.approx(job.assumed.prompt, rel=0.05)
