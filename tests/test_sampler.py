@@ -25,8 +25,11 @@ def make_greedy(checkpoint, config, max_new_tokens):
     return configured_sampler(checkpoint, config, greedy_sampling(config).replace(max_new_tokens=max_new_tokens))
 
 
-def tokens(sampler, questions, round_index=0):
-    return sampler.tokens(left_pad([sampler.text.prompt(q) for q in questions], questions), round_index)
+def tokens(sampler, questions, round_index=0, end_tokens=None):
+    """[question][sample] -> token ids. end_tokens: what ends an answer, in the place of the sampler's own."""
+    prompts = left_pad([sampler.text.prompt(q) for q in questions], questions)
+    text = sampler.text if end_tokens is None else sampler.text._replace(end_tokens=end_tokens)
+    return sampler._replace(text=text).tokens(prompts, round_index)
 
 
 @pytest.fixture(scope="module")
@@ -174,7 +177,7 @@ def test_several_end_tokens_cut_the_same_draws(tiny_checkpoint, forget_questions
 
 def test_every_row_ends_at_once(tiny_checkpoint, forget_questions, small):
     everything = tuple(range(tiny_checkpoint.config.vocab_size))
-    answers = tokens(make(tiny_checkpoint.replace(end_tokens=everything), small()), forget_questions)
+    answers = tokens(make(tiny_checkpoint, small()), forget_questions, end_tokens=everything)
     assert {len(answer) for samples in answers for answer in samples} == {1}
 
 
@@ -227,13 +230,12 @@ def test_draws_differ_by_seed_round_question_sample_and_position(fresh_checkpoin
     again and again.
     """
     never = (10**6,)
-    checkpoint = fresh_checkpoint.replace(end_tokens=never)
     questions = ["Who is it?", "Who was it?", "Where?"]
 
     def drawn(seed=0, round_index=0):
         plain = dict(temperature=1.0, top_k=0, top_p=1.0)
-        sampler = make(checkpoint, small(), num_samples=5, max_new_tokens=24, seed=seed, **plain)
-        return np.array(tokens(sampler, questions, round_index))
+        sampler = make(fresh_checkpoint, small(), num_samples=5, max_new_tokens=24, seed=seed, **plain)
+        return np.array(tokens(sampler, questions, round_index, end_tokens=never))
 
     base_QSC = drawn()
     assert base_QSC.shape == (3, 5, 24), "no row ends"

@@ -80,6 +80,7 @@ def test_presets_are_found_by_name_and_by_the_path_in_a_checkout(installed):
     assert not list(installed.folder.iterdir())
 
 
+@pytest.mark.parity  # it needs libtpu, which `make parity` installs
 def test_plan_reads_the_shapes(installed):
     plan = ["plan", "--config=tofu_llama", "--config.model.path=Llama-3.2-1B", "--topology=v5e:2x4"]
     said = installed.run(*plan, "--compile=none", "--json")
