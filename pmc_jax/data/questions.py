@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, first_line
 
 SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
 PARAPHRASED = ("paraphrased_question", "paraphrased_answer")
@@ -133,7 +133,7 @@ def load_split(path: str, split: str) -> Rows:
     try:
         return datasets.load_dataset(path, split, split="train").to_list()
     except Exception as error:  # the hub client raises many kinds; each means that the split could not be had
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise UserError(
             f"data.path={path!r}, split {split!r}: no such folder, and the hub did not give it: {reason}"
         ) from None

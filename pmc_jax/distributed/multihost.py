@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, first_line
 
 LAST_WORDS = 5  # seconds
 AGAIN = "the same command on every host goes on from the last saved round"
@@ -99,7 +99,7 @@ def start(coordinator: str | None, num_processes: int | None, process_id: int | 
         if "coordinator_address" not in str(error):
             raise
     except RuntimeError as error:
-        raise UserError(f"the other processes of the run were not found: {_first_line(error)}") from None
+        raise UserError(f"the other processes of the run were not found: {first_line(error)}") from None
 
 
 def is_primary() -> bool:
@@ -214,21 +214,17 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
         os._exit(code)  # an orderly end would wait for partners that wait for this one
 
 
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
 def _say_why(error: BaseException) -> int:
     """One line on stderr, after the traceback of what should not happen. Returns the exit code."""
     import jax
 
-    code, why = 1, f"failed: {_first_line(error)}; {AGAIN}"
+    code, why = 1, f"failed: {first_line(error)}; {AGAIN}"
     if isinstance(error, UserError):
         code, why = 2, str(error)
     elif isinstance(error, KeyboardInterrupt):
         code, why = 130, f"stopped; {AGAIN}"
     elif isinstance(error, jax.errors.JaxRuntimeError):
-        why = f"a computation broke off, as it does when another process is gone ({_first_line(error)}); {AGAIN}"
+        why = f"a computation broke off, as it does when another process is gone ({first_line(error)}); {AGAIN}"
     else:
         traceback.print_exception(error)
     name = f"process {jax.process_index()} of {jax.process_count()}: " if jax.distributed.is_initialized() else ""

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, first_line
 from pmc_jax.models import gguf_tokenizer
 from pmc_jax.models.gguf_file import Header, StoredTensor, read_header
 
@@ -74,7 +74,7 @@ def make_tokenizer(file: Path, metadata: dict[str, Any]) -> Any:
     except UserError:
         raise
     except Exception as error:  # the library raises plain exceptions for merges and tokens that do not fit
-        raise UserError(f"{file}: its tokenizer cannot be built: {str(error).strip().splitlines()[0]}") from None
+        raise UserError(f"{file}: its tokenizer cannot be built: {first_line(error)}") from None
 
 
 def hugging_face_name(name: str) -> str:

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from pmc_jax.distributed import meshes, multihost
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, first_line
 from pmc_jax.models import Decoder, Family, ModelConfig, find_family, gguf, lora, weights
 from pmc_jax.models.attention import causal_mask, positions_from_mask
 from pmc_jax.models.tensor_files import Stored, find_tensors
@@ -78,7 +78,7 @@ def find_folder(path: str) -> Path:
     try:
         return Path(huggingface_hub.snapshot_download(path, allow_patterns=NEEDED))
     except Exception as error:  # the hub client raises many kinds; each means that the checkpoint could not be had
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise UserError(f"model.path={path!r}: no such folder, and the hub did not give it: {reason}") from None
 
 
@@ -111,7 +111,7 @@ def load_tokenizer(folder: Path) -> Any:
     try:
         return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds for a broken or absent tokenizer
-        raise UserError(f"{folder}: its tokenizer cannot be loaded: {str(error).strip().splitlines()[0]}") from None
+        raise UserError(f"{folder}: its tokenizer cannot be loaded: {first_line(error)}") from None
 
 
 def find_end_tokens(raw: dict[str, Any], generation: dict[str, Any], tokenizer: Any) -> tuple[int, ...]:

@@ -18,7 +18,7 @@ from pmc_jax.data import packing
 from pmc_jax.data.packing import Row
 from pmc_jax.distributed import meshes
 from pmc_jax.distributed.device_kind import ACCELERATOR
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, first_line
 from pmc_jax.methods.settings import read_batch, read_schedule, read_training
 from pmc_jax.models import Decoder, Family, find_family, gguf, lora, pretrained, weights
 from pmc_jax.sampling import prompts as sampling_prompts
@@ -84,9 +84,7 @@ def read_shape(path: str) -> dict[str, Any]:
     try:
         return pretrained.read_json(Path(huggingface_hub.hf_hub_download(path, "config.json")))
     except Exception as error:  # the hub client raises many kinds; each means that the file could not be had
-        raise UserError(
-            f"model.path={path!r}: the hub did not give its config.json: {str(error).strip().splitlines()[0]}"
-        ) from None
+        raise UserError(f"model.path={path!r}: the hub did not give its config.json: {first_line(error)}") from None
 
 
 def shipped() -> dict[str, Any]:
