@@ -11,7 +11,7 @@ from tiny import ROOT
 PACKAGE = ROOT / "pmc_jax"
 # A folder imports only from its own layer and from those before it.
 LAYERS = (
-    ("errors", "config", "registry"),
+    ("errors", "settings", "config", "registry"),
     ("data",),
     ("distributed",),
     ("tracking",),

@@ -1,0 +1,41 @@
+"""Settings of evaluation."""
+
+from pmc_jax.settings.setting import AT_LEAST_0, AT_LEAST_1, Setting
+
+EVALUATION = (
+    Setting("evaluate.max_new_tokens", 200, "longest greedy answer, tokens", *AT_LEAST_1),
+    Setting(
+        "evaluate.retain_rows", 400, "retain rows evaluated, a seeded subset without replacement; 0 = all", *AT_LEAST_0
+    ),
+    Setting(
+        "evaluate.every",
+        0,
+        "unlearn: rounds between evaluations during the run, for the curves; 0 = before and after only",
+        *AT_LEAST_0,
+    ),
+    Setting(
+        "evaluate.leak_samples",
+        100,
+        "evaluate: answers sampled per forget question to look for leaks; 0 = off",
+        *AT_LEAST_0,
+    ),
+    Setting(
+        "evaluate.relearn_rows", 4, "evaluate: forget rows that a relearning attack trains on; 0 = off", *AT_LEAST_0
+    ),
+    Setting("evaluate.relearn_updates", 20, "evaluate: updates of the relearning attack", *AT_LEAST_1),
+    Setting(
+        "evaluate.retain_model",
+        "",
+        "evaluate: checkpoint that never saw the forget set, for forget quality, privacy leak, reference attack",
+    ),
+    Setting(
+        "evaluate.original_model",
+        "",
+        "evaluate: checkpoint from before unlearning, for drift and what became of neighbouring knowledge",
+    ),
+    Setting(
+        "evaluate.benchmarks",
+        "tofu",
+        "evaluate: benchmarks, joined by commas: tofu, or module:attribute of your own; PMC's own measures always run",
+    ),
+)

@@ -1,0 +1,58 @@
+"""Settings of what goes in: the checkpoint, the data, the prompts."""
+
+from pmc_jax.settings.setting import Setting, one_of
+
+INPUTS = (
+    Setting(
+        "model.path", "", "checkpoint: hub id or local folder; empty = from scratch with model.scratch (finetune only)"
+    ),
+    Setting(
+        "model.family",
+        "",
+        "what the checkpoint is read as: an architecture that pmc_jax knows, or module:FAMILY of your own; "
+        "empty = by its config.json",
+    ),
+    Setting("model.scratch", {}, "from scratch: the config.json to build from, in Hugging Face's words"),
+    Setting("model.dtype", "float32", "parameters and optimizer", *one_of("float32", "bfloat16")),
+    Setting(
+        "model.compute_dtype",
+        "",
+        "forward and backward pass, sampling; empty = model.dtype",
+        *one_of("", "float32", "bfloat16"),
+    ),
+    Setting(
+        "data.path", "locuslab/TOFU", "TOFU-shaped data: hub id or local folder of SPLIT.jsonl (.json, .csv, .parquet)"
+    ),
+    Setting("data.forget", "forget10", "split whose questions are unlearned"),
+    Setting("data.retain", "retain90", "split that must stay"),
+    Setting("data.finetune", "full", "splits that `finetune` trains on, joined by +"),
+    Setting("data.forget_file", "", "your own forget file instead of the split: question, and answer if you have it"),
+    Setting("data.retain_file", "", "your own retain file instead of the split: question, answer"),
+    Setting(
+        "prompt.style", "auto", "auto = chat where the tokenizer has a chat template", *one_of("auto", "chat", "plain")
+    ),
+    Setting("prompt.system", "You are a helpful assistant.", "chat: system prompt; empty = none"),
+    Setting("prompt.date", "10 Apr 2025", "chat: the date templates print, pinned so that prompts do not drift"),
+    Setting("prompt.template", "", "chat: which template, for a tokenizer with several; empty = 'default'"),
+    Setting(
+        "prompt.template_options",
+        {},
+        "chat: variables of the template, such as template_options.enable_thinking=False",
+    ),
+    Setting(
+        "prompt.system_in",
+        "auto",
+        "chat: the system prompt is a turn, stands in front of the question (user), or is left out (none); auto = a "
+        "turn where the template takes one, else user",
+        *one_of("auto", "turn", "user", "none"),
+    ),
+    Setting("prompt.question_tag", "Question: ", "plain: before the question"),
+    Setting("prompt.question_end", "\n", "plain: after the question"),
+    Setting("prompt.answer_tag", "Answer: ", "plain: before the answer"),
+    Setting(
+        "prompt.tag_in",
+        "answer",
+        "plain: the answer tag is generated ('answer', as PMC) or given ('prompt')",
+        *one_of("answer", "prompt"),
+    ),
+)

@@ -1,0 +1,29 @@
+"""Settings of a whole run: saved rounds, the mesh, the method, the seed."""
+
+from pmc_jax.settings.setting import AT_LEAST_0, AT_LEAST_1, Setting
+
+RUN = (
+    Setting("rounds.keep", 2, "saved rounds kept on disk", *AT_LEAST_1),
+    Setting(
+        "rounds.every",
+        1,
+        "rounds from one that is saved to the next; a stopped run goes on from the last saved one",
+        *AT_LEAST_1,
+    ),
+    Setting(
+        "mesh.data",
+        -1,
+        "devices that share the rows; -1 = all that are left",
+        "-1, or 1 or more",
+        lambda v: v == -1 or v >= 1,
+    ),
+    Setting("mesh.model", 1, "devices that share each weight", *AT_LEAST_1),
+    Setting(
+        "method",
+        "pmc",
+        "unlearning method: pmc, gradient_ascent, gradient_difference, npo, retain_only, ..., or your own objective as "
+        "module:attribute",
+    ),
+    Setting("method_options", "", "hyperparameters of the method, such as beta=0.1,retain_weight=2; empty = its own"),
+    Setting("seed", 0, "all randomness: draws, order of questions, retain rows", *AT_LEAST_0),
+)

@@ -1,0 +1,49 @@
+"""Settings of sampling and of PMC, whose rounds sample."""
+
+from pmc_jax.settings.setting import ABOVE_0, AT_LEAST_0, AT_LEAST_1, Setting, one_of
+
+SAMPLING = (
+    Setting("sample.num_samples", 20, "answers sampled per question and round", *AT_LEAST_1),
+    Setting("sample.temperature", 0.9, "softmax temperature; 0 = greedy", *AT_LEAST_0),
+    Setting(
+        "sample.top_p",
+        0.95,
+        "nucleus: keep the likeliest tokens that hold this probability",
+        "in (0, 1]",
+        lambda v: 0 < v <= 1,
+    ),
+    Setting("sample.top_k", 50, "keep the k likeliest tokens; 0 = all", *AT_LEAST_0),
+    Setting("sample.max_new_tokens", 128, "longest sampled answer, tokens", *AT_LEAST_1),
+    Setting("sample.max_rows", 256, "answers decoded at once on each data shard", *AT_LEAST_1),
+)
+
+PMC = (
+    Setting("pmc.retain_weight", 1.25, "PMC: weight of the retain loss (the paper's lambda)", *AT_LEAST_0),
+    Setting(
+        "pmc.questions_per_round",
+        0,
+        "questions sampled before the next updates; train.batch_size = the published algorithm, 0 = all",
+        *AT_LEAST_0,
+    ),
+    Setting("pmc.selection", "lowest", "which sample is kept", *one_of("lowest", "bradley_terry")),
+    Setting("pmc.selection_temperature", 0.1, "bradley_terry: softmax temperature of the rewards", *ABOVE_0),
+    Setting(
+        "pmc.reward",
+        "rouge_l_recall",
+        "score of what is left of the original answer: a name of docs/rewards.md, or module:attribute of your own",
+    ),
+    Setting("pmc.min_words", 0, "shorter answers are penalised; 0 = off", *AT_LEAST_0),
+    Setting("pmc.keep_best", True, "a new pick replaces the stored answer only if it scores no worse"),
+    Setting(
+        "pmc.prune_candidates",
+        True,
+        "a sample that can no longer be the one kept is not drawn to its end; what is kept stays the same",
+    ),
+    Setting(
+        "pmc.measure_every",
+        5,
+        "epochs between rewards measured on samples that are drawn to their end whatever they hold",
+        *AT_LEAST_1,
+    ),
+    Setting("pmc.skip_solved", True, "a question whose stored score is 0 is not sampled again"),
+)

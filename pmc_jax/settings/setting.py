@@ -1,0 +1,23 @@
+"""What a setting is, and the limits that several of them share."""
+
+from typing import Any, NamedTuple
+
+
+class Setting(NamedTuple):
+    """One setting: dotted name, default, what it means, and (limit, test) that its value must pass."""
+
+    name: str
+    default: Any
+    meaning: str
+    limit: str = ""
+    test: Any = None
+
+
+def one_of(*choices: str) -> tuple[str, Any]:
+    """Limit and test of a setting with a few allowed values."""
+    return "one of " + ", ".join(repr(c) for c in choices), lambda v: v in choices
+
+
+AT_LEAST_0 = ("0 or more", lambda v: v >= 0)
+AT_LEAST_1 = ("1 or more", lambda v: v >= 1)
+ABOVE_0 = ("more than 0", lambda v: v > 0)
