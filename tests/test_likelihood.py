@@ -6,7 +6,9 @@ from scipy import special
 
 import pmc_jax
 from pmc_jax.data.packing import FORGET, Row
-from pmc_jax.evaluate.likelihood import token_scores
+from pmc_jax.evaluate.fluency import answer_perplexities, perplexities
+from pmc_jax.evaluate.likelihood import TokenScores, token_scores
+from pmc_jax.sampling.generate import greedy_sampler
 
 
 def drawn_rows(seed: int, lengths: list[tuple[int, int]], vocab: int = 500) -> list[Row]:
@@ -58,3 +60,24 @@ def test_no_rows_and_a_row_of_2000_tokens(tiny_checkpoint):
     scores = token_scores(tiny_checkpoint.model, tiny_checkpoint.params, rows)
     assert [len(f.log_probs) for f in scores] == [2000, 3]
     np.testing.assert_allclose(scores[0].log_probs, one_by_one(tiny_checkpoint, rows[0])[0], atol=1e-4, rtol=1e-5)
+
+
+def test_perplexities_are_those_of_plain_logits(tiny_checkpoint, fresh_checkpoint, small, splits):
+    """A model finds what it knows by heart likely, the answers of another question less, and one that knows nothing
+    finds all about equally unlikely.
+    """
+    rows = splits["forget20"]
+    questions, truths = ([row[key] for row in rows] for key in ("question", "answer"))
+    sampler = greedy_sampler(tiny_checkpoint, small())
+    own = answer_perplexities(sampler, questions, truths)
+    for question, truth, perplexity in zip(questions, truths, own):
+        prompt = sampler.text.prompt(question)
+        row = Row(prompt + sampler.text.answer(truth), len(prompt), FORGET)
+        assert perplexity == pytest.approx(np.exp(-np.mean(one_by_one(tiny_checkpoint, row)[0])), rel=1e-4)
+    others = answer_perplexities(sampler, questions, truths[1:] + truths[:1])
+    gibberish = answer_perplexities(sampler, questions, ["the the the in in a a of"] * len(rows))
+    assert own.max() < 1.5 < np.median(others) < np.median(gibberish)
+    unknown = answer_perplexities(greedy_sampler(fresh_checkpoint, small()), questions, truths)
+    assert unknown.min() > 100 and unknown.max() < 2000
+    assert np.isfinite(answer_perplexities(sampler, questions[:1], [""])).all(), "the end token alone"
+    assert np.isnan(perplexities([TokenScores(*np.zeros((4, 0), np.float32))])).all()

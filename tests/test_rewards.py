@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import pmc_jax
 from pmc_jax.errors import UserError
-from pmc_jax.methods.rewards import REWARDS, check_reference, resolve_reward, score
+from pmc_jax.methods.rewards import REWARDS, check_references, resolve_reward, score
 from pmc_jax.methods.selection import select
 
 OWN = """
@@ -152,6 +152,7 @@ def test_the_reference_itself_scores_one_and_nothing_scores_zero(name, tokenizer
         ("rouge_l_f1", "Yes", "東京"),
         ("rouge_1_recall", "Yes", "..."),
         ("rouge_2_recall", "Yes sir", "Yes"),
+        ("rouge_l_recall", "Besides Лісова пісня she wrote five books.", "Она родилась в Москве, год 1931."),
         ("content_recall", "Она", "🙂 ..."),
         ("content_recall", "東京", "?!"),
         ("chrf", "🙂", None),
@@ -159,12 +160,24 @@ def test_the_reference_itself_scores_one_and_nothing_scores_zero(name, tokenizer
     ],
 )
 def test_what_a_score_can_see(name, seen, unseen):
-    check_reference(name, "Who?", seen)
-    check_reference(name, "Who?", " ")  # an empty answer holds nothing that could be forgotten
+    # an empty answer holds nothing that could be forgotten
+    check_references(name, ["Who?", "When?"], [seen, " "])
     if unseen:
-        with pytest.raises(UserError, match=f"^'Who.': pmc.reward='{name}' counts .* only.*has none: ") as caught:
-            check_reference(name, "Who?", unseen)
-        assert unseen in str(caught.value)
+        with pytest.raises(
+            UserError, match=f"^forget row 2, 'Who.': pmc.reward='{name}' sees .* only, too l"
+        ) as caught:
+            check_references(name, ["When?", "Who?"], ["", unseen])
+        assert unseen in str(caught.value) and len(str(caught.value)) <= 300
+
+
+def test_a_refused_reward_names_the_share_and_one_that_would_do():
+    for answer, words in [
+        ("Она родилась в Москве, год 1931.", ("(16% of its letters and digits)", "=content_recall sees every script")),
+        ("🙂🙂", ("too little of the model's answer '🙂🙂'", "=longest_common_run sees every token")),
+    ]:
+        with pytest.raises(UserError) as caught:
+            check_references("rouge_l_recall", ["Где?"], [answer])
+        assert all(word in str(caught.value) for word in words), str(caught.value)
 
 
 def test_on_the_surface():

@@ -1,14 +1,16 @@
 """ROUGE is that of the package rouge-score."""
 
 import json
+import unicodedata
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from rouge_score import rouge_scorer
+from rouge_score import rouge_scorer, tokenize
 
 from pmc_jax.methods.rewards import score
+from pmc_jax.methods.rouge import share_seen
 
 KINDS = {"rouge_l_recall": "rougeL", "rouge_1_recall": "rouge1", "rouge_2_recall": "rouge2"}
 SCORER = rouge_scorer.RougeScorer(list(KINDS.values()), use_stemmer=True)
@@ -75,3 +77,28 @@ def test_recall_counts_the_reference():
     assert score(["one two three four"], answers, "rouge_2_recall").tolist() == [[0.0, 1.0, 1 / 3, 0.0]]
     for kind in KINDS:
         assert score([""], [["anything", ""]], kind).tolist() == [[0.0, 0.0]], "nothing to recall is no recall"
+
+
+@pytest.mark.parametrize(
+    "text, share",
+    [
+        ("Plain English, 1971.", 1.0),
+        ("Naïve café", 7 / 9),
+        ("Она родилась в 1931", 4 / 16),
+        ("東京 Tokyo", 5 / 7),
+        ("ولد سنة ١٩٣١", 0.0),
+        ("1971", 1.0),
+        ("🙂 ...", None),
+        ("", None),
+    ],
+)
+def test_the_share_of_a_text_that_rouge_sees(text, share):
+    assert share_seen(text) == share
+
+
+@settings(deadline=None)
+@given(TEXTS)
+def test_what_rouge_sees_are_the_letters_of_its_tokens(text):
+    letters = [c for c in text.lower() if unicodedata.category(c)[0] in "LN"]
+    seen = sum(map(len, tokenize.tokenize(text, None)))
+    assert share_seen(text) == (seen / len(letters) if letters else None)

@@ -12,7 +12,14 @@ from nltk.stem import porter
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
 from pmc_jax.methods.rewards import score
-from pmc_jax.methods.similarity import chrf, content_recall, content_words, longest_common_run, stemmed_words
+from pmc_jax.methods.similarity import (
+    chrf,
+    content_recall,
+    content_words,
+    longest_common_run,
+    stemmed_words,
+    words_to_lose,
+)
 
 STEM = porter.PorterStemmer().stem
 WORDS = st.sampled_from("the is author Authors write writing novels novel Konya 1971 in Konya's yes".split())
@@ -55,8 +62,10 @@ def test_what_carries_a_content():
     question = "Where was the author Konya Yıldız born?"
     assert content_words(question, "The author Konya Yıldız was born in Ankara, Turkey.") == {"ankara", "turkey"}
     assert content_words("Is she an author?", "Yes, she is an author.") == {STEM("yes")}
-    assert content_words("Is it so?", "It is so.") == {"it", "is", "so"}, "or nothing would be left to count"
-    assert content_words("Was it?", "It was not.") == {"not"}
+    assert content_words("Is it so?", "It is so.") == content_words("Was it?", "It was not.") == set()
+    assert words_to_lose("Is it so?", "It is so.") == {"it", "is", "so"}, "or a reward had nothing to count"
+    assert words_to_lose("Was it?", "It was not.") == {"not"}
+    assert words_to_lose(question, "Born in Ankara.") == {"ankara"}
     assert content_recall(question, "...", "anything") == 0.0 == content_recall(question, "", "")
 
 
@@ -65,11 +74,16 @@ def test_what_carries_a_content():
     [
         ("Она родилась в Москве.", {"она", "родилась", "в", "москве"}),
         ("हिन्दी में लिखा", {"हिन्दी", "में", "लिखा"}),
-        ("東京は日本の首都", set("東京は日本の首都")),
-        ("ราม", {"ร", "า", "ม"}),
+        ("東京は日本", {"東京", "京は", "は日", "日本"}),
+        ("コーヒー 本", {"コー", "ーヒ", "ヒー", "本"}),
+        ("ที่นี่", {"ที่นี่"}),
+        ("1931年 ๒๕๓๑ ١٩٣١", {"1931", "年", "2531"}),
         ("İstanbul ЯR2-D2", {unicodedata.normalize("NFKC", "i̇stanbul"), "яr2", "d2"}),
         ("cafe\u0301 naïve", {"café", "naïve"}),
         ("writes novels", {"write", "novel"}),
+        ("Straße STRASSE ΣΊΣΥΦΟΣ", {STEM("strasse"), "σίσυφοσ"}),
+        ("co\u00adoperate می\u200cخواهم", {"cooper", "میخواهم"}),
+        ("ﬁnal Ｔｏｋｙｏ", {"final", STEM("tokyo")}),
         ("🙂 ... _", set()),
     ],
 )

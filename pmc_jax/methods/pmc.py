@@ -13,7 +13,7 @@ import numpy as np
 from pmc_jax.data.packing import FORGET, Row
 from pmc_jax.data.prompts import training_row
 from pmc_jax.methods.memory import Memory, keep_best, unsolved
-from pmc_jax.methods.rewards import check_reference, resolve_reward
+from pmc_jax.methods.rewards import check_references, resolve_reward
 from pmc_jax.methods.round_summary import Drawn, describe_samples, summarise
 from pmc_jax.methods.schedule import SELECTION, Schedule, draw_retain_rows, round_questions
 from pmc_jax.methods.scoring import Scorer, make_scorer, scores_across_processes
@@ -148,8 +148,7 @@ class PmcSource:
             if references is None:
                 with clock.phase("sample"):
                     references = self.greedy_answers()
-            for question, reference in zip(self.questions, references):
-                check_reference(self.settings.reward, question, reference)
+            check_references(self.settings.reward, self.questions, references)
             lengths = [float(len(self.sampler.text.answer(r))) for r in references]
             memory = Memory(list(references), [""] * len(lengths), [None] * len(lengths), lengths)
         text, s = self.sampler.text, self.settings

@@ -10,6 +10,8 @@ from pmc_jax.errors import UserError
 from pmc_jax.methods import rouge, similarity
 from pmc_jax.registry import resolve
 
+LEAST_SEEN = 0.5  # share of the letters and digits of a reference that a score must see
+
 
 class Reward(NamedTuple):
     """A score of how much an answer still holds of a reference: 0 nothing, 1 everything. PMC keeps the lowest.
@@ -27,6 +29,8 @@ class Reward(NamedTuple):
         units: prepared -> the fewest words or tokens with which an answer can reach a score of 1. Each brings an equal
             share: too short an answer is not asked for its lower bound. None: every one is.
         reads: "text" or "tokens".
+        share_seen: text -> the share of its letters and digits that the score sees, 0..1, or None where it has none;
+            None for a score that sees all. A reference of which it sees less than `LEAST_SEEN` is refused.
     """
 
     prepare: Callable[[Any, str], Any]
@@ -36,6 +40,7 @@ class Reward(NamedTuple):
     lower_bound: Callable[[Any, Any], float] | None = None
     units: Callable[[Any], int] | None = None
     reads: str = "text"
+    share_seen: Callable[[str], float | None] | None = None
 
 
 def per_answer(one: Callable[[Any, Any], float], prepare: Callable[[Any, str], Any], grows: bool, **rest) -> Reward:
@@ -79,6 +84,7 @@ def _rouge(one: Callable[[list[str], list[str]], float], grows: bool, words: int
         can_score=lambda text: len(rouge.rouge_tokens(text)) >= words,
         sees="words of a-z and 0-9" if words == 1 else "pairs of words of a-z and 0-9",
         units=len,
+        share_seen=rouge.share_seen,
     )
 
 
@@ -89,7 +95,7 @@ REWARDS = {
     "rouge_2_recall": _rouge(rouge.rouge_2_recall, grows=True, words=2),
     "content_recall": per_answer(
         similarity.share_of_words,
-        lambda reference, question: similarity.content_words(question, reference),
+        lambda reference, question: similarity.words_to_lose(question, reference),
         grows=True,
         can_score=lambda text: bool(similarity.stemmed_words(text)),
         sees="words of letters and digits, in any script,",
@@ -119,18 +125,23 @@ def resolve_reward(name: str) -> Reward:
     return from_function(reward)
 
 
-def check_reference(name: str, question: str, reference: str) -> None:
-    """UserError for an original answer that the score cannot see.
+def check_references(name: str, questions: Sequence[str], references: Sequence[str]) -> None:
+    """UserError for an original answer that the score cannot see, or hardly.
 
-    Whatever is sampled would count as unlike it, and nothing would be forgotten.
+    Whatever is sampled would count as unlike it, and nothing would be forgotten. An empty answer holds nothing that
+    could be forgotten.
     """
     reward = resolve_reward(name)
-    if reference.strip() and not reward.can_score(reference):
-        hint = "" if name == "content_recall" else "; pmc.reward=content_recall sees every script"
-        raise UserError(
-            f"{question[:60]!r}: pmc.reward={name!r} counts {reward.sees} only, and the model's answer has none: "
-            f"{reference[:60]!r}{hint}"
-        )
+    for row, (question, reference) in enumerate(zip(questions, references, strict=True), 1):
+        share = reward.share_seen(reference) if reward.share_seen else 1.0
+        if reference.strip() and not (reward.can_score(reference) and (share or 0.0) >= LEAST_SEEN):
+            seen = f" ({share:.0%} of its letters and digits)" if reward.share_seen and share else ""
+            words = similarity.stemmed_words(reference)
+            hint = "content_recall sees every script" if words else "longest_common_run sees every token"
+            raise UserError(
+                f"forget row {row}, {question[:40]!r}: pmc.reward={name!r} sees {reward.sees} only, too little{seen} "
+                f"of the model's answer {reference[:60]!r}; pmc.reward={hint}"
+            )
 
 
 def checked_scores(name: str, scores: Any, answers_QS: list[list[Any]]) -> np.ndarray:

@@ -3,6 +3,7 @@
 import functools
 from collections import Counter
 
+import regex
 from rapidfuzz.distance import LCSseq
 from rouge_score import tokenize as rouge_tokenize
 
@@ -21,11 +22,18 @@ class CachedStemmer:
 
 
 STEMMER = CachedStemmer()
+LETTERS = regex.compile(r"[\p{L}\p{N}]")
 
 
 def rouge_tokens(text: str) -> list[str]:
     """The stemmed tokens that ROUGE counts, by rouge-score's own tokeniser: words of a-z and 0-9."""
     return rouge_tokenize.tokenize(text, STEMMER)
+
+
+def share_seen(text: str) -> float | None:
+    """The share of a text's letters and digits that ROUGE's tokeniser sees, 0..1; None where it has none."""
+    letters = LETTERS.findall(text.lower())
+    return sum(letter.isascii() for letter in letters) / len(letters) if letters else None
 
 
 def longest_common_subsequence(reference: list[str], answer: list[str]) -> int:

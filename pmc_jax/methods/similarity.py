@@ -1,22 +1,53 @@
 """How much of one text another still holds, beside ROUGE: content words, characters, runs of tokens."""
 
 import functools
+import itertools
 import unicodedata
 
 import regex
 
 from pmc_jax.methods.rouge import STEMMER
 
-# Scripts that put no space between words: each of their characters counts as a word.
-UNSPACED = r"\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}"
-WORD = regex.compile(rf"[{UNSPACED}]\p{{M}}*|[[\p{{L}}\p{{N}}\p{{M}}]--[{UNSPACED}]]+", regex.V1)
+# Scripts that put no space between words.
+UNSPACED = r"""[\p{L}&&[\p{scx=Han}\p{scx=Hiragana}\p{scx=Katakana}\p{scx=Thai}
+\p{scx=Lao}\p{scx=Khmer}\p{scx=Myanmar}\p{scx=Tibetan}]]""".replace("\n", "")
+CHARACTER = regex.compile(rf"{UNSPACED}\p{{M}}*", regex.V1)
+WORD = regex.compile(rf"(?:{UNSPACED}\p{{M}}*)+|[[\p{{L}}\p{{N}}\p{{M}}]--{UNSPACED}]+", regex.V1)
+INVISIBLE = regex.compile(r"[\p{Cf}--\u200b]", regex.V1)  # soft hyphens, joiners, marks of direction: inside words
+DIGIT = regex.compile(r"\p{Nd}")
 CHRF_ORDER, CHRF_BETA = 6, 2.0  # chrF2, the usual one
 
 
-def stemmed_words(text: str) -> set[str]:
-    """The distinct words of a text in any script, without case; English endings are cut off by the Porter stemmer."""
-    words = WORD.findall(unicodedata.normalize("NFKC", text.lower()))
-    return {STEMMER.stem(word) if word.isascii() else word for word in words}
+def folded(text: str) -> str:
+    """A text without the differences that no reader sees: case, compatibility forms (NFKC), invisible marks, and the
+    script of its digits.
+    """
+    if text.isascii():
+        return text.lower()
+    text = INVISIBLE.sub("", unicodedata.normalize("NFKC", text))
+    text = unicodedata.normalize("NFKC", text.casefold())
+    return DIGIT.sub(lambda digit: str(unicodedata.digit(digit[0])), text)
+
+
+def stemmed_words(text: str, singles: bool = False) -> set[str]:
+    """The distinct words of a text in any script, folded; English endings are cut off by the Porter stemmer.
+
+    Where a script has no spaces, each pair of neighbouring characters is a word, or a character that stands alone. Most
+    Chinese words have two characters; single letters of Thai stand in any text. A character keeps its marks.
+
+    Args:
+        text: the text.
+        singles: count each single character of such scripts too. So a text has all words of each of its parts.
+    """
+    words: set[str] = set()
+    for word in WORD.findall(folded(text)):
+        characters = [] if word.isascii() else CHARACTER.findall(word)
+        if characters:
+            pairs = [one + other for one, other in itertools.pairwise(characters)]
+            words.update(pairs or characters, characters if singles else ())
+        else:
+            words.add(STEMMER.stem(word) if word.isascii() else word)
+    return words
 
 
 @functools.cache
@@ -30,23 +61,29 @@ def stop_stems() -> frozenset[str]:
 def content_words(question: str, truth: str) -> set[str]:
     """The stemmed words of `truth` that carry what it tells: not in the question, and no English stop words.
 
-    Where no such word is left, as in "Yes, he is", those that are not in the question count; or else all.
+    There may be none, as in "Yes, it is".
     """
-    words = stemmed_words(truth)
-    new = words - stemmed_words(question)
-    return new - stop_stems() or new or words
+    return stemmed_words(truth) - stemmed_words(question, singles=True) - stop_stems()
+
+
+def words_to_lose(question: str, reference: str) -> set[str]:
+    """The content words of an original answer. Where it has none, its words that are not in the question, or else all:
+    so that a reward always has something to count.
+    """
+    words = stemmed_words(reference)
+    return content_words(question, reference) or words - stemmed_words(question, singles=True) or words
 
 
 def share_of_words(content: set[str], answer: str) -> float:
     """Share of the words in `content` that stand in the answer, 0..1; 0 where there are none."""
-    return len(content & stemmed_words(answer)) / len(content) if content else 0.0
+    return len(content & stemmed_words(answer, singles=True)) / len(content) if content else 0.0
 
 
 def content_recall(question: str, truth: str, answer: str) -> float:
     """Share of the truth's content words that stand in the answer: whether the facts are there, however it is phrased.
 
     Content words are distinct and stemmed, are not in the question, and are no English stop words (scikit-learn's
-    list). Words are found in every script; where a script has no spaces, each character is one.
+    list). Words are found in every script; see `stemmed_words`.
 
     Args:
         question: the question; "" where there is none.
@@ -54,9 +91,9 @@ def content_recall(question: str, truth: str, answer: str) -> float:
         answer: the answer that is judged.
 
     Returns:
-        0..1; 0 where the truth has no word at all.
+        0..1. Where the truth has no content word, the share of `words_to_lose`; 0 where it has no word at all.
     """
-    return share_of_words(content_words(question, truth), answer)
+    return share_of_words(words_to_lose(question, truth), answer)
 
 
 def chrf(reference: str, answer: str) -> float:

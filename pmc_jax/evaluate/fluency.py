@@ -1,0 +1,40 @@
+"""Fluency: how likely a model finds answers, its own or another's. Gibberish is unlikely to the model from before."""
+
+import numpy as np
+
+from pmc_jax.data.packing import FORGET
+from pmc_jax.data.prompts import training_row
+from pmc_jax.evaluate.likelihood import TokenScores, token_scores
+from pmc_jax.evaluate.scoring import NO_LIMIT
+from pmc_jax.sampling.sampler import Sampler
+from pmc_jax.tracking.progress import track
+
+
+def perplexities(scores: list[TokenScores]) -> np.ndarray:
+    """exp of the mean -log p of each row's answer tokens, the end token included.
+
+    Returns:
+        float64 [N], 1 or more; NaN for a row without answer tokens.
+    """
+    means = [np.mean(s.log_probs, dtype=np.float64) if len(s.log_probs) else np.nan for s in scores]
+    return np.exp(-np.array(means, np.float64))
+
+
+def answer_perplexities(
+    sampler: Sampler, questions: list[str], answers: list[str], progress: str = "fluency", show: bool = True
+) -> np.ndarray:
+    """The perplexity of answers to questions under a model; see `perplexities`.
+
+    Args:
+        sampler: of the model that judges, as a rule the one from before unlearning; how it samples does not matter.
+        questions: N questions.
+        answers: an answer to each; an empty one is the end token alone.
+        progress: begins the progress line.
+        show: whether progress is shown.
+
+    Returns:
+        float64 [N].
+    """
+    rows = [training_row(sampler.text, q, a, NO_LIMIT, FORGET) for q, a in zip(questions, answers, strict=True)]
+    with track(progress, len(rows), show=show) as advance:
+        return perplexities(token_scores(sampler.checkpoint.model, sampler.params, rows, advance))
