@@ -5,7 +5,6 @@ from pmc_jax import config as settings
 
 def get_config():
     config = settings.default()
-    config.model.dtype = "bfloat16"
     config.sample.num_samples, config.sample.temperature, config.sample.top_p = 20, 0.9, 0.95
     config.pmc.retain_weight = 1.25
     config.train.epochs, config.train.batch_size, config.train.learning_rate = 30, 16, 1e-5

@@ -6,7 +6,8 @@ from jax.sharding import AbstractMesh, Mesh
 
 
 class DeviceKind(NamedTuple):
-    """Sizes and habits that suit one kind of device. They change the speed, never a result.
+    """Sizes and habits that suit one kind of device. They change the speed; only `compute_dtype` changes
+    results, by its rounding.
 
     Attributes:
         prefill_positions: prompt positions that are read at once on each data shard.
@@ -14,22 +15,32 @@ class DeviceKind(NamedTuple):
         decode_ahead: whether the next chunk is decoded while the host scores the last one.
         micro_batch_positions: positions of a micro-batch on each data shard, where their number is left open; 0 = the
             whole batch is one micro-batch.
+        compute_dtype: of the forward and backward pass where it is left open; empty = the parameters' own.
     """
 
     prefill_positions: int
     first_slots: int
     decode_ahead: bool
     micro_batch_positions: int
+    compute_dtype: str
 
 
 # A CPU is as fast at few positions as at many, and late rounds have few questions left to read. Its decode steps of
 # many rows are bound by the bytes of all slots, the free ones included. Host and device are the same there: a chunk
 # decoded for rows that the host then prunes is lost time. Micro-batches: docs/decisions.md.
-CPU = DeviceKind(prefill_positions=256, first_slots=32, decode_ahead=False, micro_batch_positions=256)
-ACCELERATOR = DeviceKind(prefill_positions=1024, first_slots=64, decode_ahead=True, micro_batch_positions=0)
+# It has no units for bfloat16 products.
+CPU = DeviceKind(prefill_positions=256, first_slots=32, decode_ahead=False, micro_batch_positions=256, compute_dtype="")
+ACCELERATOR = DeviceKind(
+    prefill_positions=1024, first_slots=64, decode_ahead=True, micro_batch_positions=0, compute_dtype="bfloat16"
+)
 
 
 def device_kind(mesh: Mesh | AbstractMesh) -> DeviceKind:
     """The kind of a mesh's devices. A mesh of shapes only stands for accelerators."""
     on_cpu = isinstance(mesh, Mesh) and mesh.devices.flat[0].platform == "cpu"
     return CPU if on_cpu else ACCELERATOR
+
+
+def choose_compute_dtype(wanted: str, mesh: Mesh | AbstractMesh) -> str:
+    """The dtype of the forward and backward pass: what is wanted, or what suits the devices where that is empty."""
+    return wanted or device_kind(mesh).compute_dtype

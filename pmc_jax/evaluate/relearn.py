@@ -45,7 +45,8 @@ def relearning(
         trained on and to all others.
     """
     shown_N = np.unique(np.linspace(0, len(rows) - 1, min(config.evaluate.relearn_rows, len(rows))).astype(int))
-    checkpoint, recipe = sampler.checkpoint, constant_recipe(config)
+    checkpoint = sampler.checkpoint
+    recipe = constant_recipe(config, sampler.compute_dtype)
     examples = [
         training_row(sampler.text, rows[i]["question"], rows[i]["answer"], config.train.max_length, group=FORGET)
         for i in shown_N
@@ -66,7 +67,7 @@ def relearning(
     return looks
 
 
-def constant_recipe(config: ConfigDict) -> Recipe:
+def constant_recipe(config: ConfigDict, compute_dtype: str) -> Recipe:
     """Cross-entropy at the full learning rate."""
     return Recipe(
         config.train.learning_rate,
@@ -74,7 +75,7 @@ def constant_recipe(config: ConfigDict) -> Recipe:
         warmup_steps=0,
         total_steps=10**9,
         grad_clip=config.train.grad_clip,
-        compute_dtype=config.model.compute_dtype,
+        compute_dtype=compute_dtype,
         objective=OBJECTIVES["cross_entropy"],
     )
 

@@ -30,6 +30,7 @@ def finetune(
     rounds: RoundCheckpointer | None = None,
     clock: Clock | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
+    keep_start: bool = True,
 ) -> tuple[PretrainedModel, list[dict[str, Any]]]:
     """Train on the answers of the rows by cross-entropy: answer tokens only, end token included.
 
@@ -43,6 +44,7 @@ def finetune(
         rounds: where each epoch is saved.
         clock: adds up seconds by phase.
         on_epoch: called after each epoch with its line of the history.
+        keep_start: False = the checkpoint's parameters are given away: one copy less in memory (`training.loop.fit`).
 
     Returns:
         The checkpoint with new parameters, and one dict an epoch: its number, mean loss, and updates.
@@ -61,7 +63,8 @@ def finetune(
     examples = [training_row(text, r["question"], r["answer"], t.max_length, FORGET) for r in rows]
     source = FinetuneSource(examples, t.epochs, t.batch_size, config.seed)
     hooks = Hooks(on_round=(lambda summary, seen, updates: on_epoch(summary)) if on_epoch else None)
-    return fit(checkpoint, source, finetune_settings(config), rounds=rounds, clock=clock, hooks=hooks)
+    training = finetune_settings(config)
+    return fit(checkpoint, source, training, rounds=rounds, clock=clock, hooks=hooks, keep_start=keep_start)
 
 
 def finetune_settings(config: ConfigDict) -> TrainSettings:

@@ -9,6 +9,8 @@ from pmc_jax import config as settings
 from pmc_jax.data import questions
 from pmc_jax.data.packing import FORGET, RETAIN
 from pmc_jax.data.prompts import training_row
+from pmc_jax.distributed import meshes
+from pmc_jax.distributed.device_kind import choose_compute_dtype
 from pmc_jax.errors import UserError
 from pmc_jax.methods.pmc import PmcSource
 from pmc_jax.methods.rewards import resolve_reward
@@ -36,6 +38,7 @@ def unlearn(
     clock: Clock | None = None,
     on_round: Callable[[dict[str, Any], list[dict[str, Any]], list[dict[str, float]]], None] | None = None,
     on_evaluate: Callable[[int, PretrainedModel], None] | None = None,
+    keep_start: bool = True,
 ) -> tuple[PretrainedModel, list[dict[str, Any]]]:
     """Unlearn the forget questions, by partial model collapse or another method that `config.method` names.
 
@@ -51,6 +54,7 @@ def unlearn(
         on_round: called after each round with its summary, what was sampled, and its updates' losses.
         on_evaluate: called every `evaluate.every` rounds with the round's number and the checkpoint as it is then. The
             last round's is the one returned, and left to the caller.
+        keep_start: False = the checkpoint's parameters are given away: one copy less in memory (`training.loop.fit`).
 
     Returns:
         The checkpoint with new parameters, and the history: one summary a round, those of earlier rounds included when
@@ -68,7 +72,9 @@ def unlearn(
     checkpoint = with_remat(checkpoint, config.train.remat)
     source = make_source(checkpoint, config, rows, retain, references)
     hooks = Hooks(on_round, on_evaluate)
-    return fit(checkpoint, source, read_training(config), rounds=rounds, clock=clock, hooks=hooks)
+    return fit(
+        checkpoint, source, read_training(config), rounds=rounds, clock=clock, hooks=hooks, keep_start=keep_start
+    )
 
 
 def make_source(
@@ -97,7 +103,7 @@ def make_source(
     )
     reference = None
     if objective.reference:
-        dtype = config.model.compute_dtype
+        dtype = choose_compute_dtype(config.model.compute_dtype, meshes.mesh_of(checkpoint.params))
         reference = lambda rows: row_nll(checkpoint.model, checkpoint.params, rows, dtype).tolist()  # noqa: E731
     return SupervisedSource(rows, schedule, config.train.batch_size, reference)
 

@@ -126,7 +126,7 @@ class Training(NamedTuple):
 
 def training(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Training:
     """The state that a run would start with. UserError for adapters that the model cannot have."""
-    schedule, settings = read_schedule(config, assumed.questions), read_training(config)
+    schedule, settings = read_schedule(config, assumed.questions), read_training(config).on(mesh)
     updates = updates_per_epoch(assumed.questions, schedule.round_size, settings.batch.size)
     recipe = make_recipe(shape.family, shape.model, settings, updates)
     whole = params(shape, mesh, "train", config.model.dtype)
@@ -206,9 +206,14 @@ def uniforms(mesh: Mesh, *shape: int) -> Any:
     return jax.ShapeDtypeStruct((*shape, 2), jnp.float32, sharding=meshes.row_sharding(mesh))
 
 
+def compute_dtype(config: ConfigDict) -> str:
+    """The dtype of the forward and backward pass, and of the cache."""
+    return config.model.compute_dtype or ACCELERATOR.compute_dtype
+
+
 def itemsize(config: ConfigDict) -> int:
     """Bytes of a number in the forward and backward pass, and in the cache."""
-    return jnp.dtype(config.model.compute_dtype or config.model.dtype).itemsize
+    return jnp.dtype(compute_dtype(config)).itemsize
 
 
 def bytes_of(tree: Any) -> int:

@@ -23,7 +23,7 @@ HOP = 5e-6  # seconds that a small collective takes at least
 
 class Held(NamedTuple):
     """Bytes on a chip between the programs. params, optimizer: of the training state, adapters where such are trained.
-    start: the parameters the run began with, which it keeps: those under the adapters.
+    start: the parameters under the adapters; 0 where the parameters themselves are trained: a run gives its own away.
 
     sampling: the parameters laid out for decoding. cache: keys and values, of prompts and answers, of the rows decoded
     at once.
@@ -55,9 +55,8 @@ class Estimate(NamedTuple):
 
 def held(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Held:
     """What stays on a chip, exactly."""
-    start = abstract.bytes_of(abstract.params(shape, mesh, "train", config.model.dtype))
     state = abstract.training(shape, config, mesh, assumed).state
-    dtype = config.model.compute_dtype or config.model.dtype
+    dtype = abstract.compute_dtype(config)
     same = (
         mesh.shape["data"] == 1 and dtype == config.model.dtype and not config.lora.rank
     )  # then decoding reads the training parameters
@@ -65,6 +64,9 @@ def held(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Held
     slots = plan.size * abstract.prefix_slots(config, assumed) + plan.rows * config.sample.max_new_tokens
     cache = 2 * c.num_layers * c.num_kv_heads * c.head_dim * slots * abstract.itemsize(config) // mesh.size
     sampling = 0 if same else abstract.bytes_of(abstract.params(shape, mesh, "decode", dtype))
+    start = 0
+    if config.lora.rank:
+        start = abstract.bytes_of(abstract.params(shape, mesh, "train", config.model.dtype))
     return Held(abstract.bytes_of(state.params), abstract.bytes_of(state.opt_state), start, sampling, cache)
 
 

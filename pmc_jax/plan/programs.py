@@ -117,7 +117,7 @@ def lower_prefill(
         abstract.make_shape(raw, config.train.remat, layers, config.model.family),
         abstract.sampling(config, mesh, assumed),
     )
-    params = abstract.params(shape, mesh, "decode", config.model.compute_dtype or config.model.dtype)
+    params = abstract.params(shape, mesh, "decode", abstract.compute_dtype(config))
     buckets = batch_buckets(batches.rows, shards, s.max_new_tokens, ACCELERATOR, s.num_samples, drafted=True)
     plan = PrefillPlan(s.num_samples, buckets[0].slots, shards, batches.parts, meshes.cache_sharding(mesh))
     prompts, alive_Q = abstract.prompts(config, mesh, batches.size, assumed)
@@ -132,7 +132,7 @@ def lower_decode(
     """A chunk of decode steps on the state that prefill leaves, where it leaves it, grown to the longest answer."""
     s = round_sampling(config)
     shape = abstract.make_shape(raw, config.train.remat, layers, config.model.family)
-    params = abstract.params(shape, mesh, "decode", config.model.compute_dtype or config.model.dtype)
+    params = abstract.params(shape, mesh, "decode", abstract.compute_dtype(config))
     state, _ = jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
         prefilled.out_info,

@@ -42,7 +42,9 @@ def run_finetune(config: ConfigDict, workdir: str) -> dict[str, Any]:
                 work.add_metrics([{"kind": "epoch", **summary}])
                 advance(summary["round"] + 1, f"loss {summary['loss']:.3f}")
 
-            trained, history = finetune(checkpoint, rows, config, rounds=rounds, clock=clock, on_epoch=on_epoch)
+            trained, history = finetune(
+                checkpoint, rows, config, rounds=rounds, clock=clock, on_epoch=on_epoch, keep_start=False
+            )
         with clock.phase("save"):
             rounds.close()
             pretrained.export(trained, work.path / "hf")

@@ -165,4 +165,5 @@ def run_rounds(
             clock=clock,
             on_round=recorder.write_round,
             on_evaluate=on_evaluate,
+            keep_start=False,
         )

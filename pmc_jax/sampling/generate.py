@@ -1,33 +1,27 @@
 """Samplers as a run's settings say, and `pmc_jax.sample`: questions in, answers out."""
 
-import functools
 import json
-import sys
 
 from ml_collections import ConfigDict
 
 from pmc_jax import config as settings
 from pmc_jax.data.prompts import Template, Text, make_text
-from pmc_jax.distributed import multihost
+from pmc_jax.distributed import meshes
+from pmc_jax.distributed.device_kind import choose_compute_dtype
 from pmc_jax.models.pretrained import PretrainedModel
 from pmc_jax.sampling.engine import EngineConfig
 from pmc_jax.sampling.params import SamplingParams
 from pmc_jax.sampling.sampler import Sampler, make_sampler
+from pmc_jax.tracking.progress import say_once
 
 
 def text_of(checkpoint: PretrainedModel, config: ConfigDict) -> Text:
     """The checkpoint's tokenizer with the template of the settings `prompt.*`."""
     template = Template(**json.loads(config.prompt.to_json()))
     text = make_text(checkpoint.tokenizer, template, checkpoint.end_tokens)
-    if text.note and multihost.is_primary():
+    if text.note:
         say_once(text.note)
     return text
-
-
-@functools.cache
-def say_once(note: str) -> None:
-    """Print a note on stderr the first time that it comes up."""
-    print(f"pmc-jax: {note}", file=sys.stderr, flush=True)
 
 
 def round_sampling(config: ConfigDict) -> SamplingParams:
@@ -60,7 +54,8 @@ def configured_sampler(
         capacity: see `EngineConfig`.
     """
     engine = EngineConfig(config.sample.max_rows, capacity)
-    return make_sampler(checkpoint, text_of(checkpoint, config), sampling, engine, config.model.compute_dtype)
+    dtype = choose_compute_dtype(config.model.compute_dtype, meshes.mesh_of(checkpoint.params))
+    return make_sampler(checkpoint, text_of(checkpoint, config), sampling, engine, dtype)
 
 
 def round_sampler(checkpoint: PretrainedModel, config: ConfigDict, capacity: int | None = None) -> Sampler:

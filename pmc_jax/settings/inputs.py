@@ -13,11 +13,11 @@ INPUTS = (
         "empty = by its config.json",
     ),
     Setting("model.scratch", {}, "from scratch: the config.json to build from, in Hugging Face's words"),
-    Setting("model.dtype", "float32", "parameters and optimizer", *one_of("float32", "bfloat16")),
+    Setting("model.dtype", "float32", "parameters and optimizer state", *one_of("float32", "bfloat16")),
     Setting(
         "model.compute_dtype",
         "",
-        "forward and backward pass, sampling; empty = model.dtype",
+        "forward and backward pass, sampling; empty = bfloat16 on accelerators, model.dtype on a CPU",
         *one_of("", "float32", "bfloat16"),
     ),
     Setting(

@@ -1,6 +1,7 @@
 """Progress with time left: a bar on a terminal, a line every ten seconds elsewhere."""
 
 import contextlib
+import functools
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -8,6 +9,13 @@ from collections.abc import Callable, Iterator
 from pmc_jax.distributed import multihost
 
 SECONDS_BETWEEN_LINES = 10
+
+
+@functools.cache
+def say_once(note: str) -> None:
+    """Print a note on stderr, by the first process of the run and the first time that it comes up."""
+    if multihost.is_primary():
+        print(f"pmc-jax: {note}", file=sys.stderr, flush=True)
 
 
 def clock_time(seconds: float) -> str:

@@ -16,6 +16,7 @@ from pmc_jax.models.pretrained import PretrainedModel
 from pmc_jax.tracking.timing import Clock
 from pmc_jax.training.batching import choose_packing
 from pmc_jax.training.checkpoint import RoundCheckpointer
+from pmc_jax.training.precision import warn_if_stuck
 from pmc_jax.training.recipe import Recipe
 from pmc_jax.training.settings import TrainSettings, check_length, make_recipe
 from pmc_jax.training.source import Source, Updates
@@ -50,6 +51,7 @@ def fit(
     rounds: RoundCheckpointer | None = None,
     clock: Clock | None = None,
     hooks: Hooks = NO_HOOKS,
+    keep_start: bool = True,
 ) -> tuple[PretrainedModel, list[dict[str, Any]]]:
     """Train on the rows of a source, round by round; go on after the last saved round where there is one.
 
@@ -60,6 +62,8 @@ def fit(
         rounds: where rounds are saved; None = nowhere.
         clock: adds up seconds by phase.
         hooks: what is called after a round.
+        keep_start: False = the checkpoint's parameters are given away to the training: one copy less in memory. They
+            are deleted, unless adapters are trained on top of them.
 
     Returns:
         The checkpoint with new parameters, and the history: one dict a round, those of earlier starts included.
@@ -68,11 +72,10 @@ def fit(
         UserError: a loss is not a finite number, or a row could outgrow dynamic RoPE.
     """
     check_length(settings.max_length, checkpoint.config.ropes)
+    settings = settings.on(meshes.mesh_of(checkpoint.params))
     recipe = make_recipe(checkpoint.family, checkpoint.model, settings, source.updates_per_epoch)
     with clock or Clock() as clock:
-        state, notes = restore_or_start(checkpoint, recipe, settings.seed, rounds, clock)
-        history = notes["history"] if notes else []
-        carry = source.begin(notes, clock)
+        state, carry, history = begin(checkpoint, source, recipe, settings.seed, rounds, clock, keep_start)
         expected = source.expected_rows(carry)
         packing = choose_packing(expected, settings.batch, meshes.mesh_of(state.params))
         compiled = compile_update(checkpoint, recipe, state, packing, expected.groups[-1][0])
@@ -100,6 +103,25 @@ def fit(
                     run_notes = {"history": list(history), "seconds": dict(clock.seconds)}
                     rounds.save(number, state, source.notes(carry) | run_notes)
     return trained(checkpoint, recipe, state), history
+
+
+def begin(
+    checkpoint: PretrainedModel,
+    source: Source,
+    recipe: Recipe,
+    seed: int,
+    rounds: RoundCheckpointer | None,
+    clock: Clock,
+    keep_start: bool,
+) -> tuple[TrainState, Any, list[dict[str, Any]]]:
+    """The state, what the source carries, and the history: fresh, or as the last saved round left them."""
+    state, notes = restore_or_start(checkpoint, recipe, seed, rounds, clock, keep_start)
+    warn_if_stuck(state.params, recipe.learning_rate)
+    carry = source.begin(notes, clock)
+    if notes and not (keep_start or recipe.lora):  # the restored parameters took the place of these
+        for array in jax.tree.leaves(checkpoint.params):
+            array.delete()
+    return state, carry, notes["history"] if notes else []
 
 
 def is_due(number: int, every: int) -> bool:

@@ -2,6 +2,9 @@
 
 from typing import NamedTuple
 
+from jax.sharding import AbstractMesh, Mesh
+
+from pmc_jax.distributed.device_kind import choose_compute_dtype
 from pmc_jax.errors import UserError
 from pmc_jax.models import Decoder, Family, lora
 from pmc_jax.models.config import Rope
@@ -39,7 +42,7 @@ class TrainSettings(NamedTuple):
         learning_rate: peak.
         weight_decay: decoupled.
         grad_clip: global gradient norm; 0 = off.
-        compute_dtype: of the forward and backward pass; empty = the parameters' own.
+        compute_dtype: of the forward and backward pass; empty = what suits the devices (`on`).
         max_length: tokens of a training row, its prompt included.
         seed: all randomness.
         save_every: rounds from one that is saved to the next.
@@ -62,6 +65,10 @@ class TrainSettings(NamedTuple):
     seed: int
     save_every: int
     evaluate_every: int
+
+    def on(self, mesh: Mesh | AbstractMesh) -> "TrainSettings":
+        """The settings on a mesh's kind of device: what they leave open is decided."""
+        return self._replace(compute_dtype=choose_compute_dtype(self.compute_dtype, mesh))
 
 
 def updates_per_epoch(num_rows: int, round_size: int, batch_size: int) -> int:

@@ -19,16 +19,21 @@ def shapes_of_state(checkpoint: PretrainedModel, recipe: Recipe) -> TrainState:
     )
 
 
-def start_state(checkpoint: PretrainedModel, recipe: Recipe, seed: int) -> TrainState:
+def start_state(checkpoint: PretrainedModel, recipe: Recipe, seed: int, keep_start: bool = True) -> TrainState:
     """The state before the first update: of the parameters, or of fresh adapters, which `seed` draws."""
     if not recipe.lora:
-        return create_state(checkpoint.params, recipe)
+        return create_state(checkpoint.params, recipe, copy=keep_start)
     adapters = lora.create(checkpoint.model, recipe.lora, seed, meshes.mesh_of(checkpoint.params))
     return create_state(adapters, recipe)
 
 
 def restore_or_start(
-    checkpoint: PretrainedModel, recipe: Recipe, seed: int, rounds: RoundCheckpointer | None, clock: Clock
+    checkpoint: PretrainedModel,
+    recipe: Recipe,
+    seed: int,
+    rounds: RoundCheckpointer | None,
+    clock: Clock,
+    keep_start: bool = True,
 ) -> tuple[TrainState, dict[str, Any] | None]:
     """The state after the last saved round, or a fresh one. Never both at a time.
 
@@ -38,6 +43,7 @@ def restore_or_start(
         seed: of fresh adapters.
         rounds: where rounds are saved; None = nowhere.
         clock: goes on from the seconds of the saved round.
+        keep_start: whether a fresh state has copies of the checkpoint's parameters, or those themselves.
 
     Returns:
         The state, and the notes of the saved round; None for a fresh state.
@@ -45,7 +51,7 @@ def restore_or_start(
     with clock.phase("load"):
         last = rounds.latest() if rounds else None
         if last is None:
-            return start_state(checkpoint, recipe, seed), None
+            return start_state(checkpoint, recipe, seed, keep_start), None
         state, notes = rounds.restore(last, like=shapes_of_state(checkpoint, recipe))
         clock.seconds.update({k: v for k, v in notes["seconds"].items() if k != "load"})
         return state, notes

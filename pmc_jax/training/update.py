@@ -69,11 +69,12 @@ def abstract_state(params: Any, recipe: Recipe) -> TrainState:
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings)
 
 
-def create_state(params: Any, recipe: Recipe) -> TrainState:
-    """A state before its first update. The parameters are copied: an update donates its state."""
+def create_state(params: Any, recipe: Recipe, copy: bool = True) -> TrainState:
+    """A state before its first update, which donates it: without `copy`, the given parameters are gone then."""
     like = jax.tree.map(lambda x: x.sharding, abstract_state(params, recipe))
     opt_state = jax.jit(make_optimizer(recipe).init, out_shardings=like.opt_state)(params)
-    return TrainState(jax.tree.map(jnp.copy, params), opt_state, meshes.put(np.int32(0), like.step))
+    own = jax.tree.map(jnp.copy, params) if copy else params
+    return TrainState(own, opt_state, meshes.put(np.int32(0), like.step))
 
 
 def layout(state: TrainState) -> tuple[NamedSharding, ...]:
@@ -128,17 +129,35 @@ def update(
         return loss, losses_G
 
     value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
-    zero = (jnp.float32(0), jnp.zeros(len(GROUPS))), jax.tree.map(jnp.zeros_like, state.params)
-    add = functools.partial(jax.tree.map, jnp.add)
-    (loss, losses_G), grads = jax.lax.fori_loop(
-        0, batch.used, lambda i, total: add(total, value_and_grad(state.params, i)), zero
-    )
+    if batch.tokens_MRT.shape[0] == 1:  # a sum of one needs no second tree of gradients
+        (loss, losses_G), grads = value_and_grad(state.params, 0)
+    else:
+        (loss, losses_G), grads = sum_micro_batches(value_and_grad, state.params, batch.used)
     updates, opt_state = make_optimizer(recipe).update(grads, state.opt_state, state.params)
     metrics = {"loss": loss, "forget_loss": losses_G[0], "retain_loss": losses_G[1], "grad_norm": global_norm(grads)}
     new = TrainState(optax.apply_updates(state.params, updates), opt_state, state.step + 1)
     if shardings:
         new = jax.lax.with_sharding_constraint(new, jax.tree.unflatten(jax.tree.structure(new), shardings))
     return new, metrics
+
+
+def sum_micro_batches(value_and_grad: Any, params: Any, used: jax.Array) -> Any:
+    """The sum over micro-batches, added up in float32: in bfloat16 each sum would keep three digits.
+
+    Args:
+        value_and_grad: (params, index) -> ((loss, means by group), gradients).
+        params: of any float dtype.
+        used: how many micro-batches there are.
+
+    Returns:
+        What `value_and_grad` returns, summed; gradients in the parameters' own dtypes.
+    """
+    like = jax.eval_shape(value_and_grad, params, 0)
+    zero = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), like)
+    values, grads = jax.lax.fori_loop(
+        0, used, lambda i, total: jax.tree.map(jnp.add, total, value_and_grad(params, i)), zero
+    )
+    return values, jax.tree.map(lambda g, p: g.astype(p.dtype), grads, params)
 
 
 def batch_shardings(batch: Batch, mesh: Mesh) -> Batch:
