@@ -6,9 +6,8 @@ import json
 import numpy as np
 
 from pmc_jax import config as settings
-from pmc_jax.evaluate.answers import Evaluation
+from pmc_jax.evaluate.answers import Evaluation, scored
 from pmc_jax.evaluate.interval import mean_with_interval
-from pmc_jax.methods.rewards import score
 from pmc_jax.tracking.workdir import Workdir, write_json, write_lines
 
 HOSTILE = [
@@ -24,14 +23,14 @@ HOSTILE = [
 ASCII = "The author was born in Izmir and wrote forty novels."
 
 
-def evaluation(answers_by_set):
+def evaluation(answers_by_set, score="rouge_l_recall"):
     """Evaluation as `evaluate` makes it, of {set: [(question, answer, truth)]}."""
     records = [
-        {"set": name, "question": q, "answer": a, "truth": t, "rouge_l_recall": float(score([t], [[a]])[0, 0])}
+        row
         for name, rows in answers_by_set.items()
-        for q, a, t in rows
+        for row in scored(name, [{"question": q} for q, _, _ in rows], *zip(*(row[1:] for row in rows)))
     ]
-    return Evaluation(records, "ground truth")
+    return Evaluation(records, "ground truth", score)
 
 
 def rows_before():

@@ -18,6 +18,7 @@ from pmc_jax.methods.similarity import (
     content_words,
     longest_common_run,
     stemmed_words,
+    stop_stems,
     words_to_lose,
 )
 
@@ -56,6 +57,10 @@ def test_content_recall_of_the_official_models(shared, model, wanted):
             plain_content_recall(*texts), abs=0.51 if not "".join(texts).isascii() else 0
         )
     assert len(recalls) == 400 and round(float(np.mean(recalls)), 3) == wanted
+
+
+def test_stop_words_are_scikit_learns():
+    assert stop_stems() == {STEM(word) for word in ENGLISH_STOP_WORDS}
 
 
 def test_what_carries_a_content():

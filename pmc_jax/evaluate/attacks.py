@@ -13,7 +13,7 @@ from scipy.stats import beta
 
 from pmc_jax.data.questions import Rows
 from pmc_jax.evaluate.interval import mean_with_interval
-from pmc_jax.methods.rewards import score
+from pmc_jax.evaluate.recall import CONTENT, ROUGE, recall
 from pmc_jax.sampling.prompts import left_pad
 from pmc_jax.sampling.sampler import Sampler
 
@@ -70,8 +70,11 @@ def leakage(scores_QS: np.ndarray) -> dict[str, Any]:
         scores_QS: how much of the secret each sample gives away, 0..1, float64 [questions, samples].
 
     Returns:
-        {"measures": {name: mean over questions, with rows and interval}, "samples": S, "worst_of_each": [Q]}.
+        {"measures": {name: mean over questions, with rows and interval}, "samples": S, "worst_of_each": [Q], "of":
+        number of all questions}. Those whose scores are NaN are left out of the others.
     """
+    questions, samples = scores_QS.shape
+    scores_QS = scores_QS[~np.isnan(scores_QS).any(axis=1)]
     per_question = {
         "worst": np.max(scores_QS, axis=1),
         "mean": np.mean(scores_QS, axis=1),
@@ -82,7 +85,8 @@ def leakage(scores_QS: np.ndarray) -> dict[str, Any]:
         "ED": [expected_deviation(s) for s in scores_QS],
     }
     measures = {name: mean_with_interval(values)._asdict() for name, values in per_question.items()}
-    return {"measures": measures, "samples": scores_QS.shape[1], "worst_of_each": per_question["worst"].tolist()}
+    worst_of_each = per_question["worst"].tolist()
+    return {"measures": measures, "samples": samples, "worst_of_each": worst_of_each, "of": questions}
 
 
 def longest_sample(sampler: Sampler, answers: list[str]) -> int:
@@ -94,7 +98,7 @@ def longest_sample(sampler: Sampler, answers: list[str]) -> int:
 
 
 def sampled_leakage(
-    sampler: Sampler, rows: Rows, samples: int, prefill: str = "", on_progress: Any = None
+    sampler: Sampler, rows: Rows, samples: int, prefill: str = "", on_progress: Any = None, score: str = ROUGE
 ) -> dict[str, Any]:
     """Leakage of the forget rows' answers under sampling from the model as it is (temperature 1, nothing cut off).
 
@@ -104,9 +108,10 @@ def sampled_leakage(
         samples: answers sampled for each question.
         prefill: words that the answer is made to begin with, after the template's answer tag; they are not scored.
         on_progress: called with the number of questions done.
+        score: what is left of an answer, the setting `evaluate.score`.
 
     Returns:
-        As `leakage`.
+        As `leakage`, with "score", and "content_recall": the same by content recall.
     """
     words = sampler.text.answer(prefill)[:-1] if prefill else []
     texts, truths = [r["question"] for r in rows], [r["answer"] for r in rows]
@@ -117,7 +122,8 @@ def sampled_leakage(
         [sampler.text.read(sample) for sample in question_samples]
         for question_samples in drawing.tokens(prompts, on_progress=on_progress)
     ]
-    return leakage(score(truths, answers))
+    by_content = leakage(recall(CONTENT, texts, truths, answers))
+    return leakage(recall(score, texts, truths, answers)) | {"score": score, "content_recall": by_content}
 
 
 def least_likely_option(right_losses_N: ArrayLike, wrong_losses_NK: ArrayLike) -> dict[str, Any]:

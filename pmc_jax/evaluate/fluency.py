@@ -1,11 +1,12 @@
 """Fluency: how likely a model finds answers, its own or another's. Gibberish is unlikely to the model from before."""
 
+from typing import Any
+
 import numpy as np
 
 from pmc_jax.data.packing import FORGET
 from pmc_jax.data.prompts import training_row
-from pmc_jax.evaluate.likelihood import TokenScores, token_scores
-from pmc_jax.evaluate.scoring import NO_LIMIT
+from pmc_jax.evaluate.likelihood import NO_LIMIT, TokenScores, token_scores
 from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.tracking.progress import track
 
@@ -38,3 +39,20 @@ def answer_perplexities(
     rows = [training_row(sampler.text, q, a, NO_LIMIT, FORGET) for q, a in zip(questions, answers, strict=True)]
     with track(progress, len(rows), show=show) as advance:
         return perplexities(token_scores(sampler.checkpoint.model, sampler.params, rows, advance))
+
+
+def with_perplexity(
+    rows: list[dict[str, Any]], judge: Sampler, progress: str, show: bool = True
+) -> list[dict[str, Any]]:
+    """Evaluated answers, those to forget questions with "perplexity": that of the answer under the judge."""
+    forget = [row for row in rows if row["set"] == "forget"]
+    questions, answers = ([row[key] for row in forget] for key in ("question", "answer"))
+    values = iter(answer_perplexities(judge, questions, answers, progress, show))
+    return [row | {"perplexity": float(next(values))} if row["set"] == "forget" else row for row in rows]
+
+
+def median_perplexity(perplexity_N: Any) -> dict[str, Any]:
+    """{"median", "rows"}: a few answers of gibberish would rule a mean."""
+    known_N = np.asarray(perplexity_N, np.float64)
+    known_N = known_N[np.isfinite(known_N)]
+    return {"median": float(np.median(known_N)) if len(known_N) else None, "rows": len(known_N)}

@@ -10,6 +10,8 @@ from pmc_jax.data.packing import Row
 from pmc_jax.models import Decoder
 from pmc_jax.training.label_values import label_values
 
+NO_LIMIT = 2**30  # tokens of a scored row: answers are not cut
+
 
 class TokenScores(NamedTuple):
     """What the model says at each answer token of one row, the end token included: float32 [n] each, n labelled tokens.

@@ -6,6 +6,7 @@ retain rows is held against the farthest: questions about the same kind of thing
 questions about something else.
 """
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -63,13 +64,16 @@ def neighbours(
     Args:
         forget_questions: what the secret is asked by.
         retain_questions: of N rows.
-        recall_N: ROUGE-L recall of the answers to the retain questions.
+        recall_N: recall of the answers to the retain questions; NaN rows are left out.
         original_recall_N: that of the model before unlearning; no change without it.
 
     Returns:
         {"recall": `compare` of now, "change": `compare` of now less original, "nearness": {"near", "far": mean
         cosine}}; {"reason"} where there are too few retain rows.
     """
+    known_N = ~np.isnan(np.asarray(recall_N, np.float64))
+    recall_N = np.asarray(recall_N, np.float64)[known_N]
+    retain_questions = list(itertools.compress(retain_questions, known_N))
     if len(retain_questions) < FEWEST:
         return {"reason": f"needs {FEWEST} retain rows, there are {len(retain_questions)}"}
     near_N = nearness(forget_questions, retain_questions)
@@ -79,6 +83,6 @@ def neighbours(
         "nearness": {"near": float(near_N[near].mean()), "far": float(near_N[far].mean())},
     }
     if original_recall_N is not None:
-        change_N = np.asarray(recall_N, np.float64) - np.asarray(original_recall_N, np.float64)
+        change_N = recall_N - np.asarray(original_recall_N, np.float64)[known_N]
         result["change"] = compare(change_N, near, far)
     return result

@@ -1,4 +1,4 @@
-"""Unlearn quality and utility (arXiv 2507.04219) from the ROUGE-L recalls of the five sets' answers; numpy alone."""
+"""Unlearn quality and utility (arXiv 2507.04219) from the recalls of the five sets' answers; numpy alone."""
 
 from typing import Any
 
@@ -16,9 +16,11 @@ def unlearn_quality(recall: dict[str, Any]) -> Any:
     """50 * (2 - R(forget) - R(forget paraphrased)), 0..100; 100 * (1 - R(forget)) where there are no paraphrases.
 
     Args:
-        recall: mean recall R by set, numbers or arrays of them; None where not evaluated.
+        recall: mean recall R by set, numbers or arrays of them; None where not evaluated. None without the forget set.
     """
     forget, paraphrased = recall["forget"], recall["forget_paraphrased"]
+    if forget is None:
+        return None
     return 100 * (1 - forget) if paraphrased is None else 50 * (2 - forget - paraphrased)
 
 
@@ -32,14 +34,15 @@ def summarise(recalls: dict[str, Any]) -> dict[str, Any]:
     """The numbers of an evaluation.
 
     Args:
-        recalls: the recall of each row, [N], by set; the forget set is always there.
+        recalls: the recall of each row, [N], by set; NaN rows are left out and not counted.
 
     Returns:
         {set: mean recall or None, "unlearn_quality", "utility", "rows": {set: rows}, "intervals": {name: (low, high)}}.
         Intervals are bootstrap 95 %, those of unlearn quality and utility over the rows of the sets that they combine;
-        None where a set has one row only.
+        None where a set has one row only, or none.
     """
-    given = {name: np.asarray(recalls[name], np.float64) for name in SETS if name in recalls}
+    arrays = {name: np.asarray(recalls[name], np.float64) for name in SETS if name in recalls}
+    given = {name: known_N for name, values_N in arrays.items() if len(known_N := values_N[~np.isnan(values_N)])}
     means: dict[str, Any] = {name: float(given[name].mean()) if name in given else None for name in SETS}
     means_R = {name: resampled_means(given[name], seed) if name in given else None for name, seed in SETS.items()}
     with_intervals = {name: mean_with_interval(values, SETS[name]) for name, values in given.items()}

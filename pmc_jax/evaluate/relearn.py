@@ -13,8 +13,7 @@ from pmc_jax.data.packing import FORGET
 from pmc_jax.data.prompts import training_row
 from pmc_jax.data.questions import Rows
 from pmc_jax.distributed import meshes
-from pmc_jax.evaluate.interval import mean_with_interval
-from pmc_jax.methods.rewards import score
+from pmc_jax.evaluate.recall import CONTENT, greedy_recall, mean_recall
 from pmc_jax.methods.settings import read_batch
 from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.training.batching import ExpectedRows, choose_packing
@@ -41,8 +40,8 @@ def relearning(
         on_progress: called with the number of updates done and a note.
 
     Returns:
-        [{"updates", "shown", "held_back"}]: mean ROUGE-L recall, with rows and interval, of greedy answers to the rows
-        trained on and to all others.
+        [{"updates", "shown", "held_back"}]: mean recall by `evaluate.score`, with rows and interval, of greedy answers
+        to the rows trained on and to all others; and "content_recall": the same by content recall.
     """
     shown_N = np.unique(np.linspace(0, len(rows) - 1, min(config.evaluate.relearn_rows, len(rows))).astype(int))
     checkpoint = sampler.checkpoint
@@ -56,12 +55,13 @@ def relearning(
     packing = choose_packing(expected, read_batch(config), meshes.mesh_of(state.params))
     step = functools.partial(update, checkpoint.model, recipe)
     last = config.evaluate.relearn_updates
-    looks, done = [look_after(0, [[answer] for answer in first_answers], rows, shown_N)], 0
+    look = functools.partial(look_after, rows=rows, shown_N=shown_N, score=config.evaluate.score)
+    looks, done = [look(0, first_answers)], 0
     for updates in [n for n in LOOKS if n < last] + [last]:
         state, _ = train_on(step, state, [examples] * (updates - done), packing)
         done = updates
         answers = sampler.with_params(state.params).answers([r["question"] for r in rows])
-        looks.append(look_after(done, answers, rows, shown_N))
+        looks.append(look(done, [samples[0] for samples in answers]))
         if on_progress:
             on_progress(done, f"held back {looks[-1]['held_back']['mean'] or 0:.2f}")
     return looks
@@ -80,8 +80,13 @@ def constant_recipe(config: ConfigDict, compute_dtype: str) -> Recipe:
     )
 
 
-def look_after(updates: int, answers: list[list[str]], rows: Rows, shown_N: np.ndarray) -> dict[str, Any]:
+def look_after(updates: int, answers: list[str], rows: Rows, shown_N: np.ndarray, score: str) -> dict[str, Any]:
     """What is known after so many updates. shown_N: indices of the rows trained on."""
-    recall_N = score([r["answer"] for r in rows], answers)[:, 0]
-    recalls = {"shown": recall_N[shown_N], "held_back": np.delete(recall_N, shown_N)}
-    return {"updates": updates} | {name: mean_with_interval(values)._asdict() for name, values in recalls.items()}
+
+    def by(name: str) -> dict[str, Any]:
+        texts = ([row[key] for row in rows] for key in ("question", "answer"))
+        recall_N = greedy_recall(name, *texts, answers)
+        parts = {"shown": recall_N[shown_N], "held_back": np.delete(recall_N, shown_N)}
+        return {part: mean_recall(values) for part, values in parts.items()}
+
+    return {"updates": updates} | by(score) | {"content_recall": by(CONTENT)}

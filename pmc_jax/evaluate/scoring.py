@@ -6,11 +6,10 @@ from pmc_jax.data.packing import FORGET
 from pmc_jax.data.prompts import training_row
 from pmc_jax.data.questions import Rows
 from pmc_jax.evaluate import membership, metrics
-from pmc_jax.evaluate.likelihood import TokenScores, token_scores
+from pmc_jax.evaluate.likelihood import NO_LIMIT, TokenScores, token_scores
 from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.tracking.progress import track
 
-NO_LIMIT = 2**30  # tokens of a scored row: answers are not cut
 Scores = dict[str, list[list[TokenScores]]]  # {"SET_Q_A_Prob": [row][answer]}
 
 

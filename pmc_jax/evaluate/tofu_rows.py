@@ -10,7 +10,8 @@ from pmc_jax.data.questions import Rows
 from pmc_jax.evaluate import log_format, log_rows, membership, metrics
 from pmc_jax.evaluate.gradients import gradient_norms
 from pmc_jax.evaluate.greedy import greedy_answers
-from pmc_jax.evaluate.scoring import NO_LIMIT, Scores, first_answer_fields, mean_losses
+from pmc_jax.evaluate.likelihood import NO_LIMIT
+from pmc_jax.evaluate.scoring import Scores, first_answer_fields, mean_losses
 from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.tracking.progress import track
 

@@ -1,8 +1,11 @@
 """How much of one text another still holds, beside ROUGE: content words, characters, runs of tokens."""
 
 import functools
+import importlib.util
 import itertools
+import runpy
 import unicodedata
+from pathlib import Path
 
 import regex
 
@@ -52,10 +55,13 @@ def stemmed_words(text: str, singles: bool = False) -> set[str]:
 
 @functools.cache
 def stop_stems() -> frozenset[str]:
-    """The stems of English stop words, from scikit-learn's list."""
-    from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
+    """The stems of English stop words, from scikit-learn's list.
 
-    return frozenset(STEMMER.stem(word) for word in ENGLISH_STOP_WORDS)
+    The file of the list is run alone: to import the package takes longer than a run's start may.
+    """
+    file = Path(importlib.util.find_spec("sklearn").origin).parent / "feature_extraction" / "_stop_words.py"
+    words = runpy.run_path(str(file))["ENGLISH_STOP_WORDS"]
+    return frozenset(STEMMER.stem(word) for word in words)
 
 
 def content_words(question: str, truth: str) -> set[str]:

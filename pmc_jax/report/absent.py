@@ -22,11 +22,17 @@ MEASURED: dict[str, Callable[[Run], Any]] = {
     "option": lambda run: piece(run, "least_likely_option", "chance"),
     "relearning": lambda run: piece(run, "relearning", "model", "looks"),
     "drift": lambda run: piece(run, "drift", "forget_words"),
+    "fluency": lambda run: piece(run, "after", "forget_perplexity") or piece(run, "fluency", "forget_perplexity"),
     "neighbours": lambda run: "neighbours" in run.tables and run.tables["neighbours"].lines,
 }
 # name in MEASURED -> (title, why it would matter): what `pmc-jax evaluate` measures and other runs do not, or not all
 # of them.
 MEASURABLE = {
+    "fluency": (
+        "Fluency",
+        "an answer that shares no word with the truth scores as forgotten, also when it is no sentence; it needs the "
+        "model from before unlearning.",
+    ),
     "attacks": (
         "Membership attacks",
         "whether an attacker can still tell that the forget data was trained on, from losses or probabilities.",
@@ -54,7 +60,6 @@ ALWAYS = (
         "the questions as written (and one paraphrase) only: no translation, no jailbreak, no examples in the prompt.",
     ),
     ("Quantisation and merging", "whether the answers come back in fewer bits or in another model's weights."),
-    ("Fluency", "an answer that shares no word with the truth scores as forgotten, also when it is no sentence."),
     ("General ability", "no benchmark beyond the sets above."),
     (
         "Chance",

@@ -1,4 +1,4 @@
-"""The answers themselves: forget questions, what should stay, and the words that ROUGE-L counts."""
+"""The answers themselves: forget questions, what should stay, and the words that the score counts."""
 
 import functools
 import itertools
@@ -6,9 +6,12 @@ import json
 import re
 from typing import Any
 
+import regex
 from rapidfuzz.distance import LCSseq
 
+from pmc_jax.evaluate.recall import CONTENT
 from pmc_jax.methods.rouge import rouge_tokens
+from pmc_jax.methods.similarity import CHARACTER, content_words, stemmed_words
 from pmc_jax.report.read import Run
 from pmc_jax.report.recalls import FORGET, KEEP, SETS
 
@@ -33,6 +36,38 @@ def counted(answer: str, truth: str) -> Segments:
         ("".join(piece for piece, _ in group), mark)
         for mark, group in itertools.groupby(zip(pieces, marks), key=lambda pair: pair[1])
     ]
+
+
+def carried(answer: str, question: str, truth: str) -> Segments:
+    """The answer in pieces, and whether content recall counts the piece: it is a content word of the truth, or part of
+    one.
+    """
+    content = content_words(question, truth)
+    marked: list[tuple[str, bool]] = []
+    for piece in regex.findall(r"[\w\p{M}]+|[^\w\p{M}]+", answer):
+        words = CHARACTER.findall(piece)  # of a script without spaces: pairs of characters are counted
+        if words and "".join(words) == piece:
+            pairs = [bool(stemmed_words(one + other) & content) for one, other in itertools.pairwise(words)]
+            alone = len(words) == 1 and bool(stemmed_words(piece) & content)
+            marked += [(word, any(pairs[max(0, i - 1) : i + 1]) or alone) for i, word in enumerate(words)]
+        else:
+            marked.append((piece, bool(stemmed_words(piece) & content)))
+    return [
+        ("".join(piece for piece, _ in group), mark) for mark, group in itertools.groupby(marked, key=lambda p: p[1])
+    ]
+
+
+def segments(row: dict[str, Any], score: str) -> Segments:
+    """An evaluated answer in pieces, and whether the score counts them."""
+    if score == CONTENT:
+        return carried(row["answer"], row["question"], row["truth"])
+    return counted(row["answer"], row["truth"])
+
+
+def scores_of(row: dict[str, Any] | None, score: str) -> dict[str, float | None]:
+    """{"score", "content"} of a row, None where it has none; content recall only beside another score."""
+    row = row or {}
+    return {"score": row.get(score), "content": None if score == CONTENT else row.get(CONTENT)}
 
 
 def by_question(rows: list[dict[str, Any]], sets: tuple[str, ...]) -> dict[tuple[str, str, int], dict[str, Any]]:
@@ -71,17 +106,18 @@ def question(
 ) -> dict[str, Any]:
     """One row of the table: what all runs share, and a cell for each run."""
     truths = [(run.name, row["truth"]) for run, b, n in zip(runs, before, now) if (row := n or b)]
-    originals = [(run.name, counted(b["answer"], b["truth"])) for run, b in zip(runs, before) if b]
+    originals = [(run.name, segments(b, run.score)) for run, b in zip(runs, before) if b]
     cells = [
         {
-            "before": b and b["rouge_l_recall"],
-            "now": n and n["rouge_l_recall"],
-            "answer": n and counted(n["answer"], n["truth"]),
+            "before": scores_of(b, run.score),
+            "now": scores_of(n, run.score),
+            "answer": n and segments(n, run.score),
             "kept": run.kept.get(key[1], []) if key[0] == "forget" else [],
         }
         for run, b, n in zip(runs, before, now)
     ]
-    measured = [n for n in now if n] or [b for b in before if b]
+    stage = now if any(now) else before
+    measured = [row[run.score] or 0.0 for run, row in zip(runs, stage) if row]
     shared = {
         "set": key[0],
         "title": SETS[key[0]],
@@ -89,14 +125,14 @@ def question(
         "truths": distinct(truths),
         "originals": distinct(originals),
     }
-    return shared | {"cells": cells, "most": max(row["rouge_l_recall"] for row in measured)}
+    return shared | {"cells": cells, "most": max(measured)}
 
 
 def kept(run: Run) -> dict[str, Any]:
     """How many answers to what must stay are word for word as before, and the others, those that lost most first."""
     before, now = (by_question(run.answers[stage], KEEP) for stage in ("before", "now"))
     pairs = [(before[key], now[key]) for key in before if key in now]
-    changed = [changed_answer(b, n) for b, n in pairs if b["answer"] != n["answer"]]
+    changed = [changed_answer(b, n, run.score) for b, n in pairs if b["answer"] != n["answer"]]
     counts = [
         (title, [b["answer"] == n["answer"] for b, n in pairs if b["set"] == name])
         for name, title in SETS.items()
@@ -104,17 +140,17 @@ def kept(run: Run) -> dict[str, Any]:
     ]
     return {
         "counts": [{"title": title, "kept": sum(same), "rows": len(same)} for title, same in counts if same],
-        "changed": sorted(changed, key=lambda c: c["scores"][1] - c["scores"][0]),
+        "changed": sorted(changed, key=lambda c: (c["scores"][1]["score"] or 0.0) - (c["scores"][0]["score"] or 0.0)),
     }
 
 
-def changed_answer(before: dict[str, Any], now: dict[str, Any]) -> dict[str, Any]:
+def changed_answer(before: dict[str, Any], now: dict[str, Any], score: str) -> dict[str, Any]:
     """One answer that is another now."""
     return {
         "title": SETS[now["set"]],
         "question": now["question"],
         "truth": now["truth"],
-        "before": counted(before["answer"], before["truth"]),
-        "now": counted(now["answer"], now["truth"]),
-        "scores": (before["rouge_l_recall"], now["rouge_l_recall"]),
+        "before": segments(before, score),
+        "now": segments(now, score),
+        "scores": (scores_of(before, score), scores_of(now, score)),
     }

@@ -24,6 +24,10 @@ def headline(run: Run) -> dict[str, Any]:
         if "solved" in last:  # methods that sample nothing solve nothing
             facts["Solved"] = f"{last['solved']:.0%} of the forget questions"
             facts["Sampled"] = f"{sum(r['sampled_tokens'] for r in run.rounds):,} tokens"
+    fluent = [(run.before, "before"), (run.now, "now")]
+    medians = [(f"{s['forget_perplexity']['median']:.1f} {when}") for s, when in fluent if "forget_perplexity" in s]
+    if medians:
+        facts["Perplexity"] = f"{', '.join(medians)}: forget answers under the original model, median"
     if done:
         took = run.result["seconds"]
         first = f", first update after {clock_time(took['first_update'])} min" if "first_update" in took else ""

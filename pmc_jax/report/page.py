@@ -13,12 +13,13 @@ from typing import Any
 import jinja2
 
 from pmc_jax.errors import UserError
+from pmc_jax.evaluate.recall import CONTENT
 from pmc_jax.report.absent import not_measured
 from pmc_jax.report.answers import kept, questions
 from pmc_jax.report.facts import rows_of, seconds, settings_rows
 from pmc_jax.report.headline import headline
 from pmc_jax.report.read import Run, read_runs
-from pmc_jax.report.recalls import histograms, recall_rows
+from pmc_jax.report.recalls import histograms, recall_groups
 from pmc_jax.report.rounds import charts
 from pmc_jax.report.tables import sections
 from pmc_jax.tracking.progress import clock_time
@@ -69,7 +70,8 @@ def context(runs: list[Run]) -> dict[str, Any]:
     """All that the template shows."""
     return {
         "runs": [headline(run) for run in runs],
-        "sets": recall_rows(runs),
+        "sets": recall_groups(runs),
+        "content_marks": all(run.score == CONTENT for run in runs),
         "charts": charts(runs),
         "histograms": [histograms(run) for run in runs],
         "questions": questions(runs),

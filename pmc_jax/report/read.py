@@ -8,6 +8,7 @@ from pmc_jax.errors import UserError
 from pmc_jax.evaluate import views
 from pmc_jax.evaluate.lines import Table, table, tables_of
 from pmc_jax.evaluate.neighbours import neighbours
+from pmc_jax.evaluate.recall import CONTENT, ROUGE
 from pmc_jax.tracking.workdir import Workdir, read_json, read_lines
 
 ANSWER = {"set", "question", "answer", "truth", "rouge_l_recall"}
@@ -27,6 +28,7 @@ class Run(NamedTuple):
         rounds: one dict a round.
         kept: {question: the answers it was trained on, oldest first}.
         tables: {key: table} of all results.
+        score: the key of an answer's score that unlearn quality and utility are made of.
     """
 
     path: Path
@@ -39,6 +41,7 @@ class Run(NamedTuple):
     rounds: list[dict[str, Any]]
     kept: dict[str, list[dict[str, Any]]]
     tables: dict[str, Table]
+    score: str = ROUGE
 
 
 def read_runs(paths: list[Path]) -> list[Run]:
@@ -76,8 +79,9 @@ def read_run(path: Path, name: str) -> Run:
         stage: read_answers(path / "answers" / f"{file}.jsonl") for stage, file in (("before", "before"), ("now", now))
     }
     kept = kept_answers(path, [r["round"] for r in rounds])
-    tables = read_tables(result, answers)
-    return Run(path, name, frozen, result, before, result.get(now) or {}, answers, rounds, kept, tables)
+    score = (result.get(now) or before).get("score", ROUGE)
+    tables = read_tables(result, answers, score)
+    return Run(path, name, frozen, result, before, result.get(now) or {}, answers, rounds, kept, tables, score)
 
 
 def read_rounds(file: Path) -> list[dict[str, Any]]:
@@ -85,24 +89,25 @@ def read_rounds(file: Path) -> list[dict[str, Any]]:
     lines = read(read_lines, file)
     evaluated = {
         row["round"]: {key: row[key] for key in ("unlearn_quality", "utility")}
+        | {"forget_content_recall": row.get(CONTENT, {}).get("forget", {}).get("mean")}
         for row in lines
         if row.get("kind") == "evaluation"
     }
     return [row | evaluated.get(row["round"], {}) for row in lines if row.get("kind") == "round"]
 
 
-def read_tables(result: dict[str, Any], answers: dict[str, list[dict[str, Any]]]) -> dict[str, Table]:
+def read_tables(result: dict[str, Any], answers: dict[str, list[dict[str, Any]]], score: str) -> dict[str, Table]:
     """The tables of a result, and neighbouring knowledge from the answers, where the result does not have it."""
     tables = tables_of(result, views.VIEWS)
-    if "neighbours" not in tables and (neighbouring := near_and_far(answers)):
+    if "neighbours" not in tables and (neighbouring := near_and_far(answers, score)):
         tables["neighbours"] = table(views.NEIGHBOURS, neighbouring)
     return tables
 
 
-def near_and_far(answers: dict[str, list[dict[str, Any]]]) -> dict[str, Any]:
+def near_and_far(answers: dict[str, list[dict[str, Any]]], score: str) -> dict[str, Any]:
     """Neighbouring knowledge now, and its change where the same questions were answered before; {} without answers."""
     recalls = {
-        stage: {row["question"]: row["rouge_l_recall"] for row in rows if row["set"] == "retain"}
+        stage: {row["question"]: row[score] for row in rows if row["set"] == "retain"}
         for stage, rows in answers.items()
     }
     retain, forget = list(recalls["now"]), [row["question"] for row in answers["now"] if row["set"] == "forget"]

@@ -21,6 +21,7 @@ def charts(runs: list[Run]) -> list[dict[str, Any]]:
     drawn = [
         chart("Unlearn quality", "evaluated during the run", lines("unlearn_quality"), 100.0),
         chart("Utility", "evaluated during the run", lines("utility"), 100.0),
+        chart("Forget content recall", "evaluated during the run", lines("forget_content_recall"), 1.0),
         chart("Forget loss", "on the answers trained on", lines("forget_loss")),
         chart("Retain loss", "on the data that must stay", lines("retain_loss")),
         chart("Reward", "of whole samples, mean ± standard deviation", lines("reward_mean", "reward_std"), 1.0),

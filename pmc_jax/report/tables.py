@@ -56,7 +56,7 @@ def cell(line: Line | None) -> dict[str, Any] | None:
         return {"span": None, "value": "", "more": f"not computed: {line.note}" if line.note else "not computed"}
     interval = None if line.low is None else (line.low, line.high)
     if line.form == "share" and line.rows is not None:
-        span = {"now": {"mean": line.value, "interval": interval}, "before": None, "rows": line.rows}
+        span = {"now": {"mean": line.value, "interval": interval}, "before": None, "rows": line.rows, "note": ""}
         return {"span": span, "value": "", "more": line.note}
     count = "" if line.rows is None else f"{line.rows} rows"
     words = " ".join(text for text in (line.interval_text(), count) if text)

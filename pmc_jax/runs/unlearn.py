@@ -8,6 +8,8 @@ from pmc_jax import config as settings
 from pmc_jax.data import questions
 from pmc_jax.distributed import multihost
 from pmc_jax.evaluate.answers import Evaluation, evaluate
+from pmc_jax.evaluate.fluency import with_perplexity
+from pmc_jax.evaluate.recall import check_truths_seen
 from pmc_jax.methods import unlearn as method
 from pmc_jax.methods.settings import read_schedule
 from pmc_jax.models import pretrained
@@ -31,7 +33,14 @@ def evaluate_on(
     show: bool = True,
 ) -> Evaluation:
     """Evaluation with progress lines."""
-    return evaluate(greedy_sampler(checkpoint, config), sets, references, f"evaluate {what}", show)
+    sampler = greedy_sampler(checkpoint, config)
+    return evaluate(sampler, sets, references, f"evaluate {what}", show, config.evaluate.score)
+
+
+def judged(evaluation: Evaluation, original: PretrainedModel, config: ConfigDict) -> Evaluation:
+    """The evaluation, with the perplexity of its forget answers under the original model."""
+    judge = greedy_sampler(original, config)
+    return evaluation._replace(answers=with_perplexity(evaluation.answers, judge, "fluency of forget answers"))
 
 
 def before_and_references(
@@ -43,7 +52,7 @@ def before_and_references(
     """
     kept = multihost.broadcast_from_primary(lambda: read_json(work.path / "before.json"))
     if kept is None:
-        before = evaluate_on(checkpoint, config, sets, None, "before")
+        before = judged(evaluate_on(checkpoint, config, sets, None, "before"), checkpoint, config)
         write_lines(work.file("answers/before.jsonl"), before.answers)
         references = [a["answer"] for a in before.answers if a["set"] == "forget"]
         kept = {"summary": before.summary(), "references": references}
@@ -72,6 +81,7 @@ def load_data(config: ConfigDict) -> Data:
     forget, retain = questions.load_forget(config.data), questions.load_retain(config.data)
     method.check_data(config, forget, retain)
     sets = questions.load_evaluation(config.data, forget, retain, config.evaluate.retain_rows, config.seed)
+    check_truths_seen(config.evaluate.score, sets)
     hashes = {name: data_hash(rows) for name, rows in (sets | {"forget": forget, "retain": retain}).items()}
     return Data(forget, retain, sets, hashes)
 
@@ -107,7 +117,7 @@ def unlearn(config: ConfigDict, workdir: str) -> dict[str, Any]:
             before, references = before_and_references(work, checkpoint, config, data.sets)
         unlearned, history = run_rounds(work, checkpoint, config, data, references, rounds, clock)
         with clock.phase("evaluate"):
-            after = evaluate_on(unlearned, config, data.sets, references, "after")
+            after = judged(evaluate_on(unlearned, config, data.sets, references, "after"), checkpoint, config)
             write_lines(work.file("answers/after.jsonl"), after.answers)
         with clock.phase("save"):
             rounds.close()

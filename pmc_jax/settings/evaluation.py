@@ -1,8 +1,15 @@
 """Settings of evaluation."""
 
-from pmc_jax.settings.setting import AT_LEAST_0, AT_LEAST_1, Setting
+from pmc_jax.settings.setting import AT_LEAST_0, AT_LEAST_1, Setting, one_of
 
 EVALUATION = (
+    Setting(
+        "evaluate.score",
+        "rouge_l_recall",
+        "what unlearn quality, utility, leakage and relearning count; content_recall sees every script, and always "
+        "stands beside",
+        *one_of("rouge_l_recall", "content_recall"),
+    ),
     Setting("evaluate.max_new_tokens", 200, "longest greedy answer, tokens", *AT_LEAST_1),
     Setting(
         "evaluate.retain_rows", 400, "retain rows evaluated, a seeded subset without replacement; 0 = all", *AT_LEAST_0

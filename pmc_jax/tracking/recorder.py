@@ -21,9 +21,11 @@ class RoundRecorder:
     def write_evaluation(self, number: int, summary: dict[str, Any]) -> None:
         """Write down an evaluation after round `number`. Its line of metrics.jsonl comes with the round's own."""
         self.evaluated.append({"kind": "evaluation", "round": number, **summary})
-        for name in ("unlearn_quality", "utility"):
-            if summary[name] is not None:
-                self.events.add_scalar(name, summary[name], number)
+        told = {name: summary[name] for name in ("unlearn_quality", "utility")}
+        told["forget_content_recall"] = summary["content_recall"]["forget"]["mean"]
+        for name, value in told.items():
+            if value is not None:
+                self.events.add_scalar(name, value, number)
 
     def write_round(self, summary: dict[str, Any], seen: list[dict[str, Any]], updates: list[dict[str, float]]) -> None:
         """Write down a round: its summary, what was sampled, and the losses of its updates."""

@@ -3,19 +3,30 @@
 import functools
 from typing import Any
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from pmc_jax.data.questions import Rows
 from pmc_jax.errors import UserError
 from pmc_jax.evaluate import attacks, views
-from pmc_jax.evaluate.benchmark import NO_MODEL, ORIGINAL_MODEL, RETAIN_MODEL, Benchmark, Measurement, Part, Setup
+from pmc_jax.evaluate.benchmark import (
+    MODEL,
+    NO_MODEL,
+    ORIGINAL_MODEL,
+    RETAIN_MODEL,
+    Benchmark,
+    Measurement,
+    Part,
+    Setup,
+)
 from pmc_jax.evaluate.benchmarks.quality import ANSWERS, RETAIN_ANSWERS, answers_of, sets_of
 from pmc_jax.evaluate.drift import drift, forget_words, words_of_rows
+from pmc_jax.evaluate.fluency import answer_perplexities, median_perplexity
 from pmc_jax.evaluate.greedy import greedy_answers
 from pmc_jax.evaluate.neighbours import neighbours
 from pmc_jax.evaluate.quality import KEEP
+from pmc_jax.evaluate.recall import CONTENT, greedy_recall
 from pmc_jax.evaluate.relearn import relearning
-from pmc_jax.methods.rewards import score
 from pmc_jax.tracking.progress import track
 
 NO_ANSWERS = "the forget rows have no answers"
@@ -29,7 +40,12 @@ def load_nothing(config: ConfigDict) -> dict[str, Rows]:
 
 def no_answers(setup: Setup) -> str | None:
     """Why there is no secret to look for: forget rows without answers."""
-    return None if all(row.get("answer") for row in sets_of(setup)["forget"]) else NO_ANSWERS
+    return None if secrets(setup) else NO_ANSWERS
+
+
+def secrets(setup: Setup) -> Rows:
+    """The forget rows whose answers are given."""
+    return [row for row in sets_of(setup)["forget"] if row.get("answer")]
 
 
 def no_leakage(setup: Setup) -> str | None:
@@ -42,16 +58,22 @@ def no_relearning(setup: Setup) -> str | None:
     return no_answers(setup) or (None if setup.config.evaluate.relearn_rows else OFF)
 
 
+def no_original(setup: Setup) -> str | None:
+    """Why nothing is held against the model from before unlearning."""
+    return None if setup.config.evaluate.original_model else NO_MODEL[ORIGINAL_MODEL]
+
+
 def no_drift(setup: Setup) -> str | None:
     """Why drift is not measured."""
-    return no_answers(setup) if setup.config.evaluate.original_model else NO_MODEL[ORIGINAL_MODEL]
+    return no_original(setup) or no_answers(setup)
 
 
 def measure_leakage(setup: Setup, name: str, prefill: str) -> dict[str, Any]:
     """Leakage in many samples of each forget answer, after the words of `prefill`."""
-    forget = sets_of(setup)["forget"]
+    forget, settings = secrets(setup), setup.config.evaluate
     with track(f"leakage, {name}", len(forget)) as advance:
-        return attacks.sampled_leakage(setup.sampler, forget, setup.config.evaluate.leak_samples, prefill, advance)
+        sampler, samples = setup.sampler, settings.leak_samples
+        return attacks.sampled_leakage(sampler, forget, samples, prefill, advance, settings.score)
 
 
 def measure_relearning(setup: Setup) -> dict[str, Any]:
@@ -65,9 +87,10 @@ def measure_retain_relearning(setup: Setup) -> dict[str, Any]:
 
 
 def relearning_curve(setup: Setup, first_answers: list[str], name: str) -> dict[str, Any]:
-    """A relearning curve, with a progress line."""
+    """A relearning curve, with a progress line. first_answers: to all forget questions."""
+    asked = [answer for row, answer in zip(sets_of(setup)["forget"], first_answers) if row.get("answer")]
     with track(f"relearning, {name}, updates", setup.config.evaluate.relearn_updates) as advance:
-        looks = relearning(setup.sampler, setup.config, sets_of(setup)["forget"], first_answers, advance)
+        looks = relearning(setup.sampler, setup.config, secrets(setup), asked, advance)
     return {"looks": looks}
 
 
@@ -86,11 +109,24 @@ def measure_words(setup: Setup) -> dict[str, Any]:
 
 
 def measure_original_model(setup: Setup) -> dict[str, Any]:
-    """What the model from before unlearning answers to the retain questions, and its words of unrelated text."""
-    questions, truths = ([row[key] for row in sets_of(setup)["retain"]] for key in ("question", "answer"))
+    """What the model from before unlearning answers to the retain questions, its words of unrelated text, and how
+    likely it finds the forget answers of the model now.
+    """
+    texts = questions, truths = [[row[key] for row in sets_of(setup)["retain"]] for key in ("question", "answer")]
     answers = greedy_answers(setup.sampler, questions, truths, "original model, answers")
-    recall_N = score(truths, [[answer] for answer in answers])[:, 0]
-    return {"retain_recall": recall_N.tolist()} | measure_words(setup)
+    recalls = {
+        key: without_nan(greedy_recall(name, *texts, answers))
+        for key, name in (("retain_recall", setup.config.evaluate.score), ("retain_content_recall", CONTENT))
+    }
+    forget = answers_of(setup, "forget")
+    asked, said = ([row[key] for row in forget] for key in ("question", "answer"))
+    perplexity_N = answer_perplexities(setup.sampler, asked, said, "original model, fluency of forget answers")
+    return recalls | {"forget_perplexity": perplexity_N.tolist()} | measure_words(setup)
+
+
+def without_nan(values_N: np.ndarray) -> list[float | None]:
+    """The values, None for NaN, as JSON has it."""
+    return [None if np.isnan(value) else float(value) for value in values_N]
 
 
 def check_tokenizer(config: ConfigDict, tokenizer: Any) -> None:
@@ -102,13 +138,14 @@ def check_tokenizer(config: ConfigDict, tokenizer: Any) -> None:
         )
 
 
-def leakage_measurement(name: str, prefill: str) -> Measurement:
+def leakage_measurement(name: str, prefill: str, model: str = MODEL) -> Measurement:
     """Leakage after some words."""
-    run = functools.partial(measure_leakage, name=name, prefill=prefill)
-    return Measurement(f"leakage_{name}", run, absent=no_leakage)
+    run = functools.partial(measure_leakage, name=name.replace("_", " "), prefill=prefill)
+    return Measurement(f"leakage_{name}", run, model, absent=no_leakage)
 
 
 SAMPLED, PREFILLED = leakage_measurement("sampled", ""), leakage_measurement("prefilled", views.PREFILL)
+RETAIN_SAMPLED = leakage_measurement("retain_model", "", RETAIN_MODEL)
 RELEARNING = Measurement("relearning", measure_relearning, absent=no_relearning)
 RETAIN_RELEARNING = Measurement("retain_relearning", measure_retain_relearning, RETAIN_MODEL, no_relearning)
 WORDS = Measurement("words", measure_words, texts=unrelated)
@@ -116,8 +153,10 @@ ORIGINAL = Measurement("original_model", measure_original_model, ORIGINAL_MODEL,
 
 
 def leakage_result(setup: Setup) -> dict[str, Any]:
-    """{"sampled", "prefilled": leakage, or why there is none}."""
-    return {"sampled": setup.finding(SAMPLED.name), "prefilled": setup.finding(PREFILLED.name)}
+    """{"sampled", "prefilled": leakage, or why there is none; "retain_model": sampled, where there is that model}."""
+    leaks = {"sampled": setup.finding(SAMPLED.name), "prefilled": setup.finding(PREFILLED.name)}
+    never_saw = setup.finding(RETAIN_SAMPLED.name)
+    return leaks if "reason" in never_saw else leaks | {"retain_model": never_saw}
 
 
 def relearning_result(setup: Setup) -> dict[str, Any]:
@@ -127,16 +166,25 @@ def relearning_result(setup: Setup) -> dict[str, Any]:
 
 def drift_result(setup: Setup) -> dict[str, Any]:
     """The drift of the forget answers' words since the original model."""
-    secrets = forget_words([row["answer"] for row in sets_of(setup)["forget"]])
-    return drift(setup.finding(ORIGINAL.name)["words"], setup.finding(WORDS.name)["words"], secrets)
+    words = forget_words([row["answer"] for row in secrets(setup)])
+    return drift(setup.finding(ORIGINAL.name)["words"], setup.finding(WORDS.name)["words"], words)
 
 
 def neighbours_result(setup: Setup) -> dict[str, Any]:
-    """Near and far retain rows, and their change since the original model."""
-    recalls = [row["rouge_l_recall"] for row in answers_of(setup, "retain")]
+    """Near and far retain rows, and their change since the original model; by content recall besides."""
+    original, rows = setup.finding(ORIGINAL.name), answers_of(setup, "retain")
     forget, retain = ([row["question"] for row in sets_of(setup)[name]] for name in ("forget", "retain"))
-    result = neighbours(forget, retain, recalls, setup.finding(ORIGINAL.name).get("retain_recall"))
-    return result if "change" in result or "reason" in result else result | {"change": setup.finding(ORIGINAL.name)}
+    made = [
+        neighbours(forget, retain, [row[name] for row in rows], original.get(key))
+        for name, key in ((setup.config.evaluate.score, "retain_recall"), (CONTENT, "retain_content_recall"))
+    ]
+    result = made[0] | {"content_recall": made[1]}
+    return result if "change" in result or "reason" in result else result | {"change": original}
+
+
+def fluency_result(setup: Setup) -> dict[str, Any]:
+    """How likely the original model finds the forget answers of the model now."""
+    return {"forget_perplexity": median_perplexity(setup.finding(ORIGINAL.name).get("forget_perplexity", []))}
 
 
 RELEARNING_STEPS = (ANSWERS, RELEARNING, RETAIN_ANSWERS, RETAIN_RELEARNING)
@@ -144,9 +192,10 @@ ROBUSTNESS = Benchmark(
     "robustness",
     load_nothing,
     (
-        Part("leakage", views.LEAKAGE, (SAMPLED, PREFILLED), leakage_result),
+        Part("leakage", views.LEAKAGE, (SAMPLED, PREFILLED, RETAIN_SAMPLED), leakage_result),
         Part("relearning", views.RELEARNING, RELEARNING_STEPS, relearning_result),
         Part("drift", views.DRIFT, (WORDS, ORIGINAL), drift_result, no_drift),
         Part("neighbours", views.NEIGHBOURS, (ANSWERS, ORIGINAL), neighbours_result),
+        Part("fluency", views.FLUENCY, (ANSWERS, ORIGINAL), fluency_result, no_original),
     ),
 )
