@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple
 
+import jax
 from ml_collections import ConfigDict
 
 from pmc_jax import config as settings
@@ -41,6 +42,12 @@ def judged(evaluation: Evaluation, original: PretrainedModel, config: ConfigDict
     """The evaluation, with the perplexity of its forget answers under the original model."""
     judge = greedy_sampler(original, config)
     return evaluation._replace(answers=with_perplexity(evaluation.answers, judge, "fluency of forget answers"))
+
+
+def original_model(checkpoint: PretrainedModel, config: ConfigDict) -> PretrainedModel:
+    """The checkpoint that a run began with: read anew where its parameters were given away to the training."""
+    given_away = any(array.is_deleted() for array in jax.tree.leaves(checkpoint.params))
+    return load_checkpoint(config) if given_away else checkpoint
 
 
 def before_and_references(
@@ -117,11 +124,15 @@ def unlearn(config: ConfigDict, workdir: str) -> dict[str, Any]:
             before, references = before_and_references(work, checkpoint, config, data.sets)
         unlearned, history = run_rounds(work, checkpoint, config, data, references, rounds, clock)
         with clock.phase("evaluate"):
-            after = judged(evaluate_on(unlearned, config, data.sets, references, "after"), checkpoint, config)
+            after = evaluate_on(unlearned, config, data.sets, references, "after")
             write_lines(work.file("answers/after.jsonl"), after.answers)
         with clock.phase("save"):
             rounds.close()
             pretrained.export(unlearned, work.path / "hf")
+        del unlearned  # one model in memory
+        with clock.phase("evaluate"):
+            after = judged(after, original_model(checkpoint, config), config)
+            write_lines(work.file("answers/after.jsonl"), after.answers)
         result = {
             "before": before,
             "after": after.summary(),
