@@ -65,7 +65,7 @@ def test_jsonl_lines_end_at_newlines_only(tmp_path, mark):
         ("a.jsonl", b'{"question": "a"}\n{"question": \n', ["a.jsonl, line 2", "JSON"]),
         ("a.jsonl", b"", ["a.jsonl", "no rows"]),
         ("a.jsonl", b'["question"]\n', ["a.jsonl", "list of objects"]),
-        ("a.json", b'{"question": "a"}', ["a.json", "list of objects"]),
+        ("a.json", b'{"rows": 3}', ["a.json", "list of objects"]),
         ("a.json", b"[]", ["a.json", "no rows"]),
         ("a.json", b"[1, 2]", ["a.json", "list of objects"]),
         ("a.json", b"[", ["a.json", "cannot be read"]),

@@ -1,65 +1,79 @@
 """Forget, retain and evaluation rows: TOFU from the hub or a local folder, or files of the user's own."""
 
-import csv
-import json
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from pmc_jax.errors import UserError, first_line
+from pmc_jax.data import overlap
+from pmc_jax.data.files import read_file
+from pmc_jax.data.parse import Rows
+from pmc_jax.data.splits import has_split, load_split
+from pmc_jax.errors import UserError, few
 
-SUFFIXES = (".jsonl", ".json", ".csv", ".parquet")
+__all__ = ["Rows", "has_split", "load_split", "read_file"]  # what other modules take from here
+
 PARAPHRASED = ("paraphrased_question", "paraphrased_answer")
-Rows = list[dict[str, Any]]
 
 
-def read_file(path: str | Path) -> Rows:
-    """All rows of a JSONL, JSON (a list of objects), CSV or parquet file.
+def name_columns(rows: Rows, source: str, data: Any, needed: tuple[str, ...]) -> Rows:
+    """The rows with their columns called `question` and `answer`.
+
+    The settings `data.question_column` and `data.answer_column` name them; a column inside another is written with a
+    dot, as "qa.question". Case and spaces around a name do not matter.
+
+    Args:
+        rows: as read.
+        source: what they were read from, for the message.
+        data: the section `data` of the settings.
+        needed: which of the two must be there.
 
     Raises:
-        UserError: the file is absent, empty, of another kind, or cannot be read; the message names file and row.
+        UserError: no row has such a column; the message lists those that are there.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    if path.suffix not in SUFFIXES:
-        raise UserError(f"{path}: unknown kind of file; known: {', '.join(SUFFIXES)}")
-    try:
-        if path.suffix == ".jsonl":
-            rows = _read_jsonl(path)
-        elif path.suffix == ".json":
-            rows = json.loads(path.read_text(encoding="utf-8"))
-        elif path.suffix == ".csv":
-            with path.open(newline="", encoding="utf-8-sig") as file:
-                rows = list(csv.DictReader(file))
-        else:
-            import pyarrow.parquet
-
-            rows = pyarrow.parquet.read_table(path).to_pylist()
-    except UserError:
-        raise
-    except (ValueError, OSError, csv.Error) as error:  # json, unicode and arrow errors are all ValueErrors or OSErrors
-        raise UserError(f"{path}: cannot be read as {path.suffix[1:]}: {error}") from None
-    if not isinstance(rows, list) or not all(isinstance(r, dict) for r in rows):
-        raise UserError(f"{path}: must hold a list of objects with the key 'question'")
-    if not rows:
-        raise UserError(f"{path}: has no rows")
-    wide = next((number for number, row in enumerate(rows, 1) if None in row), None)
-    if wide:
-        raise UserError(f"{path}, row {wide}: has more values than there are columns; put texts with commas in quotes")
+    for target in ("question", "answer"):
+        column = data[f"{target}_column"]
+        keys = list(dict.fromkeys(key for row in rows for key in row))
+        like = [k for k in keys if str(k).strip().casefold() == column.strip().casefold()]
+        if column in keys or len(like) == 1:
+            name = column if column in keys else like[0]
+            rows = rows if name == target else [_renamed(row, name, target) for row in rows]
+        elif column.split(".")[0] in keys:
+            rows = [row | {target: _inside(row, column)} for row in rows]
+        elif column != target or target in needed:
+            raise UserError(
+                f"{source}, row 1: {column!r} is missing in all rows; their columns: {few(keys, 6)}; name the right "
+                f"one with --config.data.{target}_column=NAME"
+            )
     return rows
 
 
-def _read_jsonl(path: Path) -> Rows:
-    rows = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").split("\n"), 1):
-        if line.strip():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError as error:
-                raise UserError(f"{path}, line {number}: not valid JSON: {error.msg}") from None
-    return rows
+def _renamed(row: dict[str, Any], name: str, target: str) -> dict[str, Any]:
+    return {target: row.get(name)} | {k: v for k, v in row.items() if k not in (name, target)}
+
+
+def _inside(row: dict[str, Any], column: str) -> Any:
+    value: Any = row
+    for part in column.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    return value
+
+
+def problem_of(value: Any) -> str:
+    """What is wrong with a value that must be text; empty where it is fine."""
+    if value is None:
+        return "is missing"
+    if not isinstance(value, str):
+        return f"is a {type(value).__name__}, not text"
+    if not any(c.isprintable() and not c.isspace() for c in value):
+        return "is empty"
+    return broken(value)
+
+
+def broken(value: str) -> str:
+    """Which characters of a text cannot be written again; empty where all can."""
+    if "\0" in value:
+        return "holds a NUL character"
+    return "holds half a character (a lone surrogate)" if any("\ud800" <= c <= "\udfff" for c in value) else ""
 
 
 def check_rows(rows: Rows, source: str, needed: tuple[str, ...]) -> Rows:
@@ -78,10 +92,8 @@ def check_rows(rows: Rows, source: str, needed: tuple[str, ...]) -> Rows:
     """
     for number, row in enumerate(rows, 1):
         for field in needed:
-            value = row.get(field)
-            if not isinstance(value, str) or not value.strip():
-                problem = "is empty" if isinstance(value, str) else f"is a {type(value).__name__}, not text"
-                problem = "is missing" if value is None else problem
+            problem = problem_of(row.get(field))
+            if problem:
                 raise UserError(
                     f"{source}, row {number}: {field!r} {problem}; every row needs {' and '.join(map(repr, needed))}"
                 )
@@ -104,53 +116,17 @@ def check_texts(rows: Rows, source: str, fields: tuple[str, ...]) -> Rows:
     """
     for number, row in enumerate(rows, 1):
         for field in fields:
-            if not isinstance(row.get(field), str | None):
-                raise UserError(f"{source}, row {number}: {field!r} is a {type(row[field]).__name__}, not text")
+            value = row.get(field)
+            problem = problem_of(value) if value is not None and not isinstance(value, str) else broken(value or "")
+            if problem:
+                raise UserError(f"{source}, row {number}: {field!r} {problem}; mend it, or leave it out")
     return rows
 
 
-def load_split(path: str, split: str) -> Rows:
-    """The rows of one TOFU split.
-
-    Args:
-        path: a folder of SPLIT.jsonl (or .json, .csv, .parquet), or the hub id of a data set.
-        split: the name of the file, or of the data set's config, such as "forget10".
-
-    Raises:
-        UserError: the split is not there; the message names those that are.
-    """
-    folder = Path(path)
-    if folder.is_dir():
-        for suffix in SUFFIXES:
-            if (folder / f"{split}{suffix}").exists():
-                return read_file(folder / f"{split}{suffix}")
-        here = sorted({p.stem for p in folder.iterdir() if p.suffix in SUFFIXES})
-        raise UserError(f"{path}: no split {split!r}; it has: {', '.join(here) or 'no data files'}")
-    if path.startswith((".", "/", "~")) or path.count("/") != 1:
-        raise UserError(f"data.path={path!r}: no such folder, and not a hub id (owner/name)")
-    import datasets
-
-    try:
-        return datasets.load_dataset(path, split, split="train").to_list()
-    except Exception as error:  # the hub client raises many kinds; each means that the split could not be had
-        reason = first_line(error)
-        raise UserError(
-            f"data.path={path!r}, split {split!r}: no such folder, and the hub did not give it: {reason}"
-        ) from None
-
-
-def has_split(path: str, split: str) -> bool:
-    """Whether the data has an optional split."""
-    if Path(path).is_dir():
-        return any((Path(path) / f"{split}{suffix}").exists() for suffix in SUFFIXES)
-    import datasets
-
-    try:
-        return split in datasets.get_dataset_config_names(path)
-    except Exception as error:  # as in load_split
-        raise UserError(
-            f"data.path={path!r}: no such folder, and the hub did not give it: {type(error).__name__}"
-        ) from None
+def load_rows(path: str, split: str, file: str, data: Any, needed: tuple[str, ...]) -> Rows:
+    """The rows of the user's own file where one is named, else of a split, their columns named and checked."""
+    rows, source = (read_file(file), file) if file else (load_split(path, split), f"{path} {split}")
+    return check_rows(name_columns(rows, source, data, needed), source, needed)
 
 
 def load_forget(data: Any) -> Rows:
@@ -161,15 +137,31 @@ def load_forget(data: Any) -> Rows:
     Args:
         data: the section `data` of the settings.
     """
-    rows = read_file(data.forget_file) if data.forget_file else load_split(data.path, data.forget)
-    source = data.forget_file or f"{data.path} {data.forget}"
-    return check_texts(check_rows(rows, source, ("question",)), source, ("answer", *PARAPHRASED))
+    rows = load_rows(data.path, data.forget, data.forget_file, data, ("question",))
+    return check_texts(rows, data.forget_file or f"{data.path} {data.forget}", ("answer", *PARAPHRASED))
 
 
 def load_retain(data: Any) -> Rows:
     """Retain rows: `question` and `answer`."""
-    rows = read_file(data.retain_file) if data.retain_file else load_split(data.path, data.retain)
-    return check_rows(rows, data.retain_file or f"{data.path} {data.retain}", ("question", "answer"))
+    return load_rows(data.path, data.retain, data.retain_file, data, ("question", "answer"))
+
+
+def check_sets(data: Any, forget: Rows, kept: dict[str, Rows]) -> str:
+    """UserError where sets contradict each other, unless `data.allow_overlap` is set.
+
+    Args:
+        data: the section `data` of the settings.
+        forget: rows to forget.
+        kept: rows that must stay, by the set's name.
+
+    Returns:
+        A note on what is odd and no mistake; empty where nothing is.
+    """
+    if data.allow_overlap:
+        return ""
+    overlap.check_forget(forget)
+    overlap.check_apart(forget, kept)
+    return overlap.same_answers(forget, kept.get("retain", []))
 
 
 def pick(rows: Rows, count: int, seed: int) -> Rows:
@@ -184,8 +176,8 @@ def load_evaluation(data: Any, forget: Rows, retain: Rows, retain_rows: int, see
     """The five sets of unlearn quality and utility; a set that the data does not have is left out.
 
     A paraphrased question is held against the paraphrased answer. Paraphrases come from the forget rows' own
-    `paraphrased_question`, or from the split FORGET_perturbed. World facts and real authors come from data.path, unless
-    both files are the user's own.
+    `paraphrased_question`, or from the split FORGET_perturbed; rows without one are left out. World facts and real
+    authors come from data.path, unless both files are the user's own.
 
     Args:
         data: the section `data` of the settings.
@@ -196,20 +188,29 @@ def load_evaluation(data: Any, forget: Rows, retain: Rows, retain_rows: int, see
 
     Returns:
         {name of the set: rows}.
+
+    Raises:
+        UserError: a set is broken, or sets contradict each other (`check_sets`).
     """
     sets = {"forget": forget}
     paraphrased = forget
     if not data.forget_file and has_split(data.path, f"{data.forget}_perturbed"):
         split = f"{data.forget}_perturbed"
         paraphrased = check_texts(load_split(data.path, split), f"{data.path} {split}", ("answer", *PARAPHRASED))
-    if all(r.get("paraphrased_question") for r in paraphrased):
-        sets["forget_paraphrased"] = [
-            {"question": r["paraphrased_question"], "answer": r.get("paraphrased_answer") or r.get("answer")}
-            for r in paraphrased
-        ]
+    paraphrases = [
+        {"question": r["paraphrased_question"], "answer": r.get("paraphrased_answer") or r.get("answer")}
+        for r in paraphrased
+        if (r.get("paraphrased_question") or "").strip()
+    ]
+    if paraphrases:
+        sets["forget_paraphrased"] = paraphrases
     sets["retain"] = pick(retain, retain_rows, seed)
     if not (data.forget_file and data.retain_file):
         for name in ("world_facts", "real_authors"):
             if has_split(data.path, name):
                 sets[name] = check_rows(load_split(data.path, name), f"{data.path} {name}", ("question", "answer"))
+    kept = {name: rows for name, rows in sets.items() if not name.startswith("forget")} | {"retain": retain}
+    check_sets(data, forget, kept)
+    if not data.allow_overlap:
+        overlap.check_apart(paraphrases, kept)
     return sets

@@ -9,7 +9,7 @@ from pmc_jax import config as settings
 from pmc_jax.data import questions
 from pmc_jax.data.packing import FORGET, RETAIN
 from pmc_jax.data.prompts import training_row
-from pmc_jax.distributed import meshes
+from pmc_jax.distributed import meshes, multihost
 from pmc_jax.distributed.device_kind import choose_compute_dtype
 from pmc_jax.errors import UserError
 from pmc_jax.methods.pmc import PmcSource
@@ -17,7 +17,7 @@ from pmc_jax.methods.rewards import resolve_reward
 from pmc_jax.methods.settings import read_objective, read_pmc, read_schedule, read_training
 from pmc_jax.methods.supervised import ExampleRows, SupervisedSource
 from pmc_jax.models.pretrained import PretrainedModel
-from pmc_jax.sampling.generate import round_sampler, text_of
+from pmc_jax.sampling.generate import round_sampler, say_once, text_of
 from pmc_jax.tracking.timing import Clock
 from pmc_jax.training.checkpoint import RoundCheckpointer
 from pmc_jax.training.label_values import row_nll
@@ -123,6 +123,9 @@ def check_data(config: ConfigDict, forget: list[dict[str, str]], retain: list[di
             )
     if not retain:
         raise UserError("the retain data has no rows")
+    note = questions.check_sets(config.data, forget, {"retain": retain})
+    if note and multihost.is_primary():
+        say_once(note)
     if objective.answers == "given":
         unanswered = [row["question"] for row in forget if not row.get("answer")]
         if unanswered:

@@ -28,8 +28,7 @@ def finetune_rows(config: ConfigDict) -> questions.Rows:
     """The rows of all splits named in data.finetune."""
     every_row: questions.Rows = []
     for split in config.data.finetune.split("+"):
-        rows = questions.load_split(config.data.path, split)
-        every_row += questions.check_rows(rows, f"{config.data.path} {split}", ("question", "answer"))
+        every_row += questions.load_rows(config.data.path, split, "", config.data, ("question", "answer"))
     return every_row
 
 

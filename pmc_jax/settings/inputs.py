@@ -21,13 +21,23 @@ INPUTS = (
         *one_of("", "float32", "bfloat16"),
     ),
     Setting(
-        "data.path", "locuslab/TOFU", "TOFU-shaped data: hub id or local folder of SPLIT.jsonl (.json, .csv, .parquet)"
+        "data.path",
+        "locuslab/TOFU",
+        "TOFU-shaped data: hub id or local folder of SPLIT.jsonl (.json, .csv, .parquet, ...: docs/inputs.md)",
     ),
     Setting("data.forget", "forget10", "split whose questions are unlearned"),
     Setting("data.retain", "retain90", "split that must stay"),
     Setting("data.finetune", "full", "splits that `finetune` trains on, joined by +"),
     Setting("data.forget_file", "", "your own forget file instead of the split: question, and answer if you have it"),
     Setting("data.retain_file", "", "your own retain file instead of the split: question, answer"),
+    Setting("data.question_column", "question", "the column that holds questions; qa.question = question inside qa"),
+    Setting("data.answer_column", "answer", "the column that holds answers"),
+    Setting(
+        "data.allow_overlap",
+        False,
+        "forget questions may also stand in sets that must stay, twice with different answers, or be paraphrases of "
+        "themselves",
+    ),
     Setting(
         "prompt.style", "auto", "auto = chat where the tokenizer has a chat template", *one_of("auto", "chat", "plain")
     ),
