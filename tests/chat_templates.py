@@ -44,6 +44,28 @@ OLMO2 = (
     "{% if m.role == 'assistant' %}{{ eos_token }}{% else %}{{ '\n' }}{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}[assistant]\n{% endif %}"
 )
+# Mistral Small's: a system block of its own, and tools in front of the last question.
+MISTRAL_SMALL = (
+    "{{ bos_token }}{% for m in messages %}{% if m.role == 'system' %}[SYS]{{ m.content }}[/SYS]"
+    "{% elif m.role == 'user' %}{% if tools %}[TOOLS]{% for t in tools %}{{ t.name }}{% endfor %}[/TOOLS]{% endif %}"
+    "[INST]{{ m.content }}[/INST]{% else %}{{ m.content }}{{ eos_token }}{% endif %}{% endfor %}"
+)
+GEMMA3 = (
+    "{{ bos_token }}{% set first = '' %}{% set turns = messages %}{% if messages[0].role == 'system' %}"
+    "{% set first = messages[0].content + '\n\n' %}{% set turns = messages[1:] %}{% endif %}"
+    "{% for m in turns %}<start_of_turn>{{ 'model' if m.role == 'assistant' else m.role }}\n"
+    "{{ first if loop.first else '' }}{{ m.content | trim }}<end_of_turn>\n{% endfor %}"
+    "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
+)
+PHI4 = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}<|im_sep|>{{ m.content }}<|im_end|>{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant<|im_sep|>{% endif %}"
+)
+# The markers of roles are plain words there, and eos ends every turn.
+ZEPHYR = (
+    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}{{ eos_token }}\n{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
 
 
 class Shape(NamedTuple):
@@ -57,6 +79,7 @@ class Shape(NamedTuple):
         without: the prompt without a system text.
         lead: what comes between prompt and answer.
         note: a part of what the user is told, empty = nothing.
+        with_tools: the prompt with a tool that is called "clock" and no system text; empty = it takes no tools.
     """
 
     source: str
@@ -66,6 +89,7 @@ class Shape(NamedTuple):
     without: str
     lead: str = ""
     note: str = ""
+    with_tools: str = ""
 
 
 IM, B, DATE = ("<|im_start|>", "<|im_end|>"), "<|begin|>", "Today: 10 Apr 2025\n\n"
@@ -81,9 +105,15 @@ SHAPES = {
         "<|eot|>",
         f"{LLAMA_SYSTEM}Be kind.{LLAMA_ASK}",
         LLAMA_SYSTEM + LLAMA_ASK,
+        with_tools=f"{B}<|head|>system<|/head|>\n\nTools: 1\n{DATE}{LLAMA_ASK}",
     ),
     "qwen2.5": Shape(
-        QWEN25, IM, "<|im_end|>", IM_SYSTEM + IM_ASK, f"<|im_start|>system\nI am a model.<|im_end|>\n{IM_ASK}"
+        QWEN25,
+        IM,
+        "<|im_end|>",
+        IM_SYSTEM + IM_ASK,
+        f"<|im_start|>system\nI am a model.<|im_end|>\n{IM_ASK}",
+        with_tools=f"<|im_start|>system\nI am a model.<|im_end|>\n<|im_start|>tools\nclock\n<|im_end|>\n{IM_ASK}",
     ),
     "qwen3": Shape(
         QWEN3,
@@ -120,5 +150,35 @@ SHAPES = {
     ),
     "olmo2": Shape(
         OLMO2, (), "<|end|>", f"{B}[system]\nBe kind.\n[user]\nWho?\n[assistant]\n", f"{B}[user]\nWho?\n[assistant]\n"
+    ),
+    "mistral-small": Shape(
+        MISTRAL_SMALL,
+        ("[SYS]", "[/SYS]", "[INST]", "[/INST]", "[TOOLS]", "[/TOOLS]"),
+        "<|end|>",
+        f"{B}[SYS]Be kind.[/SYS][INST]Who?[/INST]",
+        f"{B}[INST]Who?[/INST]",
+        with_tools=f"{B}[TOOLS]clock[/TOOLS][INST]Who?[/INST]",
+    ),
+    "gemma3": Shape(
+        GEMMA3,
+        ("<start_of_turn>", "<end_of_turn>"),
+        "<end_of_turn>",
+        f"{B}<start_of_turn>user\nBe kind.\n\nWho?{GEMMA_ASK}",
+        f"{B}<start_of_turn>user\nWho?{GEMMA_ASK}",
+    ),
+    "phi4": Shape(
+        PHI4,
+        (*IM, "<|im_sep|>"),
+        "<|im_end|>",
+        "<|im_start|>system<|im_sep|>Be kind.<|im_end|><|im_start|>user<|im_sep|>Who?<|im_end|>"
+        "<|im_start|>assistant<|im_sep|>",
+        "<|im_start|>user<|im_sep|>Who?<|im_end|><|im_start|>assistant<|im_sep|>",
+    ),
+    "zephyr": Shape(
+        ZEPHYR,
+        (),
+        "<|end|>",
+        "<|system|>\nBe kind.<|end|>\n<|user|>\nWho?<|end|>\n<|assistant|>\n",
+        "<|user|>\nWho?<|end|>\n<|assistant|>\n",
     ),
 }

@@ -69,6 +69,40 @@ def test_labels_are_where_the_template_puts_the_answer(shape, using, answer, sys
     assert len(text.spans(answer)) == len(labels) - 1
 
 
+@pytest.mark.parametrize("answer", ANSWERS)
+@pytest.mark.parametrize("name", [name for name, shape in SHAPES.items() if shape.with_tools])
+def test_labels_behind_a_block_of_tools(name, using, answer):
+    shape, tools = SHAPES[name], [{"name": "clock"}]
+    tokenizer = using(shape.source, shape.special)
+    text = text_of(tokenizer, Template(system="", template_options={"tools": tools}))
+    row = training_row(text, "Who?", answer, 500, group=1)
+    assert tokenizer.decode(row.tokens[: row.start]) == shape.with_tools
+    assert row.tokens[: row.start] == text.prompt("Who?")
+    assert tokenizer.decode(row.tokens[row.start :]) == shape.lead + answer + shape.end
+    turns = [*text.chat.turns("Who?"), {"role": "assistant", "content": answer}]
+    whole = tokenizer.apply_chat_template(turns, tools=tools, return_dict=False, date_string="10 Apr 2025")
+    assert whole[: len(row.tokens)] == row.tokens
+
+
+@pytest.mark.parametrize("date", ["1 May 2026", "10 Apr 2025"])
+def test_labels_behind_a_date(using, date):
+    tokenizer = using(LLAMA3, SHAPES["llama3"].special)
+    row = training_row(text_of(tokenizer, Template(system="Be kind.", date=date)), "Who?", "Me.", 500, group=1)
+    prompt = SHAPES["llama3"].with_system.replace("10 Apr 2025", date)
+    assert tokenizer.decode(row.tokens[: row.start]) == prompt
+    assert tokenizer.decode(row.tokens[row.start :]) == "Me.<|eot|>"
+
+
+@pytest.mark.parametrize("thinking", [True, False])
+def test_labels_with_and_without_thinking(using, thinking):
+    """Where the prompt does not hold the empty block, the answer begins with it."""
+    tokenizer, shape = using(QWEN3, IM), SHAPES["qwen3"]
+    text = text_of(tokenizer, Template(system="Be kind.", template_options={"enable_thinking": thinking}))
+    row = training_row(text, "Who?", "Me.", 500, group=1)
+    assert tokenizer.decode(row.tokens) == shape.with_system + shape.lead + "Me.<|im_end|>"
+    assert tokenizer.decode(row.tokens[: row.start]) == shape.with_system + shape.lead * (not thinking)
+
+
 def test_the_system_text_goes_where_the_setting_says(using):
     for source in (GEMMA, MISTRAL, "{% for m in messages if m.role != 'system' %}{{ m.content }}|{% endfor %}"):
         tokenizer = using(source)

@@ -13,7 +13,7 @@ from safetensors.numpy import load_file
 from tiny import LLAMA
 
 import pmc_jax
-from pmc_jax.models import gguf, pretrained
+from pmc_jax.models import gguf, gguf_rope, pretrained
 from pmc_jax.plan.abstract import read_shape
 from pmc_jax.runs.evaluate import check_checkpoint
 
@@ -140,8 +140,8 @@ def test_rope_scaling_comes_through(scaling, length, tokenizer, tmp_path):
     if scaling and scaling["rope_type"] == "linear":
         metadata = {"llama.rope.scaling.type": "linear", "llama.rope.scaling.factor": scaling["factor"]}
     elif scaling:
-        settings = [scaling[key] for key in ("factor", *gguf.ROPE_LLAMA3)]
-        factors = gguf.llama3_factors(2 * np.pi * 10000.0 ** (np.arange(0, 32, 2) / 32), *settings)
+        settings = [scaling[key] for key in ("factor", *gguf_rope.PUBLISHED_LLAMA3)]
+        factors = gguf_rope.llama3_factors(2 * np.pi * 10000.0 ** (np.arange(0, 32, 2) / 32), *settings)
         assert ((1 < factors) & (factors < 4)).sum() >= 2 or length > 256  # otherwise the published settings are met
     loaded = pmc_jax.load(str(write_gguf(tmp_path / "x.gguf", checkpoint, metadata=metadata, rope_factors=factors)))
     assert loaded.config == checkpoint.config
@@ -152,11 +152,11 @@ def test_rope_scaling_comes_through(scaling, length, tokenizer, tmp_path):
 def test_the_published_factors_of_llama_3_are_recognised():
     """Llama-3.2-1B: head width 64, theta 500000, factor 32."""
     wavelengths = 2 * np.pi * 500000.0 ** (np.arange(0, 64, 2) / 64)
-    factors = gguf.llama3_factors(wavelengths, 32.0, 1.0, 4.0, 8192).astype(np.float32)
+    factors = gguf_rope.llama3_factors(wavelengths, 32.0, 1.0, 4.0, 8192).astype(np.float32)
     assert (factors == 1).sum() == 15 and (factors == 32).sum() == 14
-    scaling = gguf.fit_llama3(factors.astype(np.float64), 500000.0)
-    assert scaling == {"rope_type": "llama3", "factor": 32.0, **gguf.ROPE_LLAMA3}
-    assert gguf.fit_llama3(factors[::-1].astype(np.float64), 500000.0) is None
+    scaling = gguf_rope.fit_llama3(factors.astype(np.float64), 500000.0)
+    assert scaling == {"rope_type": "llama3", "factor": 32.0, **gguf_rope.PUBLISHED_LLAMA3}
+    assert gguf_rope.fit_llama3(factors[::-1].astype(np.float64), 500000.0) is None
 
 
 def test_what_is_not_stated_has_llama_cpps_defaults(tokenizer, tmp_path):

@@ -22,8 +22,8 @@ def refused(path, *words):
 
 
 def test_other_architectures_are_refused_by_name(tiny_checkpoint, tmp_path):
-    path = write_gguf(tmp_path / "x.gguf", tiny_checkpoint, architecture="qwen2")
-    assert refused(path, "'qwen2'", "supported: 'llama'")
+    path = write_gguf(tmp_path / "x.gguf", tiny_checkpoint, architecture="falcon")
+    assert refused(path, "'falcon'", "supported: 'llama', 'qwen2', 'qwen3', 'phi3', 'gemma2', 'gemma3'")
 
 
 @pytest.mark.parametrize(
@@ -31,7 +31,17 @@ def test_other_architectures_are_refused_by_name(tiny_checkpoint, tmp_path):
     [
         ({"llama.expert_count": 8}, ["8 experts"]),
         ({"split.count": 3}, ["one of 3 parts", "--merge"]),
-        ({"llama.rope.scaling.type": "yarn", "llama.rope.scaling.factor": 4.0}, ["'yarn'", "linear, llama3"]),
+        ({"llama.rope.scaling.type": "ntk", "llama.rope.scaling.factor": 4.0}, ["'ntk'", "linear, yarn, longrope"]),
+        ({"llama.rope.scaling.type": "longrope"}, ["rope_factors_long.weight, rope_factors_short.weight"]),
+        ({"llama.rope.scaling.type": "yarn"}, ["no 'llama.rope.scaling.factor'"]),
+        (
+            {
+                "llama.rope.scaling.type": "yarn",
+                "llama.rope.scaling.factor": 4.0,
+                "llama.rope.scaling.yarn_ext_factor": 0.5,
+            },
+            ["yarn_ext_factor is not 1.0"],
+        ),
         ({"llama.rope.dimension_count": 8}, ["llama.rope.dimension_count", "16"]),
         ({"llama.attention.head_count_kv": [2, 4]}, ["head_count_kv differs between layers"]),
         ({"llama.block_count": None}, ["no 'llama.block_count'"]),

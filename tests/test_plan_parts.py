@@ -3,12 +3,14 @@
 import importlib.util
 import json
 
+import jax
 import pytest
 from tiny import LLAMA
 
 from pmc_jax.errors import UserError
+from pmc_jax.models import weights
 from pmc_jax.plan import hlo, topology
-from pmc_jax.plan.abstract import Assumed, read_shape, shipped
+from pmc_jax.plan.abstract import Assumed, make_shape, read_shape, shipped
 
 
 @pytest.mark.parametrize(
@@ -46,10 +48,35 @@ def test_shapes_by_name(tmp_path):
     assert read_shape(str(tmp_path)) == LLAMA
     assert read_shape("meta-llama/Llama-3.2-3B-Instruct")["num_hidden_layers"] == 28
     assert read_shape("phi-1_5")["model_type"] == "phi"
-    assert len(shipped()) == 5
+    assert read_shape("google/gemma-2-9b-it")["head_dim"] == 256
     for path in ("", "llama-9", "/no/such/folder"):
         with pytest.raises(UserError, match=r"Llama-3\.2-1B"):
             read_shape(path)
+
+
+BILLIONS = {  # as their model cards say
+    "Llama-3.1-70B": 70.6,
+    "Llama-3.1-8B": 8.03,
+    "Llama-3.2-1B": 1.24,
+    "Llama-3.2-3B": 3.21,
+    "Mistral-7B-v0.1": 7.24,
+    "OLMo-2-1124-7B": 7.30,
+    "Phi-3-mini-4k": 3.82,
+    "Qwen2.5-7B": 7.62,
+    "Qwen3-8B": 8.19,
+    "gemma-2-9b": 9.24,
+    "gemma-3-12b": 11.77,  # without the vision tower
+    "phi-1_5": 1.42,
+    "phi-4": 14.7,
+}
+
+
+def test_the_shapes_have_the_parameters_of_their_models():
+    assert shipped().keys() == BILLIONS.keys()
+    for name, billions in BILLIONS.items():
+        params = weights.abstract_params(make_shape(read_shape(name), remat=False).model)
+        count = sum(x.size for x in jax.tree.leaves(params))
+        assert count / 1e9 == pytest.approx(billions, rel=0.005), name
 
 
 def test_assumed_lengths():

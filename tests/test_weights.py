@@ -11,6 +11,7 @@ from safetensors.numpy import load_file, save_file
 import pmc_jax
 from pmc_jax.errors import UserError
 from pmc_jax.models import pretrained, weights
+from pmc_jax.plan.abstract import read_shape
 
 
 def change_config(folder, **changes):
@@ -167,17 +168,16 @@ def test_an_index_that_names_an_absent_file(damaged):
 @pytest.mark.parametrize(
     "changes, words",
     [
-        (dict(architectures=["GPT2LMHeadModel"]), ["GPT2LMHeadModel", "LlamaForCausalLM", "PhiForCausalLM"]),
+        (dict(architectures=["GPT2LMHeadModel"]), ["GPT2LMHeadModel", "supported: Llama, Phi, Qwen2", "ForCausalLM"]),
         (dict(architectures=None, model_type="mamba"), ["mamba"]),
         (
             dict(architectures=["Qwen3MoeForCausalLM"]),
-            ["Qwen3MoeForCausalLM is not supported (a mixture of experts)", "Qwen3ForC"],
+            ["Qwen3MoeForCausalLM is not supported (a mixture of experts)", "supported: Llama"],
         ),
         (dict(architectures=["MambaForCausalLM"]), ["MambaForCausalLM", "layers that are not attention"]),
         (dict(architectures=["Qwen3NextForCausalLM"]), ["layers that are not attention"]),
         (dict(architectures=["Gemma3nForConditionalGeneration"]), ["a Gemma with parts of its own"]),
-        (dict(architectures=["LlavaForConditionalGeneration"]), ["a model of more than text", "Gemma3ForCausalLM"]),
-        (dict(quantization_config={"quant_method": "gptq"}), ["quantised (gptq)", "bfloat16"]),
+        (dict(architectures=["LlavaForConditionalGeneration"]), ["a model of more than text", "Gemma3 (each"]),
         (dict(rope_scaling={"rope_type": "ntk", "factor": 2.0}), ["ntk", "llama3"]),
         (dict(rope_parameters={"rope_type": "longrope", "rope_theta": 1e4}), ["longrope", "short_factor"]),
         (dict(rope_scaling={"rope_type": "linear"}), ["linear", "factor"]),
@@ -207,7 +207,11 @@ def test_windows_and_layers_that_are_refused_by_name(damaged):
 def test_an_adapter_is_no_model(damaged):
     (damaged / "config.json").unlink()
     (damaged / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": "someone/base"}))
-    assert refused(damaged, "an adapter of someone/base", "merge")
+    assert refused(damaged, "an adapter of someone/base", "merge it into that model first, or load someone/base")
+    with pytest.raises(UserError, match="an adapter of someone/base, not a model"):
+        read_shape(str(damaged))
+    (damaged / "adapter_config.json").write_text("{}")
+    assert refused(damaged, "an adapter of a model that it does not name", "merge")
 
 
 def test_missing_and_broken_small_files(damaged, tmp_path):

@@ -25,7 +25,7 @@ FAMILIES = {
 
 # What is not supported of other architectures, by what their names hold.
 NOT_SUPPORTED = (
-    (re.compile(r"Moe|Mixtral|Dbrx|Deepseek|GptOss"), "a mixture of experts"),
+    (re.compile(r"(?i:moe)|Mixtral|Dbrx|Deepseek|GptOss|Llama4"), "a mixture of experts"),
     (
         re.compile(r"Mamba|Jamba|Zamba|Rwkv|Bamba|Hybrid|Next|Qwen3_5|Qwen3\.5|Lfm|Falcon_?H1"),
         "layers that are not attention",
@@ -46,8 +46,8 @@ def find_family(raw: dict[str, Any], name: str = "") -> Family:
     Raises:
         UserError: no such family, or a quantised checkpoint; the message names what is supported.
     """
-    if raw.get("quantization_config"):
-        method = raw["quantization_config"].get("quant_method", "unknown")
+    if quantised := raw.get("quantization_config"):
+        method = quantised.get("quant_method", "unknown") if isinstance(quantised, dict) else quantised
         raise UserError(
             f"config.json: the checkpoint is quantised ({method}), which cannot be trained; give the float32, bfloat16 "
             "or float16 checkpoint that it was made from"
@@ -63,4 +63,11 @@ def find_family(raw: dict[str, Any], name: str = "") -> Family:
             return FAMILIES[architecture]
     named = ", ".join(map(str, names))
     reason = next((f" ({reason})" for pattern, reason in NOT_SUPPORTED if pattern.search(named)), "")
-    raise UserError(f"config.json: architecture {named} is not supported{reason}; supported: {', '.join(FAMILIES)}")
+    raise UserError(f"config.json: architecture {named} is not supported{reason}; supported: {supported()}")
+
+
+def supported() -> str:
+    """The architectures of the table, in few words."""
+    short = [name.removesuffix("ForCausalLM") for name in FAMILIES if name.endswith("ForCausalLM")]
+    whole = [name for name in FAMILIES if not name.endswith("ForCausalLM")]
+    return f"{', '.join(short)} (each of them ...ForCausalLM), {', '.join(whole)}"

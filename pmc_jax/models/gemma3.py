@@ -31,7 +31,13 @@ def read_multimodal(raw: dict[str, Any]) -> ModelConfig:
 
 
 # What the text part of a multimodal config.json leaves out where it is as in transformers.
-TEXT_DEFAULTS = dict(model_type="gemma3_text", vocab_size=262208, num_attention_heads=8, num_key_value_heads=4)
+TEXT_DEFAULTS = dict(
+    model_type="gemma3_text",
+    vocab_size=262208,
+    num_attention_heads=8,
+    num_key_value_heads=4,
+    max_position_embeddings=131072,
+)
 FAMILY = Family(read_config, WEIGHTS + QK_NORM)
 MULTIMODAL = Family(
     read_multimodal,

@@ -30,6 +30,7 @@ class StoredTensor(NamedTuple):
         shape: in Hugging Face's order, output rows first.
         row_bytes: bytes of one row (of the whole tensor, when it has one axis).
         heads: number of heads whose rows llama.cpp stores interleaved; 0 = rows are in Hugging Face's order.
+        added: what llama.cpp added to the numbers, and reading takes off again.
     """
 
     file: Path
@@ -38,6 +39,7 @@ class StoredTensor(NamedTuple):
     shape: tuple[int, ...]
     row_bytes: int
     heads: int = 0
+    added: float = 0.0
 
     @property
     def dtype(self) -> str:
@@ -53,6 +55,11 @@ class StoredTensor(NamedTuple):
         return contextlib.nullcontext(self)
 
     def __getitem__(self, index: tuple[slice, ...]) -> np.ndarray:
+        values = self.stored(index)
+        return values - np.float32(self.added) if self.added else values
+
+    def stored(self, index: tuple[slice, ...]) -> np.ndarray:
+        """The numbers of the file at `index`, float32."""
         from gguf.quants import dequantize
 
         rows_RB = np.memmap(self.file, np.uint8, "r", self.offset, (math.prod(self.shape[:-1]), self.row_bytes))
@@ -76,6 +83,34 @@ class Header(NamedTuple):
 
     metadata: dict[str, Any]
     tensors: dict[str, StoredTensor]
+
+
+class Fields(NamedTuple):
+    """A header, and the metadata of its architecture by the rest of the key."""
+
+    file: Path
+    architecture: str
+    metadata: dict[str, Any]
+    tensors: dict[str, StoredTensor]
+
+    def key(self, name: str) -> str:
+        """The whole key."""
+        return f"{self.architecture}.{name}"
+
+    def get(self, name: str, default: Any = None) -> Any:
+        """A value of any kind."""
+        return self.metadata.get(self.key(name), default)
+
+    def number(self, name: str, default: Any = None) -> Any:
+        """A number above 0, `default` where the file does not state it; UserError for anything else."""
+        value, key = self.get(name, default), self.key(name)
+        if value is None:
+            raise UserError(f"{self.file}: its metadata has no {key!r}")
+        if isinstance(value, list):
+            raise UserError(f"{self.file}: {key} differs between layers, which is not supported")
+        if isinstance(value, (str, bool)) or not 0 < value < float("inf"):
+            raise UserError(f"{self.file}: {key} is {value!r}; must be a number above 0")
+        return value
 
 
 class Damaged(Exception):

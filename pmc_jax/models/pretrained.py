@@ -101,7 +101,10 @@ def check_whole(folder: Path) -> None:
     """UserError for a folder that holds an adapter and no model."""
     if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
         base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
-        raise UserError(f"{folder}: an adapter of {base}, not a model; merge it into that model first, or load {base}")
+        named, other = (base, base) if base else ("a model that it does not name", "that model")
+        raise UserError(
+            f"{folder}: an adapter of {named}, not a model; merge it into that model first, or load {other}"
+        )
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -127,7 +130,7 @@ def find_end_tokens(raw: dict[str, Any], generation: dict[str, Any], tokenizer: 
 
 
 def load(path: str | Path, dtype: str = "float32", mesh: Mesh | None = None, family: str = "") -> PretrainedModel:
-    """Load a checkpoint from a local folder, by hub id, or from a GGUF file of a Llama.
+    """Load a checkpoint from a local folder, by hub id, or from a GGUF file.
 
     Args:
         path: folder, "owner/name", or file.

@@ -70,10 +70,11 @@ def read_shape(path: str) -> dict[str, Any]:
     if Path(path).is_file():
         return gguf.read(path).raw_config
     if Path(path).is_dir():
+        pretrained.check_whole(Path(path))
         return pretrained.read_json(Path(path) / "config.json")
     name = path.split("/")[-1].lower()
     for known, file in shipped().items():
-        if name in (known.lower(), f"{known.lower()}-instruct"):
+        if name in (known.lower(), f"{known.lower()}-instruct", f"{known.lower()}-it"):
             return json.loads(file.read_text(encoding="utf-8"))
     if path.startswith((".", "/", "~")) or path.count("/") != 1:
         raise UserError(
