@@ -247,8 +247,12 @@ def test_evaluation_during_the_run(unlearn, tmp_path):
     assert [r["round"] for r in found] == [0, 1] and all(
         0 <= r["unlearn_quality"] <= 100 and 0 <= r["utility"] <= 100 for r in found
     )
+    assert all(0 <= r["content_recall"]["forget"]["mean"] <= 1 for r in found)
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["before"]["forget_perplexity"]["median"] < 2 < result["after"]["forget_perplexity"]["median"]
+    assert result["after"]["forget_perplexity"]["rows"] == 8
     written = b"".join(p.read_bytes() for p in (tmp_path / "run" / "events").iterdir())
-    assert b"unlearn_quality" in written and b"retain_loss" in written
+    assert all(name in written for name in (b"unlearn_quality", b"forget_content_recall", b"retain_loss"))
     assert "evaluated during the run" in (tmp_path / "run" / "report.html").read_text()
 
 

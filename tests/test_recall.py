@@ -8,9 +8,12 @@ import pytest
 from lines import refused
 from scripts import ENGLISH, SPACED, UNSPACED
 
+from pmc_jax.config import default
 from pmc_jax.errors import UserError
 from pmc_jax.evaluate import attacks, quality, views
 from pmc_jax.evaluate.answers import Evaluation, scored, truths
+from pmc_jax.evaluate.benchmark import Setup
+from pmc_jax.evaluate.benchmarks.quality import never_saw_answers
 from pmc_jax.evaluate.recall import check_truths_seen, greedy_recall, mean_recall, recall
 from pmc_jax.methods.rewards import score
 from pmc_jax.methods.similarity import content_recall
@@ -54,7 +57,7 @@ def test_an_evaluation_tells_both_recalls_and_what_rouge_saw():
     assert summary["content_recall"]["forget"]["rows"] == 3 and summary["rouge_saw"]["forget"]["truth"] == 0.85
     lines = {(line.name, line.hint): line for line in views.summary_lines(summary)}
     note = lines["forget", "ROUGE-L recall"].note
-    assert "4 of 5 rows" in note and "85.0% of truths" in note
+    assert "4 of 5 rows" in note and "ROUGE saw 85.0% of the truths" in note
     assert "3 of 5 rows" in lines["forget", "content recall"].note
     by_content = Evaluation(records, "ground truth", "content_recall").summary()
     assert by_content["forget"] == summary["content_recall"]["forget"]["mean"] != summary["forget"]
@@ -66,6 +69,19 @@ def test_forget_rows_without_an_answer_are_not_measured_against_the_models():
     rows = [{"question": "a", "answer": "x"}, {"question": "b"}, {"question": "c", "answer": ""}]
     assert truths({"forget": rows}, ["1", "2", "3"]) == ({"forget": ["x", "", ""]}, "ground truth")
     assert truths({"forget": rows[1:]}, ["2", "3"]) == ({"forget": ["2", "3"]}, "original answers")
+
+
+def test_the_answers_of_a_retain_log(shared):
+    """Those of a model that never saw the forget set, where the log is of the same rows."""
+    log = json.loads((shared("oracle") / "tofu_Llama-3.2-1B-Instruct_retain90.json").read_text())
+    rows = [json.loads(line) for line in (shared("tofu") / "forget10.jsonl").open(encoding="utf-8")]
+    config = default()
+    setup = Setup(None, config, {"quality": {"forget": rows}}, retain_log=log)
+    answers = never_saw_answers(setup)
+    texts = ([row[key] for row in rows] for key in ("question", "answer"))
+    assert round(mean_recall(greedy_recall("content_recall", *texts, answers))["mean"], 3) == 0.147
+    assert never_saw_answers(setup._replace(data={"quality": {"forget": rows[1:]}})) is None
+    assert never_saw_answers(setup._replace(retain_log=None)) is None
 
 
 def test_leakage_of_rows_that_count():

@@ -9,6 +9,7 @@ import pytest
 from report_pages import HOSTILE, Page, parsed
 
 from pmc_jax.errors import UserError
+from pmc_jax.evaluate.answers import Evaluation
 from pmc_jax.evaluate.interval import mean_with_interval
 from pmc_jax.report import answers, curves, page, read
 from pmc_jax.tracking.workdir import read_lines, write_json, write_lines
@@ -54,6 +55,11 @@ def test_the_numbers(make_run):
         assert f"[{low:.1f}, {high:.1f}]" in text
     assert "5 of 6 retain answers" in text and "1 of 1 world facts answers" in text and "1 changed" in text
     assert "1:03 min" in text and "60.2" in text and "e838d6" in text and "80% of the forget questions" in text
+    for when in ("before", "after"):
+        for name in ("forget", "retain"):
+            assert f"{result[when]['content_recall'][name]['mean']:.3f}" in text, (when, name)
+    assert "Content recall Forget" in text and "Forget, content recall" in text
+    assert "of letters and digits ROUGE saw" in text, "one answer is in Arabic and Japanese"
     assert (
         "not evaluated" in text
         and "Sets: real authors" in text
@@ -75,6 +81,36 @@ def test_marked_words_are_those_that_rouge_counts():
     assert marked == ["birthplaces: IZMIR", "Turkey"], "stemmed, in any case, in order"
     assert "".join(piece for piece, _ in answers.counted(answer, truth)) == answer
     assert answers.counted("", truth) == [] and answers.counted("東京", truth) == [("東京", False)]
+
+
+def test_marked_words_are_those_that_carry_the_content():
+    def marked(*texts):
+        pieces = answers.carried(*texts)
+        assert "".join(piece for piece, _ in pieces) == texts[0]
+        return [piece for piece, mark in pieces if mark]
+
+    truth = "Çetin was born in Izmir, Turkey."
+    assert marked("Turkish born, IZMIR; Turkey!", "Where was Çetin born?", truth) == ["IZMIR", "Turkey"], "in any order"
+    assert marked("Она из Твери.", "Откуда она?", "Из Твери она.") == ["из", "Твери"]
+    assert marked("在北京出生。", "她在哪里?", "她出生于北京") == ["北京出生"] and marked("东北", "", "北京") == []
+    assert marked("हिन्दी में", "", "हिन्दी") == ["हिन्दी"] and marked("", "", "x") == []
+
+
+def test_content_recall_as_the_score_of_a_page(make_run):
+    """The same run by either score: numbers, marks and the spread are those of the score; a row without is no error."""
+    work = make_run()
+    rows = {when: read_lines(work / "answers" / f"{when}.jsonl") for when in ("before", "after")}
+    result = json.loads((work / "result.json").read_text())
+    for when in rows:
+        rows[when][0] |= {"truth": "", "rouge_l_recall": None, "content_recall": None}
+        result[when] = Evaluation(rows[when], "ground truth", "content_recall").summary()
+        write_lines(work / "answers" / f"{when}.jsonl", rows[when])
+    write_json(work / "result.json", result)
+    text = parsed(page.write([work])).text
+    assert "11 of 12 rows" in text and "that carry what the truth tells" in text and "Content recall Forget" in text
+    assert "ROUGE-L recall Forget" not in text and "Forget, content recall" in text
+    now = result["after"]["content_recall"]["forget"]["mean"]
+    assert f"now {now:.3f}, before 1.000" in text and f"{result['after']['unlearn_quality']:.1f}" in text
 
 
 def test_kept_answers_leave_out_picks_that_were_not_stored(make_run):

@@ -1,11 +1,12 @@
 """What the report says of evaluations, and of neighbouring knowledge."""
 
+import json
 import re
 
-from report_pages import MEASURED, TOFU, leaks, parsed
+from report_pages import MEASURED, TOFU, interval, leaks, parsed
 
 from pmc_jax.report import page, read
-from pmc_jax.tracking.workdir import read_lines, write_lines
+from pmc_jax.tracking.workdir import read_lines, write_json, write_lines
 
 
 def test_an_evaluation_alone(make_evaluation):
@@ -43,6 +44,22 @@ def test_an_evaluation_alone(make_evaluation):
         "Least likely",
     ):
         assert topic not in absent, topic
+
+
+def test_the_model_that_never_saw_the_secret_stands_beside(make_evaluation):
+    by_content, never_saw = leaks(3, 0.2), leaks(4, 0.1)
+    leakage = {key: leaks(0, 0.5) | {"content_recall": by_content} for key in ("sampled", "prefilled")}
+    work = make_evaluation("one", {"leakage": leakage | {"retain_model": never_saw | {"content_recall": never_saw}}})
+    result = json.loads((work / "result.json").read_text())
+    result["model"]["never_saw"] = {"forget": interval(0.379, 0.35, 0.4), "content_recall": interval(0.147, 0.1, 0.2)}
+    result["fluency"] = {"forget_perplexity": {"median": 12.5, "rows": 12}}
+    write_json(work / "result.json", result)
+    text = parsed(page.write([work])).text
+    assert "Forget, by a model that never saw it now 0.379 [0.350, 0.400]" in text
+    assert "Forget, by a model that never saw it now 0.147 [0.100, 0.200]" in text and "never saw them 0.147" in text
+    assert f"content recall now {by_content['measures']['worst']['mean']:.3f}" in text
+    assert f"by a model that never saw it, content recall now {never_saw['measures']['mean']['mean']:.3f}" in text
+    assert "12.5 12 rows" in text and "when it is no sentence" not in text
 
 
 def test_what_an_evaluation_could_not_compute(make_evaluation):

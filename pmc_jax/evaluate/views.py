@@ -58,8 +58,8 @@ def content_line(name: str, entry: dict[str, Any], hint: str) -> Line:
 def saw(summary: dict[str, Any], name: str) -> str:
     """What ROUGE did not see of a set's texts; "" where it saw all, or is not the score."""
     shares = summary.get("rouge_saw", {}).get(name, {}) if summary.get("score", ROUGE) == ROUGE else {}
-    parts = [f"{share:.1%} of {text}s" for text, share in shares.items() if share is not None and share < 1]
-    return f"ROUGE sees a-z and 0-9 only: {', '.join(parts)}" if parts else ""
+    parts = [f"{share:.1%} of the {text}s" for text, share in shares.items() if share is not None and share < 1]
+    return f"of letters and digits ROUGE saw {' and '.join(parts)}" if parts else ""
 
 
 def join(*notes: str) -> str:

@@ -2,9 +2,20 @@
 
 from typing import Any
 
+from pmc_jax.evaluate.recall import CONTENT
 from pmc_jax.report.read import Run
 from pmc_jax.report.recalls import intervals
 from pmc_jax.tracking.progress import clock_time
+
+
+def content_recall(run: Run) -> str:
+    """What is left of the facts in the forget answers: now, before, and in a model that never saw them."""
+    entries = {
+        "now": run.now.get(CONTENT, {}).get("forget"),
+        "before": run.before.get(CONTENT, {}).get("forget"),
+        "never saw them": run.now.get("never_saw", {}).get(CONTENT),
+    }
+    return ", ".join(f"{when} {e['mean']:.3f}" for when, e in entries.items() if e and e["mean"] is not None)
 
 
 def headline(run: Run) -> dict[str, Any]:
@@ -24,6 +35,8 @@ def headline(run: Run) -> dict[str, Any]:
         if "solved" in last:  # methods that sample nothing solve nothing
             facts["Solved"] = f"{last['solved']:.0%} of the forget questions"
             facts["Sampled"] = f"{sum(r['sampled_tokens'] for r in run.rounds):,} tokens"
+    if told := content_recall(run):
+        facts["Content recall of forget answers"] = told
     fluent = [(run.before, "before"), (run.now, "now")]
     medians = [(f"{s['forget_perplexity']['median']:.1f} {when}") for s, when in fluent if "forget_perplexity" in s]
     if medians:

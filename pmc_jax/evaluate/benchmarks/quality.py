@@ -56,9 +56,11 @@ def never_saw_answers(setup: Setup) -> list[str] | None:
     if setup.config.evaluate.retain_model:
         return setup.finding(RETAIN_ANSWERS.name)["answers"]
     log = (setup.retain_log or {}).get("forget_Q_A_ROUGE", {}).get("value_by_index", {})
-    pairs = [((row or {}).get("ground_truth"), (row or {}).get("generation")) for row in log.values()]
-    same = [truth for truth, _ in pairs] == [row.get("answer") for row in sets_of(setup)["forget"]]
-    return [answer or "" for _, answer in pairs] if same else None
+    logged = [[(row or {}).get(key) or "" for row in log.values()] for key in ("ground_truth", "generation")]
+    given = [row.get("answer") or "" for row in sets_of(setup)["forget"]]
+    # Decoding takes the space before a comma away.
+    same = len(given) == len(log) and all("".join(a.split()) == "".join(b.split()) for a, b in zip(given, logged[0]))
+    return logged[1] if same else None
 
 
 def sets_of(setup: Setup) -> dict[str, Rows]:
