@@ -42,5 +42,5 @@ wheel: $(VENV)/.installed ## an installable file in dist/, with presets and all
 	$(RUN)/pip wheel --quiet --no-deps --wheel-dir dist .
 	ls dist
 
-clean: ## remove .venv, runs, dist and caches
-	rm -rf $(VENV) runs dist build *.egg-info .pytest_cache .ruff_cache
+clean: ## remove .venv, dist and caches; your runs stay
+	rm -rf $(VENV) dist build *.egg-info .pytest_cache .ruff_cache

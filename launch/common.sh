@@ -113,3 +113,21 @@ pack() {
   run tar -C "$ROOT" --exclude=./.git --exclude='./.venv*' --exclude=./runs --exclude=__pycache__ \
     --exclude='./.*_cache' -czf "$1" .
 }
+
+# A folder of this machine that results may go into: absent, empty, or with an earlier part of the same run.
+check_fetch() {
+  [[ $fetch && -e $fetch ]] || return 0
+  [[ -d $fetch ]] || die "--fetch=$fetch: is no folder; choose another place for the results"
+  [[ -e $fetch/config.json ]] || ! compgen -G "$fetch/*" >/dev/null ||
+    die "--fetch=$fetch: holds other files; choose another folder for the results"
+}
+
+# unpack ARCHIVE: the results into --fetch, unless that folder holds another run.
+unpack() {
+  run mkdir -p "$fetch"
+  if [[ ! $dry_run && -e $fetch/config.json && $(tar -xOf "$1" ./config.json) != "$(<"$fetch/config.json")" ]]; then
+    die "--fetch=$fetch: holds another run; the results lie in $1: unpack them elsewhere (tar -xf $1 -C FOLDER)"
+  fi
+  run tar -xf "$1" -C "$fetch"
+  run rm -f "$1"
+}

@@ -40,6 +40,7 @@ read_workdir
 first=${hosts[0]#*@}
 [[ $coordinator ]] || coordinator=$first:8476
 [[ $fetch != default ]] || fetch=runs/${workdir##*/}
+check_fetch
 need ssh "install OpenSSH"
 need scp "install OpenSSH"
 
@@ -84,7 +85,5 @@ processes=()
 if [[ $fetch ]]; then
   run ssh -n "${hosts[0]}" "cd pmc_jax && tar -C $(quoted "$workdir") --exclude=./rounds -cf results.tar ."
   run scp -q "${hosts[0]}:pmc_jax/results.tar" "${TMPDIR:-/tmp}/pmc_jax-$first.tar"
-  run mkdir -p "$fetch"
-  run tar -xf "${TMPDIR:-/tmp}/pmc_jax-$first.tar" -C "$fetch"
-  run rm -f "${TMPDIR:-/tmp}/pmc_jax-$first.tar"
+  unpack "${TMPDIR:-/tmp}/pmc_jax-$first.tar"
 fi

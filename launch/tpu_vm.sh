@@ -53,6 +53,7 @@ read_workdir
 [[ $workdir == /data/?* ]] || die "--workdir=$workdir: must lie below /data, the folder that outlives the TPU"
 [[ ! $hf_token || -f $hf_token ]] || die "--hf-token=$hf_token: no such file"
 [[ $fetch != default ]] || fetch=runs/${workdir##*/}
+check_fetch
 if [[ ! $runtime ]]; then
   case $type in
     v5litepod-*) runtime=v2-alpha-tpuv5-lite ;;
@@ -155,7 +156,5 @@ on all "cd pmc_jax && $(quoted .venv/bin/pmc-jax "${pmc[@]}")" || {
 if [[ $fetch ]]; then
   on 0 "tar -C $(quoted "$workdir") --exclude=./rounds -cf results.tar ."
   copy 0 "$name:results.tar" "${TMPDIR:-/tmp}/pmc_jax-$name.tar"
-  run mkdir -p "$fetch"
-  run tar -xf "${TMPDIR:-/tmp}/pmc_jax-$name.tar" -C "$fetch"
-  run rm -f "${TMPDIR:-/tmp}/pmc_jax-$name.tar"
+  unpack "${TMPDIR:-/tmp}/pmc_jax-$name.tar"
 fi

@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from pmc_jax.errors import UserError
 from pmc_jax.settings.evaluation import EVALUATION
 from pmc_jax.settings.inputs import INPUTS
+from pmc_jax.settings.paths import PATHS, absolute
 from pmc_jax.settings.run import RUN
 from pmc_jax.settings.sampling import PMC, SAMPLING
 from pmc_jax.settings.training import TRAINING
@@ -53,12 +54,23 @@ def check(config: ConfigDict) -> ConfigDict:
             f"pmc.questions_per_round={config.pmc.questions_per_round}: must be at least "
             f"train.batch_size={config.train.batch_size}, or 0 for all"
         )
+    if config.guard.min_utility and not config.evaluate.every:
+        raise UserError(
+            f"guard.min_utility={config.guard.min_utility}: needs evaluations during the run; set evaluate.every, such "
+            "as 1 for each round"
+        )
     return config
 
 
 def changed(config: ConfigDict, values: dict[str, Any]) -> ConfigDict:
     """The config with some dotted names set anew."""
     return from_flat(to_flat(config) | values)
+
+
+def with_whole_paths(config: ConfigDict) -> ConfigDict:
+    """The config with paths that hold in any folder and any shell."""
+    values = {name: lookup(config, name) for name in PATHS}
+    return changed(config, {name: absolute(value) for name, value in values.items() if value})
 
 
 def to_flat(config: ConfigDict) -> dict[str, Any]:

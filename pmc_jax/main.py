@@ -1,15 +1,20 @@
 """The command line: reads the words, prints the help, and starts the verb."""
 
 import ast
+import contextlib
 import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
 
 from absl import logging
 
 from pmc_jax import config as settings
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, explain
 from pmc_jax.runs.presets import find_preset, preset_names
-from pmc_jax.runs.verbs import FLAGS, VERBS, Verb, check_folder, setting_name
+from pmc_jax.runs.verbs import FLAGS, VERBS, Verb, path, setting_name
+from pmc_jax.tracking.stopping import EXIT_CODE, Stopped, raise_stopped
 
 OPTIONS = "prompt.template_options"
 DICTS = tuple(f"{name}." for name in settings.DICTS)
@@ -128,24 +133,48 @@ def run(argv: list[str]) -> None:
         print_help(usage_of(named[0]) if named else usage())
         return
     verb, words = parse(argv)
-    for path in (FLAGS.workdir, FLAGS.output):
-        check_folder(path)
+    for name in ("workdir", "output", "log", "retain_log"):
+        FLAGS[name].value = FLAGS[name].value and path(FLAGS[name].value)
     verb.run(words)
 
 
+def end(code: int, line: str) -> None:
+    """Say why, and end."""
+    print(f"pmc-jax: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+@contextlib.contextmanager
+def sigterm_told() -> Iterator[None]:
+    """SIGTERM comes as an exception inside."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, raise_stopped)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 def main() -> None:
-    """Entry point of the `pmc-jax` script: exit code 0, or 2 with one line on stderr for a mistake of the user."""
+    """Entry point of the `pmc-jax` script.
+
+    Exit codes: 0; 2 with one line on stderr for what the user can mend; 130 for Ctrl-C and 143 for SIGTERM, after which
+    the same command goes on; 1 for a fault of the program.
+    """
     logging.set_verbosity(logging.ERROR)
     # It would say at each start that torch is missing, which nothing here needs.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
-        run(sys.argv[1:])
-    except UserError as error:
-        print(f"pmc-jax: {error}", file=sys.stderr)
-        sys.exit(2)
+        with sigterm_told():
+            run(sys.argv[1:])
     except KeyboardInterrupt:
-        print("pmc-jax: stopped; a run goes on from its last saved round with the same command", file=sys.stderr)
-        sys.exit(130)
+        end(130, "stopped; a run goes on from its last saved round with the same command")
+    except Stopped:
+        end(EXIT_CODE, "stopped by SIGTERM; what was done is saved, and the same command goes on from there")
+    except Exception as error:
+        end(*explain(error))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ import numpy as np
 from pmc_jax import config as settings
 from pmc_jax.evaluate.answers import Evaluation, scored
 from pmc_jax.evaluate.interval import mean_with_interval
-from pmc_jax.tracking.workdir import Workdir, write_json, write_lines
+from pmc_jax.tracking.files import write_json, write_lines
+from pmc_jax.tracking.workdir import Started, Workdir
 
 HOSTILE = [
     "<script>document.title = 'stolen'</script>",
@@ -86,7 +87,7 @@ def run_maker(folder):
         values = settings.to_flat(settings.default()) | {"model.path": "models/<i>tiny</i>", "seed": 7} | changes
         work = Workdir(str(folder / "runs" / name))
         hashes = {"forget": "e838d6", "retain": "b9bf40"}
-        work.claim("unlearn", values, hashes)
+        work.claim(Started("unlearn", values, hashes, {}))
         before, after = evaluation(rows_before()), evaluation(rows_after())
         write_json(work.file("before.json"), {"summary": before.summary(), "references": []})
         write_lines(work.file("answers/before.jsonl"), before.answers)

@@ -72,7 +72,7 @@ def test_a_reader_leaves_a_save_that_is_going_on(state, tmp_path):
 def test_a_loss_that_is_no_number_ends_the_run_and_saves_nothing(tiny_checkpoint, splits, small, tmp_path):
     rounds = RoundCheckpointer(tmp_path / "rounds", keep=2)
     broken = tiny_checkpoint.replace(params=jax.tree.map(lambda x: x * np.nan, tiny_checkpoint.params))
-    with pytest.raises(UserError, match="round 0: the loss is not a finite number"):
+    with pytest.raises(UserError, match="round 0, batch 0: the loss is nan, the gradient.s norm nan"):
         pmc_jax.unlearn(broken, splits["forget20"], splits["retain80"], small(), rounds=rounds)
     assert rounds.all() == []
     rounds.close()

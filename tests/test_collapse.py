@@ -262,7 +262,7 @@ def test_answers_that_grow_when_they_are_written_down(fresh_checkpoint, splits, 
 
 def test_answers_that_the_score_cannot_see(tiny_checkpoint, splits, small, forget_questions):
     """Scored 0 whatever is sampled, they would count as solved at once."""
-    with pytest.raises(UserError, match="a-z and 0-9 only.*Она"):
+    with pytest.raises(UserError, match="forget row 1: .*a-z and 0-9 only"):
         pmc_jax.unlearn(
             tiny_checkpoint,
             splits["forget20"],

@@ -72,6 +72,7 @@ def bad_values(setting):
         return ["no such choice"]
     return {
         "0 or more": [-1],
+        "0 to 100": [-1, 101],
         "1 or more": [0, -3],
         "more than 0": [0, -1],
         "in (0, 1]": [0, 1.5, -0.1],

@@ -16,7 +16,7 @@ from pmc_jax.evaluate import attacks, drift, gradients, log_format, logs, scorin
 from pmc_jax.evaluate.benchmarks import chosen, tofu
 from pmc_jax.evaluate.measure import measurements_of, parts_of
 from pmc_jax.sampling.generate import greedy_sampler
-from pmc_jax.tracking.workdir import write_lines
+from pmc_jax.tracking.files import write_lines
 
 
 @pytest.fixture

@@ -48,7 +48,7 @@ from pmc_jax.training.checkpoint import RoundCheckpointer
 from pmc_jax.data.prompts import training_row
 from pmc_jax.methods.settings import read_batch, read_training
 from pmc_jax.training.batching import ExpectedRows, choose_packing
-from pmc_jax.training.loop import train_on
+from pmc_jax.training.run import train_on
 from pmc_jax.training.settings import make_recipe, updates_per_epoch
 from pmc_jax.training.update import create_state, update
 

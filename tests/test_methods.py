@@ -132,11 +132,11 @@ def test_hyperparameters(small):
 
 def test_there_is_one_loop():
     """Rounds are saved in one place. Updates are made there, and by the relearning attack, with the same function."""
-    callers = {"check_finite": set(), "train_on": set(), "rounds.save": set()}
+    callers = {"check_finite": set(), "train_on": set(), "self.rounds.save": set()}
     for file in (ROOT / "pmc_jax").rglob("*.py"):
         for node in ast.walk(ast.parse(file.read_text())):
             name = ast.unparse(node.func) if isinstance(node, ast.Call) else ""
             if name in callers:
                 callers[name].add(file.relative_to(ROOT / "pmc_jax").as_posix())
-    assert callers["check_finite"] == callers["rounds.save"] == {"training/loop.py"}
-    assert callers["train_on"] == {"training/loop.py", "evaluate/relearn.py"}
+    assert callers["check_finite"] == callers["self.rounds.save"] == {"training/run.py"}
+    assert callers["train_on"] == {"training/run.py", "evaluate/relearn.py"}

@@ -12,7 +12,7 @@ from pmc_jax.errors import UserError
 from pmc_jax.evaluate.answers import Evaluation
 from pmc_jax.evaluate.interval import mean_with_interval
 from pmc_jax.report import answers, curves, page, read
-from pmc_jax.tracking.workdir import read_lines, write_json, write_lines
+from pmc_jax.tracking.files import read_lines, write_json, write_lines
 
 
 def test_what_a_model_says_stays_text(make_run):

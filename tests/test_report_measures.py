@@ -6,7 +6,7 @@ import re
 from report_pages import MEASURED, TOFU, interval, leaks, parsed
 
 from pmc_jax.report import page, read
-from pmc_jax.tracking.workdir import read_lines, write_json, write_lines
+from pmc_jax.tracking.files import read_lines, write_json, write_lines
 
 
 def test_an_evaluation_alone(make_evaluation):

@@ -173,7 +173,7 @@ def test_what_a_score_can_see(name, seen, unseen):
 def test_a_refused_reward_names_the_share_and_one_that_would_do():
     for answer, words in [
         ("Она родилась в Москве, год 1931.", ("(16% of its letters and digits)", "=content_recall sees every script")),
-        ("🙂🙂", ("too little of the model's answer '🙂🙂'", "=longest_common_run sees every token")),
+        ("🙂🙂", ("too little of the model's answer;", "=longest_common_run sees every token")),
     ]:
         with pytest.raises(UserError) as caught:
             check_references("rouge_l_recall", ["Где?"], [answer])

@@ -74,13 +74,17 @@ def test_what_an_export_holds(tiny_folder, tiny_checkpoint):
 
 def test_an_export_replaces_an_older_one_and_nothing_else(tiny_checkpoint, tmp_path):
     out = pmc_jax.export(tiny_checkpoint, tmp_path / "out")
-    (out / "left over.txt").write_text("old")
+    before = sorted(p.name for p in out.iterdir())
     pmc_jax.export(tiny_checkpoint, out)
-    assert not (out / "left over.txt").exists() and (out / "model.safetensors").exists()
+    assert sorted(p.name for p in out.iterdir()) == before and "model.safetensors" in before
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
+    (out / "mine.txt").write_text("mine")
+    with pytest.raises(UserError, match=r"did not write: mine.txt"):
+        pmc_jax.export(tiny_checkpoint, out)
+    assert (out / "mine.txt").exists()
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.txt").write_text("x")
-    with pytest.raises(UserError, match="not empty"):
+    with pytest.raises(UserError, match="did not write"):
         pmc_jax.export(tiny_checkpoint, tmp_path / "mine")
     assert [p.name for p in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
 

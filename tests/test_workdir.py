@@ -7,7 +7,8 @@ from lines import refused
 
 from pmc_jax import config as settings
 from pmc_jax.errors import UserError
-from pmc_jax.tracking.workdir import Workdir, data_hash, read_lines, write_json, write_lines
+from pmc_jax.tracking.files import PARTIAL, read_lines, write_json, write_lines
+from pmc_jax.tracking.workdir import Started, Workdir, data_hash
 
 SETTINGS, DATA = {"seed": 0, "train.epochs": 3}, {"forget": "abc"}
 
@@ -15,24 +16,24 @@ SETTINGS, DATA = {"seed": 0, "train.epochs": 3}, {"forget": "abc"}
 @pytest.fixture
 def work(tmp_path):
     work = Workdir(str(tmp_path / "run"))
-    work.check("unlearn", SETTINGS, DATA)
+    work.check(Started("unlearn", SETTINGS, DATA, {}))
     assert not work.path.exists(), "checking writes nothing"
-    work.claim("unlearn", SETTINGS, DATA)
+    work.claim(Started("unlearn", SETTINGS, DATA, {}))
     return work
 
 
 def test_a_run_goes_on_on_another_mesh(tmp_path):
     work = Workdir(str(tmp_path / "run"))
-    work.claim("unlearn", SETTINGS | {"mesh.data": 2, "mesh.model": 4}, DATA)
-    work.check("unlearn", SETTINGS | {"mesh.data": -1, "mesh.model": 1}, DATA)
+    work.claim(Started("unlearn", SETTINGS | {"mesh.data": 2, "mesh.model": 4}, DATA, {}))
+    work.check(Started("unlearn", SETTINGS | {"mesh.data": -1, "mesh.model": 1}, DATA, {}))
     with pytest.raises(UserError, match="undo: seed: 0 there, 1 now$"):
-        work.check("unlearn", SETTINGS | {"mesh.data": -1, "mesh.model": 1, "seed": 1}, DATA)
+        work.check(Started("unlearn", SETTINGS | {"mesh.data": -1, "mesh.model": 1, "seed": 1}, DATA, {}))
 
 
 def test_the_same_run_goes_on_and_its_settings_stay(work):
     before = (work.path / "config.json").read_bytes()
-    work.check("unlearn", SETTINGS, DATA)
-    work.claim("unlearn", SETTINGS, DATA)
+    work.check(Started("unlearn", SETTINGS, DATA, {}))
+    work.claim(Started("unlearn", SETTINGS, DATA, {}))
     assert (work.path / "config.json").read_bytes() == before
 
 
@@ -53,7 +54,7 @@ def test_the_same_run_goes_on_and_its_settings_stay(work):
 )
 def test_another_run_is_refused_naming_what_differs(work, verb, settings, data, words):
     with pytest.raises(UserError) as caught:
-        work.check(verb, settings, data)
+        work.check(Started(verb, settings, data, {}))
     assert all(word in str(caught.value) for word in words)
 
 
@@ -61,8 +62,8 @@ def test_another_run_is_refused_naming_what_differs(work, verb, settings, data, 
 def test_a_config_json_of_something_else(tmp_path, content):
     """As when --workdir is given the checkpoint's folder."""
     (tmp_path / "config.json").write_text(content)
-    with pytest.raises(UserError, match="not of a run"):
-        Workdir(str(tmp_path)).check("unlearn", SETTINGS, DATA)
+    with pytest.raises(UserError, match="config.json.*(not of a run|is damaged)"):
+        Workdir(str(tmp_path)).check(Started("unlearn", SETTINGS, DATA, {}))
 
 
 def test_a_checkpoint_folder_as_workdir_on_the_command_line(cli, tiny_folder, data_folder):
@@ -77,11 +78,11 @@ def test_a_checkpoint_folder_as_workdir_on_the_command_line(cli, tiny_folder, da
 def test_killed_before_the_settings_were_written(tmp_path):
     run = tmp_path / "run"
     run.mkdir()
-    (run / "config.partial").write_text("{")
+    (run / f"{PARTIAL}-0123").write_text("{")
     work = Workdir(str(run))
-    work.check("unlearn", SETTINGS, DATA)
-    work.claim("unlearn", SETTINGS, DATA)
-    assert sorted(p.name for p in run.iterdir()) == ["config.json", "lock"]
+    work.check(Started("unlearn", SETTINGS, DATA, {}))
+    work.claim(Started("unlearn", SETTINGS, DATA, {}))
+    assert sorted(p.name for p in run.iterdir()) == ["config.json", "lock"] and run.stat().st_mode & 0o777 == 0o700
 
 
 def test_a_workdir_that_cannot_be_made(tmp_path):
@@ -89,8 +90,8 @@ def test_a_workdir_that_cannot_be_made(tmp_path):
     for path in (tmp_path / "file", tmp_path / "file" / "run"):
         work = Workdir(str(path))
         with pytest.raises(UserError, match=str(path)):
-            work.check("unlearn", SETTINGS, DATA)
-            work.claim("unlearn", SETTINGS, DATA)
+            work.check(Started("unlearn", SETTINGS, DATA, {}))
+            work.claim(Started("unlearn", SETTINGS, DATA, {}))
 
 
 def test_a_line_cut_by_a_kill_is_left_out(tmp_path):
@@ -138,6 +139,6 @@ def test_a_run_of_an_earlier_version_goes_on(work):
     earlier |= {old: now[new] for old, new in settings.RENAMED.items()}
     del earlier["lora.rank"]
     write_json(work.path / "config.json", {"verb": "unlearn", "settings": earlier, "data": DATA})
-    work.check("unlearn", now, DATA)
+    work.check(Started("unlearn", now, DATA, {}))
     with pytest.raises(UserError, match=r"lora.rank: 0 there, 4 now; pmc.prune_candidates: True there, False now"):
-        work.check("unlearn", now | {"lora.rank": 4, "pmc.prune_candidates": False}, DATA)
+        work.check(Started("unlearn", now | {"lora.rank": 4, "pmc.prune_candidates": False}, DATA, {}))

@@ -12,6 +12,7 @@ from typing import Any
 
 from pmc_jax.data.parse import DELIMITERS, Rows, parse_text
 from pmc_jax.errors import UserError, few, first_line
+from pmc_jax.settings.paths import expand
 
 KINDS = (".jsonl", ".json", ".csv", ".tsv", ".parquet", ".arrow")
 PACKED = ("", ".gz", ".bz2", ".xz", ".zip")
@@ -52,7 +53,7 @@ def read_file(path: str | Path) -> Rows:
     Raises:
         UserError: the file is absent, empty, of another kind, or damaged; the message names file and row.
     """
-    path = Path(path)
+    path = Path(expand(path))
     if path.is_dir():
         raise UserError(f"{path}: no such file: it is a folder; name a file in it, or give the folder as data.path")
     if not path.is_file():

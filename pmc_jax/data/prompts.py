@@ -244,7 +244,6 @@ def training_row(text: Text, question: str, answer: str, max_length: int, group:
     prompt = text.prompt(question)
     if len(prompt) >= max_length:
         raise UserError(
-            f"train.max_length={max_length} leaves no room for an answer: the prompt of {question[:60]!r} has "
-            f"{len(prompt)} tokens"
+            f"train.max_length={max_length} leaves no room for an answer: the prompt has {len(prompt)} tokens"
         )
     return Row((prompt + text.answer(answer))[:max_length], len(prompt), group)

@@ -8,6 +8,7 @@ from pmc_jax.data.files import SUFFIXES, read_file
 from pmc_jax.data.hub import hub_problem
 from pmc_jax.data.parse import Rows
 from pmc_jax.errors import UserError, few
+from pmc_jax.settings.paths import expand
 
 STATE = "state.json"  # of a data set that `datasets` saved
 SHARD = re.compile(r"(.+)-\d{5}-of-\d{5}")
@@ -92,6 +93,7 @@ def load_split(path: str, split: str) -> Rows:
     Raises:
         UserError: the split is not there; the message names those that are.
     """
+    path = expand(path)
     check_path(path)
     if Path(path).is_dir():
         files = find_split(Path(path), split)

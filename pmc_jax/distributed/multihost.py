@@ -10,23 +10,22 @@ import contextlib
 import json
 import os
 import platform
+import signal
 import subprocess
 import sys
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
-from pmc_jax.errors import UserError, first_line
+from pmc_jax.distributed import agreement
+from pmc_jax.distributed.agreement import SharedError
+from pmc_jax.errors import UserError, explain, first_line
 
 LAST_WORDS = 5  # seconds
+SAME = "give all processes of a run the same command, and each run a job (srun) of its own"
 AGAIN = "the same command on every host goes on from the last saved round"
-
-
-class SharedError(UserError):
-    """A mistake of the user that one process has met and all of them raise."""
 
 
 def cluster() -> bool:
@@ -104,9 +103,8 @@ def start(coordinator: str | None, num_processes: int | None, process_id: int | 
 
 def is_primary() -> bool:
     """Whether this process is the one that prints and writes."""
-    import jax
-
-    return not jax.distributed.is_initialized() or jax.process_index() == 0
+    jax = sys.modules.get("jax")  # a program that has not even imported it is one process
+    return jax is None or not jax.distributed.is_initialized() or jax.process_index() == 0
 
 
 def exchange(mine: bytes) -> list[bytes]:
@@ -174,7 +172,13 @@ def map_across_processes(work: Callable[[Any], Any], items: list[Any]) -> list[A
 
 
 @contextlib.contextmanager
-def join(coordinator: str | None, num_processes: int | None, process_id: int | None, timeout: int) -> Iterator[None]:
+def join(
+    coordinator: str | None,
+    num_processes: int | None,
+    process_id: int | None,
+    timeout: int,
+    told: dict[str, Any],
+) -> Iterator[None]:
     """The run of one process among others, or alone. Only the primary prints; when one process fails, all end.
 
     Args:
@@ -182,6 +186,7 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
         num_processes: how many processes the run has.
         process_id: which of them this one is, from 0.
         timeout: seconds after which a process that is not heard of counts as dead.
+        told: {name: value} of all that the processes must have been told alike, JSON-ready.
     """
     if not several(coordinator, num_processes, process_id):
         yield
@@ -194,7 +199,10 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
         ["sh", "-c", 'read -r ended || echo "$0" >&2', words], stdin=subprocess.PIPE, start_new_session=True
     )
     try:
+        # All hang on each other: one that is told to end cannot go on alone to the end of what it is at.
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
         start(coordinator, num_processes, process_id, timeout)
+        agreement.check_same("start", agreement.post("start", told, timeout), SAME)
         with (
             open(os.devnull, "w") as nowhere,
             contextlib.nullcontext() if is_primary() else contextlib.redirect_stdout(nowhere),
@@ -207,26 +215,24 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
         witness.communicate(b"ended\n")
         # All hang on the primary's connection: those that meet the same error are to say so before it is gone.
         if isinstance(error, SharedError):
-            with contextlib.suppress(Exception):
-                exchange(b"said")
+            agreement.wait_for_all("end", LAST_WORDS)
         elif is_primary():
             time.sleep(LAST_WORDS)
         os._exit(code)  # an orderly end would wait for partners that wait for this one
 
 
 def _say_why(error: BaseException) -> int:
-    """One line on stderr, after the traceback of what should not happen. Returns the exit code."""
+    """One line on stderr. Returns the exit code."""
     import jax
 
-    code, why = 1, f"failed: {first_line(error)}; {AGAIN}"
-    if isinstance(error, UserError):
-        code, why = 2, str(error)
-    elif isinstance(error, KeyboardInterrupt):
+    if isinstance(error, KeyboardInterrupt):
         code, why = 130, f"stopped; {AGAIN}"
-    elif isinstance(error, jax.errors.JaxRuntimeError):
+    elif isinstance(error, jax.errors.JaxRuntimeError) and "RESOURCE_EXHAUSTED" not in str(error):
+        code = 1
         why = f"a computation broke off, as it does when another process is gone ({first_line(error)}); {AGAIN}"
     else:
-        traceback.print_exception(error)
-    name = f"process {jax.process_index()} of {jax.process_count()}: " if jax.distributed.is_initialized() else ""
+        code, why = explain(error)
+    board = agreement.board()
+    name = f"process {board.process} of {board.processes}: " if board else ""
     print(f"pmc-jax: {name}{why}", file=sys.stderr, flush=True)
     return code

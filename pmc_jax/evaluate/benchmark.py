@@ -16,7 +16,8 @@ from pmc_jax.distributed import multihost
 from pmc_jax.evaluate.lines import View
 from pmc_jax.evaluate.scoring import Scores
 from pmc_jax.sampling.sampler import Sampler
-from pmc_jax.tracking.workdir import Workdir, read_json
+from pmc_jax.tracking.files import read_json
+from pmc_jax.tracking.workdir import Workdir
 
 # The models that a measurement may ask, by the setting that holds the checkpoint. One is in memory at a time.
 MODEL, RETAIN_MODEL, ORIGINAL_MODEL = MODELS = ("model.path", "evaluate.retain_model", "evaluate.original_model")

@@ -10,7 +10,7 @@ from pmc_jax.errors import UserError
 from pmc_jax.evaluate import membership, metrics
 from pmc_jax.evaluate.log_format import ATTACKS, DERIVED, RULES, SIDES, UTILITY, check_log, row_values
 from pmc_jax.evaluate.log_rows import RATIOS, derived_rows, indexed, score_rows
-from pmc_jax.tracking.workdir import write_json
+from pmc_jax.tracking.files import write_json
 
 HALF = 0.5  # the AUC of an attack that cannot tell
 

@@ -23,7 +23,7 @@ from pmc_jax.evaluate.benchmark import (
 )
 from pmc_jax.evaluate.scoring import Scores, score_sets
 from pmc_jax.sampling.sampler import Sampler
-from pmc_jax.tracking.workdir import write_json
+from pmc_jax.tracking.files import write_json
 
 PROGRESS = {MODEL: "", RETAIN_MODEL: "retain model, ", ORIGINAL_MODEL: "original model, "}  # begins progress lines
 RESERVED = ("seconds", "evaluate_parts", "data", "versions", "tables")  # keys of result.json that are no part's

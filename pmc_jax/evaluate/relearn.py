@@ -17,8 +17,8 @@ from pmc_jax.evaluate.recall import CONTENT, greedy_recall, mean_recall
 from pmc_jax.methods.settings import read_batch
 from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.training.batching import ExpectedRows, choose_packing
-from pmc_jax.training.loop import train_on
 from pmc_jax.training.objectives import OBJECTIVES
+from pmc_jax.training.run import train_on
 from pmc_jax.training.update import Recipe, create_state, update
 
 LOOKS = (1, 3, 10, 30, 100)  # updates after which the answers are looked at, besides the first and the last

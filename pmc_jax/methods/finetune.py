@@ -16,8 +16,9 @@ from pmc_jax.models.pretrained import PretrainedModel
 from pmc_jax.sampling.generate import text_of
 from pmc_jax.tracking.timing import Clock
 from pmc_jax.training.checkpoint import RoundCheckpointer
-from pmc_jax.training.loop import Hooks, fit
+from pmc_jax.training.loop import fit
 from pmc_jax.training.objectives import OBJECTIVES
+from pmc_jax.training.position import Hooks
 from pmc_jax.training.settings import TrainSettings, check_length
 from pmc_jax.training.state import with_remat
 
@@ -31,6 +32,7 @@ def finetune(
     clock: Clock | None = None,
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     keep_start: bool = True,
+    on_start: Callable[[int], None] | None = None,
 ) -> tuple[PretrainedModel, list[dict[str, Any]]]:
     """Train on the answers of the rows by cross-entropy: answer tokens only, end token included.
 
@@ -45,6 +47,7 @@ def finetune(
         clock: adds up seconds by phase.
         on_epoch: called after each epoch with its line of the history.
         keep_start: False = the checkpoint's parameters are given away: one copy less in memory (`training.loop.fit`).
+        on_start: called with the number of the first epoch that is to be run.
 
     Returns:
         The checkpoint with new parameters, and one dict an epoch: its number, mean loss, and updates.
@@ -62,7 +65,8 @@ def finetune(
     text = text_of(checkpoint, config)
     examples = [training_row(text, r["question"], r["answer"], t.max_length, FORGET) for r in rows]
     source = FinetuneSource(examples, t.epochs, t.batch_size, config.seed)
-    hooks = Hooks(on_round=(lambda summary, seen, updates: on_epoch(summary)) if on_epoch else None)
+    told = (lambda summary, seen, updates: on_epoch(summary)) if on_epoch else None
+    hooks = Hooks(on_start=on_start, on_round=told)
     training = finetune_settings(config)
     return fit(checkpoint, source, training, rounds=rounds, clock=clock, hooks=hooks, keep_start=keep_start)
 

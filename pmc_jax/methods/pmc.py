@@ -105,7 +105,7 @@ class PmcSource:
             drawn = Drawn(sampled, tokens, answers, scores_QS, chosen_Q)
             memory = keep_best(memory, *drawn.picks(), always=not self.settings.keep_best)
         with clock.phase("update"):
-            batches = self.batches(memory, epoch, questions)
+            batches = self.batches(number, memory)
         seen = describe_samples(drawn, self.questions, self.prompts.drafts_QA, memory) if drawn else []
         return Round(batches, memory, summarise(epoch, self.whole_samples(number), memory, seen), seen)
 
@@ -133,8 +133,9 @@ class PmcSource:
         seeds = [[SELECTION, self.schedule.seed, number, int(keys_Q[q])] for q in questions]
         return select(scores_QS, s.selection, s.selection_temperature, seeds)
 
-    def batches(self, memory: Memory, epoch: int, questions: np.ndarray) -> list[list[Row]]:
+    def batches(self, number: int, memory: Memory) -> list[list[Row]]:
         """The training rows of a round's updates: stored answers, and as many retain rows."""
+        epoch, questions = round_questions(self.schedule, number)
         forget = [self.forget_row(q, memory.answers[q], self.longest_row) for q in questions]
         retain = draw_retain_rows(self.schedule.seed, epoch, questions, self.retain)
         return even_batches(list(zip(forget, retain)), self.settings.batch_size)

@@ -132,15 +132,15 @@ def check_references(name: str, questions: Sequence[str], references: Sequence[s
     could be forgotten.
     """
     reward = resolve_reward(name)
-    for row, (question, reference) in enumerate(zip(questions, references, strict=True), 1):
+    for row, (_, reference) in enumerate(zip(questions, references, strict=True), 1):
         share = reward.share_seen(reference) if reward.share_seen else 1.0
         if reference.strip() and not (reward.can_score(reference) and (share or 0.0) >= LEAST_SEEN):
             seen = f" ({share:.0%} of its letters and digits)" if reward.share_seen and share else ""
             words = similarity.stemmed_words(reference)
             hint = "content_recall sees every script" if words else "longest_common_run sees every token"
             raise UserError(
-                f"forget row {row}, {question[:40]!r}: pmc.reward={name!r} sees {reward.sees} only, too little{seen} "
-                f"of the model's answer {reference[:60]!r}; pmc.reward={hint}"
+                f"forget row {row}: pmc.reward={name!r} sees {reward.sees} only, too little{seen} of the model's "
+                f"answer; pmc.reward={hint}"
             )
 
 

@@ -41,10 +41,13 @@ class FinetuneSource:
 
     def round(self, number: int, carry: None, current: Callable[[], PretrainedModel], clock: Clock) -> Round:
         """An epoch."""
+        return Round(self.batches(number, carry), None, {}, [])
+
+    def batches(self, number: int, carry: None) -> list[list[Row]]:
+        """The rows in the order of the epoch."""
         order = np.random.default_rng([self.seed, number]).permutation(len(self.rows))
         starts = range(0, len(order), self.batch_size)
-        batches = [[self.rows[i] for i in order[start : start + self.batch_size]] for start in starts]
-        return Round(batches, None, {}, [])
+        return [[self.rows[i] for i in order[start : start + self.batch_size]] for start in starts]
 
     def losses(self, updates: Updates) -> dict[str, Any]:
         """The mean loss, and the number of updates."""
@@ -110,13 +113,18 @@ class SupervisedSource:
         self, number: int, carry: dict[str, list[float]], current: Callable[[], PretrainedModel], clock: Clock
     ) -> Round:
         """The examples of the round's questions."""
+        epoch, _ = round_questions(self.schedule, number)
+        return Round(self.batches(number, carry), carry, {"epoch": epoch}, [])
+
+    def batches(self, number: int, carry: dict[str, list[float]]) -> list[list[Row]]:
+        """The examples of the round's questions, in the order of the epoch."""
         epoch, questions = round_questions(self.schedule, number)
         groups = []
         if self.rows.forget:
             groups.append([self.rows.forget[q] for q in questions])
         if self.rows.retain:
             groups.append(draw_retain_rows(self.schedule.seed, epoch, questions, self.rows.retain))
-        return Round(even_batches(list(zip(*groups)), self.batch_size), carry, {"epoch": epoch}, [])
+        return even_batches(list(zip(*groups)), self.batch_size)
 
     def losses(self, updates: Updates) -> dict[str, float]:
         """Means over the round's updates."""

@@ -21,7 +21,8 @@ from pmc_jax.sampling.generate import round_sampler, say_once, text_of
 from pmc_jax.tracking.timing import Clock
 from pmc_jax.training.checkpoint import RoundCheckpointer
 from pmc_jax.training.label_values import row_nll
-from pmc_jax.training.loop import Hooks, fit
+from pmc_jax.training.loop import fit
+from pmc_jax.training.position import Hooks
 from pmc_jax.training.settings import check_length
 from pmc_jax.training.source import Source
 from pmc_jax.training.state import with_remat
@@ -37,7 +38,8 @@ def unlearn(
     rounds: RoundCheckpointer | None = None,
     clock: Clock | None = None,
     on_round: Callable[[dict[str, Any], list[dict[str, Any]], list[dict[str, float]]], None] | None = None,
-    on_evaluate: Callable[[int, PretrainedModel], None] | None = None,
+    on_evaluate: Callable[[int, PretrainedModel], bool | None] | None = None,
+    on_start: Callable[[int], None] | None = None,
     keep_start: bool = True,
 ) -> tuple[PretrainedModel, list[dict[str, Any]]]:
     """Unlearn the forget questions, by partial model collapse or another method that `config.method` names.
@@ -53,7 +55,9 @@ def unlearn(
         clock: adds up seconds by phase.
         on_round: called after each round with its summary, what was sampled, and its updates' losses.
         on_evaluate: called every `evaluate.every` rounds with the round's number and the checkpoint as it is then. The
-            last round's is the one returned, and left to the caller.
+            last round's is the one returned, and left to the caller. False, as "not good enough", ends the run at the
+            last round for which it returned True.
+        on_start: called with the number of the first round that is to be run.
         keep_start: False = the checkpoint's parameters are given away: one copy less in memory (`training.loop.fit`).
 
     Returns:
@@ -71,7 +75,7 @@ def unlearn(
     check_length(config.train.max_length, checkpoint.config.ropes)
     checkpoint = with_remat(checkpoint, config.train.remat)
     source = make_source(checkpoint, config, rows, retain, references)
-    hooks = Hooks(on_round, on_evaluate)
+    hooks = Hooks(on_start, on_round, on_evaluate)
     return fit(
         checkpoint, source, read_training(config), rounds=rounds, clock=clock, hooks=hooks, keep_start=keep_start
     )
@@ -127,11 +131,11 @@ def check_data(config: ConfigDict, forget: list[dict[str, str]], retain: list[di
     if note and multihost.is_primary():
         say_once(note)
     if objective.answers == "given":
-        unanswered = [row["question"] for row in forget if not row.get("answer")]
+        unanswered = [number for number, row in enumerate(forget, 1) if not row.get("answer")]
         if unanswered:
             raise UserError(
                 f"method={config.method!r} learns from the answers of the forget data, and {len(unanswered)} of its "
-                f"{len(forget)} questions have none, such as {unanswered[0][:60]!r}; add them, or use method=pmc"
+                f"{len(forget)} questions have none, the first in row {unanswered[0]}; add them, or use method=pmc"
             )
 
 
@@ -141,5 +145,9 @@ def check_inputs(
     """UserError for rows or prompts that are too long: they would end a run after the model was evaluated."""
     check_length(config.train.max_length, checkpoint.config.ropes)
     text = text_of(checkpoint, config)
-    for row in [*forget, *retain]:
-        training_row(text, row["question"], "", config.train.max_length, group=FORGET)
+    for name, rows in {"forget": forget, "retain": retain}.items():
+        for number, row in enumerate(rows, 1):
+            try:
+                training_row(text, row["question"], "", config.train.max_length, group=FORGET)
+            except UserError as error:
+                raise UserError(f"{name} row {number}: {error}") from None

@@ -11,10 +11,12 @@ import jax.numpy as jnp
 from jax.sharding import Mesh
 
 from pmc_jax.distributed import meshes, multihost
-from pmc_jax.errors import UserError, first_line
+from pmc_jax.errors import UserError, first_line, telling_file_errors
 from pmc_jax.models import Decoder, Family, ModelConfig, find_family, gguf, lora, weights
 from pmc_jax.models.attention import causal_mask, positions_from_mask
 from pmc_jax.models.tensor_files import Stored, find_tensors
+from pmc_jax.settings.paths import expand
+from pmc_jax.tracking.folders import FolderWriter
 
 NEEDED = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt"]
 DTYPES = ("float32", "bfloat16", "float16")
@@ -147,7 +149,7 @@ def load(path: str | Path, dtype: str = "float32", mesh: Mesh | None = None, fam
     """
     if dtype not in DTYPES:
         raise UserError(f"model.dtype={dtype!r}: choose one of {', '.join(DTYPES)}")
-    path = str(path)
+    path = expand(path)
     if Path(path).is_file():
         source, file = Path(path), gguf.read(path)
         raw, generation = file.raw_config, file.generation_config
@@ -194,11 +196,6 @@ def create(
     return PretrainedModel(model, params, model.config, tokenizer, kind, raw_config, generation, ends, SCRATCH)
 
 
-def is_checkpoint(folder: Path) -> bool:
-    """Whether a folder holds a config and weights; a run's folder has a config.json too, its weights are in hf/."""
-    return (folder / "config.json").exists() and any(folder.glob("*.safetensors"))
-
-
 def find_carried(checkpoint: PretrainedModel) -> dict[str, Stored]:
     """The tensors of the source that are not the decoder's, and go into an export as they are."""
     if not checkpoint.family.carried or checkpoint.source == SCRATCH:
@@ -211,8 +208,8 @@ def export(checkpoint: PretrainedModel, folder: str | Path) -> Path:
     """Write what transformers and vLLM load: safetensors, config, generation config, tokenizer and chat template.
 
     Trained adapters are merged into the weights, and also stand alone in adapter/, as PEFT loads them.
-    The folder appears whole or not at all; an older export in its place is replaced. All processes of a run call this,
-    the first one writes.
+    config.json comes last: without it nobody takes the folder for a checkpoint. An older export in its place is
+    replaced; `pmc_jax_files.json` says what that is. All processes of a run call this, the first one writes.
 
     Args:
         checkpoint: what to write.
@@ -222,42 +219,54 @@ def export(checkpoint: PretrainedModel, folder: str | Path) -> Path:
         The folder's absolute path.
 
     Raises:
-        UserError: the folder holds something else.
+        UserError: the folder holds something else, or cannot be written. Nothing of it is lost.
     """
-    folder = Path(folder).resolve()
-    partial = folder.with_name(folder.name + ".partial")
+    folder = Path(expand(folder)).resolve()
+    writer = FolderWriter(folder)
 
     def begin() -> None:
-        if folder.exists() and not is_checkpoint(folder) and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"{folder}: not empty and not a checkpoint; nothing was written")
         if folder == Path(checkpoint.source).resolve():
             raise UserError(f"{folder}: is the checkpoint that this one was made from; choose another folder")
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+        writer.begin()
 
     def finish() -> None:
-        dtype = str(jax.tree.leaves(checkpoint.params)[0].dtype)
-        config = {k: v for k, v in checkpoint.raw_config.items() if k not in ("dtype", "torch_dtype")} | {
-            "dtype": dtype,
-            "torch_dtype": dtype,
-        }
-        (partial / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+        write_companions(checkpoint, writer.partial)
+        writer.finish(last=("config.json",))
+
+    try:
+        multihost.broadcast_from_primary(begin)
+        carried = find_carried(checkpoint)
+        with telling_file_errors(folder):
+            weights.save_params(writer.partial, checkpoint.params, checkpoint.family, checkpoint.model, carried=carried)
+        multihost.broadcast_from_primary(finish)
+    except BaseException:
+        if multihost.is_primary():
+            writer.abandon()
+        raise
+    return folder
+
+
+def write_companions(checkpoint: PretrainedModel, folder: Path) -> None:
+    """Write all of a checkpoint but its weights. UserError where that fails, such as on a full disk."""
+    dtype = str(jax.tree.leaves(checkpoint.params)[0].dtype)
+    config = {k: v for k, v in checkpoint.raw_config.items() if k not in ("dtype", "torch_dtype")} | {
+        "dtype": dtype,
+        "torch_dtype": dtype,
+    }
+    with telling_file_errors(folder):
+        (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
         if checkpoint.generation_config:
-            (partial / "generation_config.json").write_text(json.dumps(checkpoint.generation_config, indent=2) + "\n")
-        checkpoint.tokenizer.save_pretrained(partial)
+            text = json.dumps(checkpoint.generation_config, indent=2) + "\n"
+            (folder / "generation_config.json").write_text(text, encoding="utf-8")
         if checkpoint.family.carried and checkpoint.source != SCRATCH:
             for file in find_folder(checkpoint.source).glob("*processor_config.json"):
-                shutil.copy(file, partial)
+                shutil.copy(file, folder)
+    try:
+        checkpoint.tokenizer.save_pretrained(folder)
         if checkpoint.adapters:
-            lora.save(partial / "adapter", *checkpoint.adapters, base=checkpoint.source)
-        shutil.rmtree(folder, ignore_errors=True)
-        partial.rename(folder)
-
-    multihost.broadcast_from_primary(begin)
-    carried = find_carried(checkpoint)
-    weights.save_params(partial, checkpoint.params, checkpoint.family, checkpoint.model, carried=carried)
-    multihost.broadcast_from_primary(finish)
-    return folder
+            lora.save(folder / "adapter", *checkpoint.adapters, base=checkpoint.source)
+    except Exception as error:  # the tokenizer and safetensors have kinds of their own for a full disk
+        raise UserError(f"{folder}: cannot be written: {first_line(error)}") from None
 
 
 def logits(checkpoint: PretrainedModel, tokens_BT: Any, mask_BT: Any = None) -> jax.Array:

@@ -6,13 +6,12 @@ for its script, and lets no script run but its own.
 
 import base64
 import hashlib
-import os
 from pathlib import Path
 from typing import Any
 
 import jinja2
 
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, telling_file_errors
 from pmc_jax.evaluate.recall import CONTENT
 from pmc_jax.report.absent import not_measured
 from pmc_jax.report.answers import kept, questions
@@ -22,23 +21,39 @@ from pmc_jax.report.read import Run, read_runs
 from pmc_jax.report.recalls import histograms, recall_groups
 from pmc_jax.report.rounds import charts
 from pmc_jax.report.tables import sections
+from pmc_jax.settings.paths import expand
+from pmc_jax.tracking.files import write_whole
 from pmc_jax.tracking.progress import clock_time
 
+# What a page begins with; those of earlier versions have the second only.
+MARKS = (b'<meta name="generator" content="pmc-jax">', b"<title>Unlearning report: ")
 
-def write(workdirs: list[str | Path], output: str | Path | None = None) -> Path:
-    """Write the page of one run, or of several side by side, to `output`, or to report.html in the first workdir."""
-    paths = [Path(w) for w in workdirs]
-    html = render(context(read_runs(paths)))
-    file = Path(output) if output else paths[0] / "report.html"
-    partial = file.with_name(file.name + ".partial")
-    try:
-        partial.write_text(html, encoding="utf-8", errors="replace")
-        os.replace(partial, file)
-    except OSError as error:
-        raise UserError(
-            f"{file}: cannot be written: {error.strerror}; choose another place with --output=FILE"
-        ) from None
+
+def write(workdirs: list[str | Path], output: str | Path | None = None, redact: bool = False) -> Path:
+    """Write the page of one run, or of several side by side, to `output`, or to report.html in the first workdir.
+    redact: without the answers to forget questions, as log.redact asks for.
+
+    Raises:
+        UserError: there is nothing to report, or something else is in the page's place.
+    """
+    paths = [Path(expand(w)) for w in workdirs]
+    file = Path(expand(output)) if output else paths[0] / "report.html"
+    check_page(file)
+    write_whole(file, render(context(read_runs(paths, redact))))
     return file
+
+
+def check_page(file: Path) -> None:
+    """UserError unless there is nothing, an empty file, or an older page in a page's place."""
+    with telling_file_errors(file):
+        if not file.exists():
+            return
+        if not file.is_file():
+            raise UserError(f"{file}: is no file; name the file of the page with --output=FILE")
+        with file.open("rb") as opened:
+            start = opened.read(4096)
+        if start and not any(mark in start for mark in MARKS):
+            raise UserError(f"{file}: is no page that pmc-jax wrote; choose another place with --output=FILE")
 
 
 def render(values: dict[str, Any]) -> str:

@@ -1,6 +1,5 @@
 """A run's folder -> what the report needs of it."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,8 +8,11 @@ from pmc_jax.evaluate import views
 from pmc_jax.evaluate.lines import Table, table, tables_of
 from pmc_jax.evaluate.neighbours import neighbours
 from pmc_jax.evaluate.recall import CONTENT, ROUGE
-from pmc_jax.tracking.workdir import Workdir, read_json, read_lines
+from pmc_jax.tracking.files import read_json, read_lines
+from pmc_jax.tracking.workdir import Workdir
 
+FORGET = ("forget", "forget_paraphrased")  # sets of what is to be forgotten
+REDACTED = "[redacted]"
 ANSWER = {"set", "question", "answer", "truth", "rouge_l_recall"}
 
 
@@ -44,11 +46,11 @@ class Run(NamedTuple):
     score: str = ROUGE
 
 
-def read_runs(paths: list[Path]) -> list[Run]:
-    """All runs of a page."""
+def read_runs(paths: list[Path], redact: bool = False) -> list[Run]:
+    """All runs of a page. redact: without the answers to forget questions."""
     if len({p.resolve() for p in paths}) < len(paths):
         raise UserError("report: a workdir is given twice")
-    return [read_run(path, name) for path, name in zip(paths, names(paths))]
+    return [read_run(path, name, redact) for path, name in zip(paths, names(paths))]
 
 
 def names(paths: list[Path]) -> list[str]:
@@ -62,15 +64,15 @@ def names(paths: list[Path]) -> list[str]:
     return ["/".join(p[-depth:]) for p in parts]
 
 
-def read_run(path: Path, name: str) -> Run:
+def read_run(path: Path, name: str, redact: bool = False) -> Run:
     """One run; UserError for a folder that holds none, or nothing to report yet."""
     frozen = Workdir(str(path)).frozen() if path.is_dir() else None
     if frozen is None:
         raise UserError(f"{path}: {'holds no run of pmc-jax' if path.is_dir() else 'no such folder'}{inside(path)}")
     if frozen["verb"] not in ("unlearn", "evaluate"):
         raise UserError(f"{path}: holds a run of {frozen['verb']!r}; report takes workdirs of unlearn or evaluate")
-    result = read(read_json, path / "result.json") or {}
-    before = result.get("before") or (read(read_json, path / "before.json") or {}).get("summary") or {}
+    result = read_json(path / "result.json") or {}
+    before = result.get("before") or (read_json(path / "before.json") or {}).get("summary") or {}
     rounds = read_rounds(path / "metrics.jsonl")
     if not (result or before or rounds):
         raise UserError(f"{path}: this run has not measured anything yet; run it on, then report")
@@ -81,12 +83,20 @@ def read_run(path: Path, name: str) -> Run:
     kept = kept_answers(path, [r["round"] for r in rounds])
     score = (result.get(now) or before).get("score", ROUGE)
     tables = read_tables(result, answers, score)
+    if redact or frozen["settings"].get("log.redact"):
+        answers, kept = redacted(answers), {}
     return Run(path, name, frozen, result, before, result.get(now) or {}, answers, rounds, kept, tables, score)
+
+
+def redacted(answers: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+    """Evaluated answers without what was answered, or is true, where the question is to be forgotten."""
+    hidden = {"answer": REDACTED, "truth": REDACTED}
+    return {stage: [row | hidden if row["set"] in FORGET else row for row in rows] for stage, rows in answers.items()}
 
 
 def read_rounds(file: Path) -> list[dict[str, Any]]:
     """The lines of metrics.jsonl about rounds, each with what an evaluation during the run found."""
-    lines = read(read_lines, file)
+    lines = read_lines(file)
     evaluated = {
         row["round"]: {key: row[key] for key in ("unlearn_quality", "utility")}
         | {"forget_content_recall": row.get(CONTENT, {}).get("forget", {}).get("mean")}
@@ -124,17 +134,9 @@ def inside(path: Path) -> str:
     return f"; did you mean {' or '.join(runs)}?" if runs else "; report takes workdirs of unlearn or evaluate"
 
 
-def read(reader: Callable[[Path], Any], file: Path) -> Any:
-    """The file's value; UserError when it is no JSON."""
-    try:
-        return reader(file)
-    except ValueError as error:
-        raise UserError(f"{file}: cannot be read: {error}") from None
-
-
 def read_answers(file: Path) -> list[dict[str, Any]]:
     """Evaluated answers; [] when there is no file."""
-    rows = read(read_lines, file)
+    rows = read_lines(file)
     for number, row in enumerate(rows, 1):
         if not (isinstance(row, dict) and row.keys() >= ANSWER):
             raise UserError(
@@ -147,7 +149,7 @@ def kept_answers(path: Path, rounds: list[int]) -> dict[str, list[dict[str, Any]
     """{question: [{round, answer, score}]}: what its training answer was replaced by, round after round."""
     kept: dict[str, list[dict[str, Any]]] = {}
     for number in rounds:
-        for row in read(read_lines, path / "samples" / f"round_{number:05d}.jsonl"):
+        for row in read_lines(path / "samples" / f"round_{number:05d}.jsonl"):
             step = {"round": number, "answer": row["samples"][row["chosen"]], "score": row["scores"][row["chosen"]]}
             steps = kept.setdefault(row["question"], [])
             # A pick that scored worse than the stored answer was not stored.

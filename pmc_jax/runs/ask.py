@@ -17,7 +17,8 @@ from pmc_jax.models import pretrained
 from pmc_jax.models.pretrained import PretrainedModel
 from pmc_jax.runs.console import console
 from pmc_jax.sampling.generate import sample
-from pmc_jax.tracking.workdir import read_json
+from pmc_jax.tracking.files import read_json
+from pmc_jax.tracking.workdir import Workdir
 
 Answers = dict[str, list[list[str]]]  # {model: [question][sample]}
 
@@ -75,15 +76,12 @@ def find_subject(target: str) -> Subject:
         return Subject({"answer": target}, None)
     if not (folder / "config.json").exists() and (folder / "unlearned" / "config.json").exists():
         folder = folder / "unlearned"  # the workdir of a demo holds that of two runs
-    try:
-        run = read_json(folder / "config.json")
-    except ValueError:
-        raise UserError(f"ask: {folder / 'config.json'}: not valid JSON") from None
+    run = read_json(folder / "config.json")
     if run is None:
         raise UserError(f"ask: {folder}: neither a workdir of pmc-jax nor a checkpoint: it has no config.json")
     if not (isinstance(run, dict) and {"verb", "settings"} <= run.keys()):
         return Subject({"answer": str(folder)}, None)
-    config = settings.from_flat(run["settings"])
+    config = settings.from_flat(Workdir(str(folder)).settings())
     if run["verb"] == "evaluate":
         return Subject({"answer": config.model.path}, config)
     if not (folder / "hf" / "config.json").exists():

@@ -8,7 +8,8 @@ from rich.console import Console
 from pmc_jax.evaluate import views
 from pmc_jax.evaluate.lines import Table
 from pmc_jax.runs.tables import rich_table
-from pmc_jax.tracking.workdir import Workdir, read_lines
+from pmc_jax.tracking.files import read_lines
+from pmc_jax.tracking.workdir import Workdir
 
 LIKE = 0.9  # score of the answers kept at the end: where it is higher, the settings did not suit the model
 console, stderr = Console(), Console(stderr=True)

@@ -13,7 +13,10 @@ from pmc_jax.errors import UserError
 from pmc_jax.runs.console import console, examples
 from pmc_jax.runs.finetune import run_finetune
 from pmc_jax.runs.unlearn import unlearn
+from pmc_jax.tracking.folders import FolderWriter
 from pmc_jax.tracking.progress import clock_time
+
+WHOLE = "full.jsonl"  # comes last
 
 
 def run_demo(config: ConfigDict, workdir: str) -> None:
@@ -42,11 +45,17 @@ def run_demo(config: ConfigDict, workdir: str) -> None:
 
 
 def write_data(folder: Path, seed: int) -> None:
-    """The authors as files, whole or not at all."""
-    if not folder.exists():
-        partial = folder.with_suffix(".partial")
-        write_authors(partial, num_authors=20, questions_per_author=10, forget_percent=10, seed=seed)
-        partial.rename(folder)
+    """The authors as files, whole or not at all; those of a demo that goes on are left as they are."""
+    if (folder / WHOLE).exists():
+        return
+    writer = FolderWriter(folder)
+    writer.begin()
+    try:
+        write_authors(writer.partial, num_authors=20, questions_per_author=10, forget_percent=10, seed=seed)
+        writer.finish(last=(WHOLE,))
+    except BaseException:
+        writer.abandon()
+        raise
 
 
 def finetune_config(config: ConfigDict, data: Path) -> ConfigDict:

@@ -21,10 +21,12 @@ from pmc_jax.models import find_family, gguf, pretrained
 from pmc_jax.runs import console
 from pmc_jax.runs.load import load_checkpoint
 from pmc_jax.runs.report import write_page
+from pmc_jax.runs.start import claim, read_data
 from pmc_jax.sampling.generate import greedy_sampler
 from pmc_jax.sampling.sampler import Sampler
+from pmc_jax.tracking.files import write_json
 from pmc_jax.tracking.timing import Clock
-from pmc_jax.tracking.workdir import Workdir, data_hash, versions, write_json
+from pmc_jax.tracking.workdir import Workdir, data_hash, started_with, versions
 
 
 def recompute_log(log: str, retain_log: str | None) -> None:
@@ -79,6 +81,14 @@ def loader(config: ConfigDict) -> Callable[[str], Sampler]:
     return load
 
 
+def load_setup(
+    work: Workdir, config: ConfigDict, benchmarks: tuple[Benchmark, ...], retain_log: dict[str, Any] | None
+) -> Setup:
+    """The setup of an evaluation, with the data of its benchmarks."""
+    data = {benchmark.name: benchmark.load(config) for benchmark in benchmarks}
+    return Setup(work, config, data, retain_log=retain_log)
+
+
 def hashes_of(setup: Setup) -> dict[str, str]:
     """The hash of every set: those of `quality` by their names, others as BENCHMARK_SET."""
     hashes = {
@@ -102,7 +112,7 @@ def run_evaluate(config: ConfigDict, workdir: str, retain_log: str | None = None
     Returns:
         result.json.
     """
-    settings.check(config)
+    config = settings.with_whole_paths(settings.check(config))
     benchmarks = chosen(config.evaluate.benchmarks)
     parts_of(benchmarks)  # a name that is taken twice is refused before anything is read
     given_log = log_format.read_log(retain_log) if retain_log else None
@@ -112,17 +122,17 @@ def run_evaluate(config: ConfigDict, workdir: str, retain_log: str | None = None
             check_checkpoint(name, path, config.model.family)
     with Workdir(workdir) as work, Clock() as clock:
         with clock.phase("load"):
-            data = {benchmark.name: benchmark.load(config) for benchmark in benchmarks}
-            setup = Setup(work, config, data, retain_log=given_log)
-            hashes, flat = hashes_of(setup), settings.to_flat(config)
-            finished = multihost.broadcast_from_primary(lambda: work.finished("evaluate", flat, hashes))
+            setup = read_data(work, config, lambda: load_setup(work, config, benchmarks, given_log), hashes_of)
+            hashes = None if setup is None else hashes_of(setup)
+            started = started_with("evaluate", config, hashes)
+            finished = multihost.broadcast_from_primary(lambda: work.finished(started))
             if finished:
                 write_page(work, again=False)
                 console.console.print(f"{work.path} holds this evaluation, finished; nothing was changed.")
                 return show(finished)
             load = loader(config)
             check_tokenizer(config, load(MODEL).text.tokenizer)  # a checkpoint that does not load leaves no folder
-            multihost.broadcast_from_primary(lambda: work.claim("evaluate", flat, hashes))
+            claim(work, started)
         with clock.phase("evaluate"):
             result = evaluate_parts(setup, benchmarks, load)
         times = {"seconds": clock.seconds | {"total": clock.total()}}

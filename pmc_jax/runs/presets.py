@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from pmc_jax.errors import UserError
+from pmc_jax.settings.paths import expand
 
 
 def preset_folder() -> Path:
@@ -29,8 +30,8 @@ def find_preset(name: str) -> str:
     Raises:
         UserError: there is neither such a file nor such a preset; the message lists the presets.
     """
-    if Path(name).is_file():
-        return name
+    if Path(expand(name)).is_file():
+        return expand(name)
     stem = name.removesuffix(".py")
     if stem.removeprefix("configs/") in preset_names():
         return str(preset_folder() / f"{stem.removeprefix('configs/')}.py")

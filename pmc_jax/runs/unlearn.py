@@ -8,6 +8,7 @@ from ml_collections import ConfigDict
 from pmc_jax import config as settings
 from pmc_jax.data import questions
 from pmc_jax.distributed import multihost
+from pmc_jax.errors import UserError
 from pmc_jax.evaluate.answers import Evaluation, evaluate
 from pmc_jax.evaluate.fluency import with_perplexity
 from pmc_jax.evaluate.recall import check_truths_seen
@@ -16,12 +17,15 @@ from pmc_jax.methods.settings import read_schedule
 from pmc_jax.models import pretrained
 from pmc_jax.models.pretrained import PretrainedModel
 from pmc_jax.runs.console import console, print_finished, print_result
+from pmc_jax.runs.export import adopt_export
 from pmc_jax.runs.load import load_checkpoint
 from pmc_jax.runs.report import write_page
+from pmc_jax.runs.start import claim, read_data
 from pmc_jax.sampling.generate import greedy_sampler
+from pmc_jax.tracking.files import read_json, write_json, write_lines
 from pmc_jax.tracking.recorder import recording
 from pmc_jax.tracking.timing import Clock
-from pmc_jax.tracking.workdir import Workdir, data_hash, read_json, versions, write_json, write_lines
+from pmc_jax.tracking.workdir import Workdir, data_hash, started_with, versions
 from pmc_jax.training.checkpoint import RoundCheckpointer
 
 
@@ -106,28 +110,31 @@ def unlearn(config: ConfigDict, workdir: str) -> dict[str, Any]:
     Raises:
         UserError: the settings, the data or the folder do not fit.
     """
-    settings.check(config)
+    config = settings.with_whole_paths(settings.check(config))
     with Workdir(workdir) as work, Clock() as clock:
         with clock.phase("load"):
             pretrained.check_path(config.model.path)  # before the data, which may have to come from the hub
-            data, flat = load_data(config), settings.to_flat(config)
-            finished = multihost.broadcast_from_primary(lambda: work.finished("unlearn", flat, data.hashes))
+            data = read_data(work, config, lambda: load_data(config), lambda data: data.hashes)
+            started = started_with("unlearn", config, data and data.hashes)
+            finished = multihost.broadcast_from_primary(lambda: work.finished(started))
             if finished:
                 write_page(work, again=False)
                 print_finished(work)
                 return finished
             checkpoint = load_checkpoint(config)
             method.check_inputs(checkpoint, config, data.forget, data.retain)
-            multihost.broadcast_from_primary(lambda: work.claim("unlearn", flat, data.hashes))
-            rounds = RoundCheckpointer(work.file("rounds"), config.rounds.keep)
+            claim(work, started)
+            rounds = RoundCheckpointer(work.file("rounds"), rounds_kept(config))
         with clock.phase("evaluate"):
             before, references = before_and_references(work, checkpoint, config, data.sets)
-        unlearned, history = run_rounds(work, checkpoint, config, data, references, rounds, clock)
+        check_floor(config.guard.min_utility, before["utility"])
+        unlearned, history, stopped = run_rounds(work, checkpoint, config, data, references, rounds, clock)
         with clock.phase("evaluate"):
             after = evaluate_on(unlearned, config, data.sets, references, "after")
             write_lines(work.file("answers/after.jsonl"), after.answers)
         with clock.phase("save"):
             rounds.close()
+            adopt_export(work.path / "hf")
             pretrained.export(unlearned, work.path / "hf")
         del unlearned  # one model in memory
         with clock.phase("evaluate"):
@@ -139,6 +146,7 @@ def unlearn(config: ConfigDict, workdir: str) -> dict[str, Any]:
             "seconds": clock.seconds | {"total": clock.total()},
             "rounds": len(history),
             **totals(history),
+            **({"stopped": stopped} if stopped else {}),
             "data": data.hashes,
             "versions": versions(),
         }
@@ -165,18 +173,31 @@ def run_rounds(
     references: list[str],
     rounds: RoundCheckpointer,
     clock: Clock,
-) -> tuple[PretrainedModel, list[dict[str, Any]]]:
-    """The rounds from the first that is not saved on, each written down in the workdir."""
-    first, total = rounds.next(), read_schedule(config, len(data.forget)).rounds
-    if first:
-        console.print(f"{work.path}: continues with round {first}; {first} of {total} rounds are done")
-    with recording(work, first, total) as recorder:
+) -> tuple[PretrainedModel, list[dict[str, Any]], dict[str, Any]]:
+    """The rounds from the first that is not saved on, each written down in the workdir.
 
-        def on_evaluate(number: int, unlearned: PretrainedModel) -> None:
-            after = evaluate_on(unlearned, config, data.sets, references, f"after round {number}", show=False)
-            recorder.write_evaluation(number, after.summary())
+    Returns:
+        The unlearned model, its history, and why it ends before the last round: {} where it does not.
+    """
+    total, floor = read_schedule(config, len(data.forget)).rounds, config.guard.min_utility
+    stopped: dict[str, Any] = {}
+    with recording(work, total, config.log.samples) as recorder:
 
-        return method.unlearn(
+        def on_start(first: int) -> None:
+            if first:
+                console.print(f"{work.path}: continues with round {first}; {first} of {total} rounds are done")
+            recorder.begin(first)
+
+        def on_evaluate(number: int, unlearned: PretrainedModel) -> bool | None:
+            after = evaluate_on(unlearned, config, data.sets, references, f"after round {number}", show=False).summary()
+            recorder.write_evaluation(number, after)
+            if not floor:
+                return None
+            if after["utility"] < floor:
+                stopped.update(round=number, utility=after["utility"], min_utility=floor)
+            return not stopped
+
+        unlearned, history = method.unlearn(
             checkpoint,
             data.forget,
             data.retain,
@@ -187,4 +208,25 @@ def run_rounds(
             on_round=recorder.write_round,
             on_evaluate=on_evaluate,
             keep_start=False,
+            on_start=on_start,
         )
+    if stopped:
+        stopped["kept_round"] = len(history) - 1
+        console.print(
+            f"utility fell to {stopped['utility']:.1f} in round {stopped['round']}, below guard.min_utility={floor}: "
+            f"the run ends with round {stopped['kept_round']}, the last one that was not below",
+            style="bold",
+        )
+    return unlearned, history, stopped
+
+
+def check_floor(floor: float, utility: float) -> None:
+    """UserError where the original model lies below the floor already."""
+    if utility < floor:
+        raise UserError(f"guard.min_utility={floor}: the original model has a utility of {utility:.1f} only")
+
+
+def rounds_kept(config: ConfigDict) -> int:
+    """How many saved rounds stay: with a floor, as many as there are back to the last evaluated one."""
+    back = -(-config.evaluate.every // config.rounds.every) + 1 if config.guard.min_utility else 0
+    return max(config.rounds.keep, back)

@@ -4,7 +4,7 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from absl import flags
 from ml_collections import config_flags
@@ -12,6 +12,7 @@ from ml_collections import config_flags
 from pmc_jax import config as settings
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
+from pmc_jax.settings.paths import expand
 
 FLAGS = flags.FLAGS
 config_flags.DEFINE_config_file(
@@ -30,6 +31,7 @@ flags.DEFINE_string(
 flags.DEFINE_integer("round", None, "Which saved round; default: the last one.")
 flags.DEFINE_integer("samples", 0, "Answers to draw for each question; 0 = the greedy one.", lower_bound=0)
 flags.DEFINE_bool("json", False, "Print JSON instead of tables.")
+flags.DEFINE_bool("redact", False, "Show no answer to a forget question.")
 flags.DEFINE_string("topology", None, "The TPU slice to plan for, such as v5e:2x4, v5p:2x4x4, 2*v5e:4x4.")
 flags.DEFINE_integer("slices", 1, "How many such slices.")
 flags.DEFINE_enum(
@@ -79,14 +81,33 @@ def setting_name(word: str) -> str:
     return word.removeprefix("--config.").split("=")[0] if word.startswith("--config.") else ""
 
 
-def check_folder(path: str | None) -> None:
-    """UserError for an address such as gs://bucket/run: it would be taken for the name of a local folder."""
-    if path and "://" in path:
-        mounted = "/mnt/" + path.split("://")[1]
+def changed_settings() -> list[str]:
+    """The names of the settings that the command line gives."""
+    return [name for name in map(setting_name, sys.argv) if name in settings.NAMES]
+
+
+def given_settings(verb: str, allowed: tuple[str, ...]) -> dict[str, Any]:
+    """{name: value} of the settings on the command line, for a verb that takes the others from a run."""
+    for name in changed_settings():
+        if name not in allowed:
+            raise UserError(f"{verb}: {name} is the run's own; only {', '.join(allowed)} can be given")
+    whole = settings.with_whole_paths(FLAGS.config)
+    return {name: settings.lookup(whole, name) for name in changed_settings()}
+
+
+def path(word: str) -> str:
+    """The path that a word of the command line means.
+
+    Raises:
+        UserError: it is an address such as gs://bucket/run, which would be taken for the name of a local folder.
+    """
+    if "://" in word:
+        mounted = "/mnt/" + word.split("://")[1]
         raise UserError(
-            f"{path}: not a folder; mount the bucket first (gcsfuse, NFS: launch/README.md says how), then give its "
+            f"{word}: not a folder; mount the bucket first (gcsfuse, NFS: launch/README.md says how), then give its "
             f"folder, such as {mounted}"
         )
+    return expand(word)
 
 
 def keep_compiled_programs() -> None:
@@ -98,12 +119,28 @@ def keep_compiled_programs() -> None:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
 
 
+# What changes the programs that JAX makes, or their numbers.
+ENVIRONMENT = ("XLA_FLAGS", "JAX_PLATFORMS", "JAX_ENABLE_X64", "JAX_DEFAULT_MATMUL_PRECISION")
+
+
+def told(verb: str) -> dict[str, Any]:
+    """What this process was told and runs with: the same on all processes of a run."""
+    from pmc_jax.tracking.workdir import versions
+
+    flags = {
+        f"--{name}": FLAGS[name].value for name in ("output", "round", "retain_log") if FLAGS[name].value is not None
+    }
+    environment = {name: os.environ[name] for name in ENVIRONMENT if name in os.environ}
+    started = {"verb": verb, "--workdir": os.path.abspath(expand(FLAGS.workdir))}
+    return started | settings.to_flat(FLAGS.config) | flags | versions() | environment
+
+
 @contextlib.contextmanager
-def devices() -> Iterator[None]:
+def devices(verb: str) -> Iterator[None]:
     """The devices of this process and of those that it joins, for a run in --workdir."""
     if not FLAGS.workdir:
         raise UserError("--workdir=DIR is missing: the folder where the run keeps everything")
-    with multihost.join(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id, FLAGS.peer_timeout):
+    with multihost.join(FLAGS.coordinator, FLAGS.num_processes, FLAGS.process_id, FLAGS.peer_timeout, told(verb)):
         keep_compiled_programs()
         yield
 
@@ -111,7 +148,7 @@ def devices() -> Iterator[None]:
 def start_demo(words: list[str]) -> None:
     """Everything once, on a small model."""
     FLAGS.workdir = FLAGS.workdir or "runs/demo"
-    with devices():
+    with devices("demo"):
         from pmc_jax.runs.demo import run_demo
 
         run_demo(FLAGS.config, FLAGS.workdir)
@@ -119,7 +156,7 @@ def start_demo(words: list[str]) -> None:
 
 def start_finetune(words: list[str]) -> None:
     """Train on question-answer rows."""
-    with devices():
+    with devices("finetune"):
         from pmc_jax.runs.finetune import run_finetune
 
         run_finetune(FLAGS.config, FLAGS.workdir)
@@ -127,7 +164,7 @@ def start_finetune(words: list[str]) -> None:
 
 def start_unlearn(words: list[str]) -> None:
     """Unlearn in a workdir."""
-    with devices():
+    with devices("unlearn"):
         from pmc_jax.runs.unlearn import unlearn
 
         unlearn(FLAGS.config, FLAGS.workdir)
@@ -137,11 +174,11 @@ def start_ask(words: list[str]) -> None:
     """Put questions to the models of a workdir; on this host alone."""
     if not words:
         raise UserError("ask: name a workdir, a checkpoint's folder or a hub id: pmc-jax ask WORKDIR [QUESTION ...]")
-    check_folder(words[0])
+    words = [path(words[0]), *words[1:]]
     keep_compiled_programs()
     from pmc_jax.runs.ask import ask
 
-    changed = [name for name in map(setting_name, sys.argv) if name in settings.NAMES]
+    changed = changed_settings()
     ask(words[0], words[1:], FLAGS.samples, FLAGS.config, changed, FLAGS.json)
 
 
@@ -152,7 +189,7 @@ def start_evaluate(words: list[str]) -> None:
 
         recompute_log(FLAGS.log, FLAGS.retain_log)
         return
-    with devices():
+    with devices("evaluate"):
         from pmc_jax.runs.evaluate import run_evaluate
 
         run_evaluate(FLAGS.config, FLAGS.workdir, FLAGS.retain_log)
@@ -165,17 +202,15 @@ def start_report(words: list[str]) -> None:
     workdirs = words or ([FLAGS.workdir] if FLAGS.workdir else [])
     if not workdirs:
         raise UserError("report: name the workdir of a run, or several: pmc-jax report WORKDIR [WORKDIR ...]")
-    for workdir in workdirs:
-        check_folder(workdir)
-    print(f"report: {page.write(workdirs, FLAGS.output)}")
+    print(f"report: {page.write([path(workdir) for workdir in workdirs], FLAGS.output, FLAGS.redact)}")
 
 
 def start_export(words: list[str]) -> None:
     """Write a saved round as a checkpoint."""
-    with devices():
+    with devices("export"):
         from pmc_jax.runs.export import run_export
 
-        run_export(FLAGS.workdir, FLAGS.output or os.path.join(FLAGS.workdir, "hf"), FLAGS.round)
+        run_export(FLAGS.workdir, FLAGS.output, FLAGS.round, given_settings("export", ("model.path", *MESH)))
 
 
 def start_plan(words: list[str]) -> None:
@@ -191,6 +226,7 @@ def start_plan(words: list[str]) -> None:
     print(json.dumps(numbers, indent=1)) if FLAGS.json else show.show(numbers)
 
 
+MESH = ("mesh.data", "mesh.model")
 MODEL, TRAINING = ("model", "data", "prompt", "mesh", "seed"), ("train", "lora", "rounds")
 VERBS = {
     "demo": Verb(
@@ -232,7 +268,7 @@ VERBS = {
         start_report,
         "pmc-jax report runs/first runs/second --output=both.html",
         (),
-        ("workdir", "output"),
+        ("workdir", "output", "redact"),
         "WORKDIR [WORKDIR ...]",
     ),
     "export": Verb(

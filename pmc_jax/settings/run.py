@@ -11,6 +11,16 @@ RUN = (
         *AT_LEAST_1,
     ),
     Setting(
+        "guard.min_utility",
+        0.0,
+        "unlearn: where utility falls below, at an evaluation during the run, the run goes back to the last round that "
+        "was not below, and ends; needs evaluate.every; 0 = off",
+        "0 to 100",
+        lambda v: 0 <= v <= 100,
+    ),
+    Setting("log.samples", True, "write what was sampled into samples/; answers may hold what is to be forgotten"),
+    Setting("log.redact", False, "the report shows no answer to a forget question"),
+    Setting(
         "mesh.data",
         -1,
         "devices that share the rows; -1 = all that are left",

@@ -5,52 +5,24 @@ refused.
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-import filelock
+from ml_collections import ConfigDict
 
 from pmc_jax import config
 from pmc_jax.data.questions import Rows
 from pmc_jax.distributed import multihost
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, telling_file_errors
+from pmc_jax.settings import paths
+from pmc_jax.tracking.files import PARTIAL, read_json, split_lines, write_json, write_lines
+from pmc_jax.tracking.fingerprint import checkpoint_fingerprint
+from pmc_jax.tracking.locks import Lock
 
+FIRST = ("lock", "config.partial")  # what a kill in the very first moment leaves; the second of an earlier version
 PACKAGES = ("pmc-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "rouge-score", "numpy")
-
-
-def write_whole(file: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all. Only the first process of a run writes."""
-    if multihost.is_primary():
-        partial = file.with_suffix(".partial")
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, file)
-
-
-def write_json(file: Path, value: Any) -> None:
-    """Write JSON, whole or not at all."""
-    write_whole(file, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
-
-
-def write_lines(file: Path, rows: list[dict[str, Any]]) -> None:
-    """Write JSONL, whole or not at all."""
-    write_whole(file, "".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
-
-
-def read_json(file: Path) -> Any | None:
-    """The file's value; None when it is not there."""
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else None
-
-
-def read_lines(file: Path) -> list[dict[str, Any]]:
-    """The rows of a JSONL file; a last line cut by a kill is left out, [] when there is no file."""
-    if not file.exists():
-        return []
-    whole, _, _ = file.read_text(encoding="utf-8").rpartition("\n")
-    return [
-        json.loads(line) for line in whole.split("\n") if line
-    ]  # not splitlines: answers may hold other line separators
 
 
 def data_hash(rows: Rows | dict[str, Any]) -> str:
@@ -80,89 +52,146 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     ]
 
 
+class Started(NamedTuple):
+    """What a run is started with.
+
+    Attributes:
+        verb: what it does.
+        settings: all of them, flat, with whole paths.
+        data: {set: hash of its content}; None = it cannot be read any more, and is not compared.
+        checkpoints: {setting: fingerprint} of the checkpoints on this machine.
+    """
+
+    verb: str
+    settings: dict[str, Any]
+    data: dict[str, str] | None
+    checkpoints: dict[str, str]
+
+
+def started_with(verb: str, settings: ConfigDict, data: dict[str, str] | None) -> Started:
+    """What a run is started with, from its settings and the hashes of its data."""
+    flat = config.to_flat(config.with_whole_paths(settings))
+    prints = {name: checkpoint_fingerprint(flat[name]) for name in paths.CHECKPOINTS}
+    return Started(verb, flat, data, {name: value for name, value in prints.items() if value})
+
+
 class Workdir:
     """Paths and small files of one run."""
 
     def __init__(self, path: str):
-        self.path = Path(path)
-        self._lock: filelock.BaseFileLock | None = None
+        self.path = Path(paths.expand(path))
+        self._lock = Lock(self.path / "lock")
 
     def __enter__(self) -> "Workdir":
         return self
 
     def __exit__(self, *_) -> None:
-        if self._lock:
-            self._lock.release()
+        self._lock.release()
 
     def frozen(self) -> dict[str, Any] | None:
         """The run's config.json, None when there is none. UserError for one of something else, as a checkpoint's."""
-        try:
-            content = read_json(self.path / "config.json")
-        except ValueError:
-            content = {}
+        content = read_json(self.path / "config.json")
         if content is not None and not (isinstance(content, dict) and {"verb", "settings", "data"} <= content.keys()):
             raise UserError(f"--workdir={self.path}: its config.json is not of a run of pmc-jax; choose another folder")
         return content
 
-    def check(self, verb: str, settings: dict[str, Any], data: dict[str, str]) -> None:
+    def settings(self) -> dict[str, Any]:
+        """The settings of the run, by the names of today, with paths as they are today."""
+        frozen = self.frozen()
+        ways = frozen.get("beside", {})
+        named = config.current_names(frozen["settings"]).items()
+        return {name: paths.relocate(name, value, self.path, ways.get(name)) for name, value in named}
+
+    def check(self, started: "Started") -> None:
         """UserError when the folder holds something else than a run with these very settings and data. Writes nothing.
 
-        The mesh may be another: a run goes on with other devices than it was begun with.
+        The mesh may be another: a run goes on with other devices than it was begun with. Data and checkpoints may lie
+        elsewhere: what they hold counts, not where.
         """
         old = self.frozen()
         if old is None:
-            # A run that was killed in its very first moment leaves only these.
-            if self.path.exists() and (
-                not self.path.is_dir() or any(p.name not in ("lock", "config.partial") for p in self.path.iterdir())
-            ):
+            with telling_file_errors(self.path):
+                # A run that was killed in its very first moment leaves only these.
+                is_free = not self.path.exists() or (
+                    self.path.is_dir() and all(p.name in FIRST or is_leftover(p) for p in self.path.iterdir())
+                )
+            if not is_free:
                 raise UserError(f"--workdir={self.path}: not empty and not a run of pmc-jax; choose another folder")
             return
-        # A run of an earlier version has settings of other names, and lacks those that are newer.
-        before = {name: config.DEFAULTS[name] for name in settings if name in config.DEFAULTS}
-        before |= config.current_names(old["settings"])
-        there, now = ({k: v for k, v in s.items() if not k.startswith("mesh.")} for s in (before, settings))
-        differ = differences({"verb": old["verb"]} | there, {"verb": verb} | now) + differences(old["data"], data)
+        # A run of an earlier version lacks settings that are newer.
+        before = {name: config.DEFAULTS[name] for name in started.settings if name in config.DEFAULTS}
+        there = {"verb": old["verb"]} | before | self.settings()
+        now = {"verb": started.verb} | started.settings
+        known = old.get("checkpoints", {})
+        by_content = {name for name in known.keys() & started.checkpoints.keys() if there.get(name) and now.get(name)}
+        for name in [n for n in there | now if n.startswith("mesh.") or n in paths.DATA or n in by_content]:
+            there.pop(name, None)
+            now.pop(name, None)
+        differ = differences(there, now)
+        differ += [
+            f"{name}: another checkpoint than the run began with"
+            for name in sorted(by_content)
+            if known[name] != started.checkpoints[name]
+        ]
+        if started.data is not None:
+            differ += differences(old["data"], started.data)
         if differ:
             raise UserError(
                 f"--workdir={self.path} holds a run with other settings; choose another folder or undo: "
                 f"{'; '.join(differ)}"
             )
 
-    def finished(self, verb: str, settings: dict[str, Any], data: dict[str, str]) -> dict[str, Any] | None:
+    def finished(self, started: "Started") -> dict[str, Any] | None:
         """The result of this very run where it is finished, None where there is something to do. UserError as by
         `check`.
         """
-        self.check(verb, settings, data)
+        self.check(started)
         return self.result()
 
     def hold(self) -> None:
         """Keep other starts out until the context, or the process, ends."""
-        self._lock = filelock.FileLock(self.path / "lock")
-        try:
-            self._lock.acquire(blocking=False)
-        except filelock.Timeout:
-            raise UserError(
-                f"--workdir={self.path}: another process is running in it; wait for its end, or stop it"
-            ) from None
+        if not self._lock.hold():
+            raise UserError(f"--workdir={self.path}: another process is running in it; wait for its end, or stop it")
 
-    def claim(self, verb: str, settings: dict[str, Any], data: dict[str, str]) -> None:
-        """Make the folder, `hold` it, and freeze the settings in config.json; those of a run that goes on are left as
-        they are.
+    def claim(self, started: "Started") -> None:
+        """Make the folder, for the user alone, `hold` it, and freeze the settings in config.json; those of a run that
+        goes on are left as they are.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"--workdir={self.path}: cannot be made: {error.strerror}") from None
+        with telling_file_errors(self.path):
+            self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.hold()
         if not (self.path / "config.json").exists():
+            with telling_file_errors(self.path):
+                self.path.chmod(0o700)  # it holds what is to be forgotten
+            named = {name: started.settings.get(name) for name in paths.PATHS}
+            ways = {
+                name: paths.beside(path, self.path) for name, path in named.items() if path and Path(path).is_absolute()
+            }
             write_json(
-                self.path / "config.json", {"verb": verb, "settings": settings, "data": data, "versions": versions()}
+                self.path / "config.json",
+                {
+                    "verb": started.verb,
+                    "settings": started.settings,
+                    "data": started.data,
+                    "checkpoints": started.checkpoints,
+                    "beside": ways,
+                    "versions": versions(),
+                },
             )
+        self.clear_leftovers()
+
+    def clear_leftovers(self) -> None:
+        """Remove what a kill left half-written. To be called while the folder is held."""
+        with telling_file_errors(self.path):
+            for folder in (self.path, *(self.path / name for name in ("samples", "answers", "parts"))):
+                for file in filter(is_leftover, folder.iterdir() if folder.is_dir() else ()):
+                    file.unlink()
 
     def file(self, name: str) -> Path:
         """A file's path; its folder is made."""
         file = self.path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
+        with telling_file_errors(file.parent):
+            file.parent.mkdir(parents=True, exist_ok=True)
         return file
 
     def result(self) -> dict[str, Any] | None:
@@ -170,12 +199,22 @@ class Workdir:
         return read_json(self.path / "result.json")
 
     def drop_metrics_from(self, number: int) -> None:
-        """Forget lines of rounds that are about to be run again after a kill."""
+        """Forget lines of rounds that are about to be run again after a kill, and lines that it damaged."""
         file = self.file("metrics.jsonl")
-        write_lines(file, [r for r in read_lines(file) if r["round"] < number])
+        if multihost.is_primary():
+            rows, damaged = split_lines(file)
+            if damaged:
+                print(f"pmc-jax: {file}: left out {len(damaged)} damaged lines", file=sys.stderr)
+            write_lines(file, [r for r in rows if r["round"] < number])
 
     def add_metrics(self, rows: list[dict[str, Any]]) -> None:
         """Append lines to metrics.jsonl, on the first process."""
         if multihost.is_primary():
-            with self.file("metrics.jsonl").open("a", encoding="utf-8") as out:
+            file = self.file("metrics.jsonl")
+            with telling_file_errors(file), file.open("a", encoding="utf-8") as out:
                 out.write("".join(json.dumps(r) + "\n" for r in rows))
+
+
+def is_leftover(file: Path) -> bool:
+    """Whether a file is one that a kill left half-written."""
+    return file.name.startswith(f"{PARTIAL}-") and file.is_file()

@@ -1,5 +1,11 @@
 """Rounds on disk: parameters, optimizer, notes and counters of a round, written by Orbax while the next round runs."""
 
+import contextlib
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +13,17 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from pmc_jax.distributed import meshes
+from pmc_jax.distributed import meshes, multihost
+from pmc_jax.errors import ROOM, UserError, first_line
+from pmc_jax.training.digest import digest
 
 SMALL = 2**20  # bytes of the largest array that is written with others as one
+INTERRUPTED, PARTS = "interrupted", 10**6  # a round that was stopped after k updates has the number round * PARTS + k
+SEAL = "seal"  # key in the notes on disk: what the round is checked by
+
+
+class DamagedRound(UserError):
+    """A saved round that is not as it was written."""
 
 
 def group_leaves(tree: Any) -> dict[str, list[int]]:
@@ -27,6 +41,23 @@ def group_leaves(tree: Any) -> dict[str, list[int]]:
     return groups
 
 
+def seal_of(notes: dict[str, Any], state_digest: str) -> dict[str, str]:
+    """What a round is checked by: a hash of its notes, and the digest of its arrays."""
+    text = json.dumps(json.loads(json.dumps(notes)), sort_keys=True)
+    return {"notes": hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest(), "state": state_digest}
+
+
+@contextlib.contextmanager
+def telling_save_errors(folder: Path) -> Iterator[None]:
+    """What Orbax raises where a round cannot be written comes out as a UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:  # Orbax and tensorstore have many kinds, most of them for a full disk
+        raise UserError(f"{folder}: a round could not be saved: {first_line(error)[:120]}; {ROOM}") from None
+
+
 class RoundCheckpointer:
     """The rounds of one run in `folder`, the last `keep` of them. A round is there whole or not at all, also after a
     kill in the middle of a save.
@@ -36,19 +67,18 @@ class RoundCheckpointer:
     """
 
     def __init__(self, folder: str | Path, keep: int = 1, read_only: bool = False):
+        self.folder, self._read_only = Path(folder).absolute(), read_only
         writing = dict(max_to_keep=keep, enable_async_checkpointing=True, cleanup_tmp_directories=True)
         options = ocp.CheckpointManagerOptions(read_only=True) if read_only else ocp.CheckpointManagerOptions(**writing)
         handlers = {"state": ocp.PyTreeCheckpointHandler(use_compression=False), "notes": ocp.JsonCheckpointHandler()}
-        self._manager = ocp.CheckpointManager(Path(folder).absolute(), options=options, item_handlers=handlers)
+        if read_only and not self.folder.is_dir():
+            raise UserError(f"{self.folder}: holds no saved round")
+        with telling_save_errors(self.folder):
+            self._manager = ocp.CheckpointManager(self.folder, options=options, item_handlers=handlers)
 
     def latest(self) -> int | None:
         """Number of the last saved round on disk, None when there is none."""
         return self._manager.latest_step()
-
-    def next(self) -> int:
-        """Number of the round to run next: 0, or the one after the last on disk."""
-        latest = self.latest()
-        return 0 if latest is None else latest + 1
 
     def all(self) -> list[int]:
         """Numbers of all rounds on disk, in order."""
@@ -57,7 +87,16 @@ class RoundCheckpointer:
     def save(self, number: int, state: Any, notes: dict[str, Any]) -> None:
         """Save round `number`: a tree of arrays, and JSON-ready notes. Returns when the arrays are copied; writing goes
         on in the background.
+
+        Raises:
+            UserError: the arrays hold no finite numbers, or this round or the one before it could not be written.
         """
+        state_digest, is_finite = digest(state)
+        if not is_finite:
+            raise UserError(
+                f"round {number}: the parameters or the optimizer's state are no finite numbers any more; a lower "
+                "train.learning_rate may help. Rounds saved before are as they were"
+            )
         leaves, groups = jax.tree.leaves(state), group_leaves(state)
 
         def on_disk(numbers: list[int]) -> jax.Array | np.ndarray:
@@ -71,12 +110,90 @@ class RoundCheckpointer:
             )
 
         arrays = {name: on_disk(numbers) for name, numbers in groups.items()}
-        self._manager.save(
-            number, args=ocp.args.Composite(state=ocp.args.PyTreeSave(arrays), notes=ocp.args.JsonSave(notes))
-        )
+        sealed = notes | {SEAL: seal_of(notes, state_digest)}
+        with telling_save_errors(self.folder):
+            self._manager.save(
+                number, args=ocp.args.Composite(state=ocp.args.PyTreeSave(arrays), notes=ocp.args.JsonSave(sealed))
+            )
 
     def restore(self, number: int, like: Any) -> tuple[Any, dict[str, Any]]:
-        """State and notes of a round; `like` gives the tree's shapes, dtypes and shardings."""
+        """State and notes of a round; `like` gives the tree's shapes, dtypes and shardings.
+
+        Raises:
+            DamagedRound: the round cannot be read, or is not what was saved. On all processes, where one finds it so.
+        """
+        reason = ""
+        try:
+            state, notes = self._read(number, like)
+            seal = notes.pop(SEAL, None)  # rounds of earlier versions have none
+            if seal and seal != seal_of(notes, digest(state)[0]):
+                reason = "its content is not what was saved"
+        except MemoryError:
+            raise
+        except Exception as error:  # Orbax, tensorstore and JSON have many kinds for files that are damaged
+            if "RESOURCE_EXHAUSTED" in str(error):
+                raise
+            reason = first_line(error)[:120]
+        reasons = [r.decode() for r in multihost.exchange(reason.encode())]
+        if any(reasons):
+            raise DamagedRound(f"{self.folder / str(number)}: this round is damaged: {next(filter(None, reasons))}")
+        return state, notes
+
+    def save_part(self, number: int, updates: int, state: Any, notes: dict[str, Any]) -> None:
+        """Save round `number` as it is after some of its updates, in interrupted/ beside the folder; as `save`, but it
+        returns when all is written.
+        """
+        parts = RoundCheckpointer(self.folder.with_name(INTERRUPTED))
+        if parts.latest() != number * PARTS + updates:  # stopped again at the very update
+            parts.save(number * PARTS + updates, state, notes)
+        parts.close()
+        self.wait()
+
+    def restore_newest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+        """State and notes of the newest round that is whole, or of the round after it that was interrupted. None where
+        no round was ever saved.
+
+        Damaged rounds after it are told of and, where the run goes on from here, moved to damaged/ beside the folder.
+
+        Raises:
+            UserError: there are rounds, and all are damaged.
+        """
+        saved = [(float(number), self, number) for number in self.all()]
+        if (parts_folder := self.folder.with_name(INTERRUPTED)).is_dir():
+            parts = RoundCheckpointer(parts_folder, read_only=self._read_only)
+            saved += [(part / PARTS - 0.5, parts, part) for part in parts.all()]
+        damaged: list[tuple[RoundCheckpointer, int, str]] = []
+        for _, rounds, number in sorted(saved, key=lambda entry: entry[0], reverse=True):
+            try:
+                state, notes = rounds.restore(number, like)
+            except DamagedRound as error:
+                damaged.append((rounds, number, str(error)))
+                continue
+            for bad, bad_number, why in damaged:
+                bad._set_aside(bad_number, f"{why}; going on from {rounds.folder / str(number)}")
+            return state, notes
+        if damaged:
+            raise UserError(f"{damaged[0][2]}; no saved round is whole: move {self.folder} away to begin anew")
+        return None
+
+    def _set_aside(self, number: int, why: str) -> None:
+        if multihost.is_primary():
+            print(f"pmc-jax: {why}", file=sys.stderr)
+        if self._read_only:
+            return
+
+        def move() -> None:
+            aside = self.folder.with_name("damaged")
+            aside.mkdir(exist_ok=True)
+            name = f"{self.folder.name}_{number}"
+            places = (aside / f"{name}{suffix}" for suffix in ("", *(f"_{again}" for again in range(1, 1000))))
+            os.rename(self.folder / str(number), next(place for place in places if not place.exists()))
+
+        multihost.broadcast_from_primary(move)
+        self._manager.reload()
+
+    def _read(self, number: int, like: Any) -> tuple[Any, dict[str, Any]]:
+        """State and notes of a round as they are on disk."""
         leaves, groups = jax.tree.leaves(like), group_leaves(like)
 
         def on_disk(numbers: list[int]) -> np.ndarray | jax.ShapeDtypeStruct:
@@ -99,7 +216,8 @@ class RoundCheckpointer:
 
     def wait(self) -> None:
         """Until everything is written."""
-        self._manager.wait_until_finished()
+        with telling_save_errors(self.folder):
+            self._manager.wait_until_finished()
 
     def close(self) -> None:
         """Wait until everything is written, and end."""

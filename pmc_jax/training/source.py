@@ -53,6 +53,9 @@ class Source(Protocol):
     def round(self, number: int, carry: Carry, current: Callable[[], PretrainedModel], clock: Clock) -> Round:
         """The rows of round `number`. `current()` is the model at the parameters of this moment."""
 
+    def batches(self, number: int, carry: Carry) -> list[list[Row]]:
+        """The training rows of each update of round `number` once more, from what was carried out of it."""
+
     def losses(self, updates: Updates) -> dict[str, Any]:
         """What the round's line in the history says of its updates."""
 

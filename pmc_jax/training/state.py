@@ -35,7 +35,7 @@ def restore_or_start(
     clock: Clock,
     keep_start: bool = True,
 ) -> tuple[TrainState, dict[str, Any] | None]:
-    """The state after the last saved round, or a fresh one. Never both at a time.
+    """The state after the newest whole round, or a fresh one. Never both at a time.
 
     Args:
         checkpoint: the model that the run began with.
@@ -49,10 +49,10 @@ def restore_or_start(
         The state, and the notes of the saved round; None for a fresh state.
     """
     with clock.phase("load"):
-        last = rounds.latest() if rounds else None
-        if last is None:
+        saved = rounds.restore_newest(like=shapes_of_state(checkpoint, recipe)) if rounds else None
+        if saved is None:
             return start_state(checkpoint, recipe, seed, keep_start), None
-        state, notes = rounds.restore(last, like=shapes_of_state(checkpoint, recipe))
+        state, notes = saved
         clock.seconds.update({k: v for k, v in notes["seconds"].items() if k != "load"})
         return state, notes
 

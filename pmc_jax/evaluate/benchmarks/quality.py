@@ -11,7 +11,7 @@ from pmc_jax.evaluate import views
 from pmc_jax.evaluate.answers import evaluate
 from pmc_jax.evaluate.benchmark import RETAIN_MODEL, Benchmark, Measurement, Part, Setup
 from pmc_jax.evaluate.recall import CONTENT, check_truths_seen, greedy_recall, mean_recall
-from pmc_jax.tracking.workdir import read_lines, write_lines
+from pmc_jax.tracking.files import read_lines, write_lines
 
 ANSWERS_FILE = "answers/model.jsonl"
 

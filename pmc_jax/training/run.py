@@ -1,0 +1,198 @@
+"""What a run does in each of its rounds: rows, updates, evaluation, save. It may be told to end in any of them."""
+
+import dataclasses
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import jax
+import numpy as np
+
+from pmc_jax.data.packing import Batch, Packing, Row, pack
+from pmc_jax.distributed import meshes
+from pmc_jax.errors import UserError
+from pmc_jax.models.pretrained import PretrainedModel
+from pmc_jax.tracking.stopping import Patience, Stopped
+from pmc_jax.tracking.timing import Clock
+from pmc_jax.training.checkpoint import RoundCheckpointer
+from pmc_jax.training.position import Hooks, Position
+from pmc_jax.training.settings import TrainSettings
+from pmc_jax.training.source import Carry, Round, Source, Updates
+from pmc_jax.training.update import TrainState, put_batch
+
+Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
+
+
+@dataclasses.dataclass
+class Run:
+    """What all rounds of a run share."""
+
+    source: Source
+    settings: TrainSettings
+    rounds: RoundCheckpointer | None
+    hooks: Hooks
+    clock: Clock
+    patient: Patience
+
+    def rows(
+        self, number: int, carry: Carry, current: Callable[[], PretrainedModel], state: TrainState, position: Position
+    ) -> Round:
+        """The rows of a round, or what is left of them of a round that was interrupted."""
+        if position.part:
+            part = position.part
+            batches = self.source.batches(number, carry)[len(part["updates"]) :]
+            return Round(batches, carry, part["record"], part["seen"])
+        try:
+            made = self.source.round(number, carry, current, self.clock)
+        except Stopped:
+            if self.rounds and number and self.rounds.latest() != number - 1:
+                self.rounds.save(number - 1, state, self.source.notes(carry) | position.notes(self.clock))
+            self.wait()
+            raise
+        position.part = {"record": made.record, "seen": made.seen, "updates": []}
+        return made
+
+    def train(
+        self,
+        number: int,
+        state: TrainState,
+        carry: Carry,
+        batches: list[list[Row]],
+        packing: Packing,
+        compiled: Future,
+        position: Position,
+    ) -> TrainState:
+        """The updates of a round; `Stopped` after the current one where the process is told to end."""
+        with self.clock.phase("compile"):
+            step = compiled.result()
+        self.clock.seconds.setdefault("first_update", self.clock.total())
+        with self.clock.phase("update"):
+            state, updates = train_on(step, state, batches, packing, self.patient)
+        check_finite(updates, number, len(position.part["updates"]))
+        position.part["updates"] = position.part["updates"] + updates
+        if self.patient.wanted:
+            self.save_part(number, state, carry, position)
+            raise Stopped
+        return state
+
+    def end(
+        self,
+        number: int,
+        state: TrainState,
+        carry: Carry,
+        line: dict[str, Any],
+        model: Callable[[TrainState], PretrainedModel],
+        position: Position,
+    ) -> bool | None:
+        """Evaluate, tell of and save a round, where each is due. Returns whether the model is good enough, if asked."""
+        is_last, is_good = number + 1 == self.source.rounds, None
+        if is_due(number, self.settings.evaluate_every) and not is_last:
+            is_good = self.evaluate(number, state, carry, model, position)
+        is_due_now = is_last or is_due(number, self.settings.save_every) or bool(is_good)
+        with self.patient.hold():
+            self.finish(number, state, carry, line, position, save=is_due_now and is_good is not False)
+        return is_good
+
+    def evaluate(
+        self,
+        number: int,
+        state: TrainState,
+        carry: Carry,
+        model: Callable[[TrainState], PretrainedModel],
+        position: Position,
+    ) -> bool | None:
+        """Whether the model is good enough; None where nobody asks."""
+        if not self.hooks.on_evaluate:
+            return None
+        try:
+            with self.clock.phase("evaluate"):
+                is_good = self.hooks.on_evaluate(number, model(state))
+        except Stopped:
+            self.save_part(number, state, carry, position)
+            raise
+        position.good = number if is_good else position.good
+        return is_good
+
+    def save_part(self, number: int, state: TrainState, carry: Carry, position: Position) -> None:
+        """Save a round that is interrupted."""
+        if self.rounds:
+            notes = self.source.notes(carry) | position.notes(self.clock)
+            self.rounds.save_part(number, len(position.part["updates"]), state, notes)
+
+    def finish(
+        self, number: int, state: TrainState, carry: Carry, line: dict[str, Any], position: Position, save: bool
+    ) -> None:
+        """Tell of a round, and save it."""
+        part, position.part = position.part, None
+        position.history.append(line)
+        with self.clock.phase("save"):
+            if self.hooks.on_round:
+                self.hooks.on_round(line, part["seen"], part["updates"])
+            if self.rounds and (save or self.patient.wanted):
+                self.rounds.save(number, state, self.source.notes(carry) | position.notes(self.clock))
+        if self.patient.wanted:
+            self.wait()
+            raise Stopped
+
+    def roll_back(self, number: int, like: TrainState, position: Position) -> TrainState:
+        """The state of the last round that was good enough. UserError where there is none."""
+        if self.rounds is None or position.good is None:
+            raise UserError(
+                f"round {number}: utility fell below guard.min_utility, and no earlier round was evaluated and good "
+                "enough; a lower train.learning_rate, a larger pmc.retain_weight or a smaller evaluate.every may help"
+            )
+        self.wait()
+        state, _ = self.rounds.restore(position.good, like)
+        del position.history[position.good + 1 :]
+        return state
+
+    def wait(self) -> None:
+        """Until all that was saved is on disk."""
+        if self.rounds:
+            self.rounds.wait()
+
+
+def is_due(number: int, every: int) -> bool:
+    """Whether what happens every so many rounds happens after round `number`; 0 = never."""
+    return bool(every) and (number + 1) % every == 0
+
+
+def check_finite(updates: Updates, number: int, first: int = 0) -> None:
+    """UserError where a loss or a gradient is no finite number: saving on would push out the good rounds before.
+
+    first: updates of the round that an earlier start has made.
+    """
+    for batch, metrics in enumerate(updates, first):
+        if not all(np.isfinite(value) for value in metrics.values()):
+            raise UserError(
+                f"round {number}, batch {batch}: the loss is {metrics['loss']:.4g}, the gradient's norm "
+                f"{metrics['grad_norm']:.4g}: no finite numbers; a lower train.learning_rate may help. Rounds saved "
+                "before are as they were"
+            )
+
+
+def train_on(
+    step: Step, state: TrainState, batches: list[list[Row]], packing: Packing, patient: Patience | None = None
+) -> tuple[TrainState, Updates]:
+    """One update a batch. One is sent off while the one before it runs; the metrics are read after the last.
+
+    Args:
+        step: one update.
+        state: before the first; its buffers are given away.
+        batches: the rows of each update.
+        packing: the shape that batches are packed into.
+        patient: no update begins once it is told to end; None = nobody tells.
+
+    Returns:
+        The state after the last update, and the metrics of each.
+    """
+    mesh = meshes.mesh_of(state.params)
+    pending: list[dict[str, jax.Array]] = []
+    for rows in batches:
+        if patient and patient.wanted:
+            break
+        if len(pending) > 1:
+            jax.block_until_ready(pending[-2])
+        state, metrics = step(state, put_batch(pack(rows, packing, mesh.shape["data"]), mesh))
+        pending.append(metrics)
+    return state, [{k: float(v) for k, v in m.items()} for m in jax.device_get(pending)]
