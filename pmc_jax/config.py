@@ -5,6 +5,7 @@ start from `default()` and change values.
 import copy
 import difflib
 import json
+import math
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -45,8 +46,15 @@ def lookup(config: ConfigDict, name: str) -> Any:
 
 def check(config: ConfigDict) -> ConfigDict:
     """The same config, or a UserError that names the first setting whose value is out of bounds."""
+    if not isinstance(config, ConfigDict):
+        raise UserError(f"config: a {type(config).__name__}; change values of pmc_jax.config.default() and give that")
     for setting in SETTINGS:
-        value = lookup(config, setting.name)
+        try:
+            value = lookup(config, setting.name)
+        except (KeyError, AttributeError, TypeError):
+            raise UserError(f"config: has no {setting.name}; start from pmc_jax.config.default()") from None
+        if isinstance(value, float) and not math.isfinite(value):
+            raise UserError(f"{setting.name}={value}: must be a finite number ({setting.meaning})")
         if setting.test and not setting.test(value):
             raise UserError(f"{setting.name}={value!r}: must be {setting.limit} ({setting.meaning})")
     if 0 < config.pmc.questions_per_round < config.train.batch_size:

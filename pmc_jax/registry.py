@@ -25,6 +25,8 @@ def resolve(setting: str, name: str, table: Mapping[str, Any]) -> Any:
     Raises:
         UserError: the name is in neither place; the message names the setting and what would be right.
     """
+    if not isinstance(name, str):
+        raise UserError(f"{setting}: a {type(name).__name__}; give a name as text")
     if name in table:
         return table[name]
     module_name, colon, attribute = name.partition(":")

@@ -121,17 +121,17 @@ def test_other_dtypes_are_cast_and_integers_refused(damaged, tiny_checkpoint):
 
 def test_missing_extra_and_misshaped_tensors_are_each_named(damaged):
     def spoil(tensors):
-        del tensors["model.layers.0.mlp.up_proj.weight"], tensors["model.layers.1.input_layernorm.weight"]
+        del tensors["model.layers.0.mlp.up_proj.weight"], tensors["model.norm.weight"]
         return tensors | {
-            "model.layers.0.lora_A": np.zeros(3, np.float32),
+            "lora_A": np.zeros(3, np.float32),
             "model.layers.1.mlp.gate_proj.weight": np.zeros((127, 64), np.float32),
         }
 
     change_tensors(damaged, spoil)
     assert refused(
         damaged,
-        "missing: model.layers.0.mlp.up_proj.weight, model.layers.1.input_layernorm.weight",
-        "not in the model: model.layers.0.lora_A",
+        "missing: model.layers.0.mlp.up_proj.weight, model.norm.weight",
+        "not in the model: lora_A",
         "model.layers.1.mlp.gate_proj.weight is (127, 64), config.json says (128, 64)",
     )
 
@@ -161,6 +161,7 @@ def test_files_that_cannot_be_read(damaged):
 
 def test_an_index_that_names_an_absent_file(damaged):
     names = load_file(damaged / "model.safetensors")
+    (damaged / "model.safetensors").unlink()
     index = {"weight_map": dict.fromkeys(names, "model-00001-of-00002.safetensors")}
     (damaged / "model.safetensors.index.json").write_text(json.dumps(index))
     assert refused(damaged, "model-00001-of-00002.safetensors", "missing")

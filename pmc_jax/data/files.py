@@ -170,3 +170,15 @@ def _arrow_stream(content: bytes) -> Any:
     import pyarrow.ipc
 
     return pyarrow.ipc.open_stream(content).read_all()
+
+
+def check_pointer(file: Path) -> None:
+    """UserError where a file is a Git LFS pointer: a checkout without `git lfs pull`.
+
+    Raises:
+        OSError: the file cannot be opened.
+    """
+    with file.open("rb") as opened:
+        is_pointer = opened.read(len(LFS)) == LFS
+    if is_pointer:
+        raise UserError(f"{file}: {foreign_kind(LFS)}")

@@ -75,6 +75,7 @@ class Text(NamedTuple):
         chat: the chat template; None for the plain style.
         context: the text before an answer, for a tokenizer whose tokens of the answer depend on it; else empty.
         note: what the user should know about this template; empty = nothing.
+        vocab_size: ids from this on have no embedding; None = unknown.
     """
 
     tokenizer: Any
@@ -84,6 +85,7 @@ class Text(NamedTuple):
     chat: Chat | None = None
     context: str = ""
     note: str = ""
+    vocab_size: int | None = None
 
     def prompt(self, question: str) -> list[int]:
         """Token ids of the prompt, up to where the answer begins. They never end in an end token."""
@@ -93,7 +95,7 @@ class Text(NamedTuple):
         tag = t.answer_tag.rstrip() if t.tag_in == "prompt" else ""
         # A space at the end of a prompt would hide in it the space that starts the answer's first token.
         text = f"{t.question_tag}{question}{t.question_end}{tag}"
-        ids, own = self.tokenizer(text)["input_ids"], self._ids(text)
+        ids, own = self._known(self.tokenizer(text)["input_ids"]), self._ids(text)
         # What the tokenizer puts in front belongs to the prompt, what it appends does not.
         starts = [i for i in range(len(ids) - len(own) + 1) if ids[i : i + len(own)] == own]
         return self._without_end(ids[: starts[0] + len(own)] if starts else ids)
@@ -109,7 +111,7 @@ class Text(NamedTuple):
 
     def answer(self, answer: str) -> list[int]:
         """Token ids of the answer, its end token included."""
-        return [*self._without_end(self._answer(answer)["input_ids"]), self.end_token]
+        return [*self._without_end(self._known(self._answer(answer)["input_ids"])), self.end_token]
 
     def spans(self, answer: str) -> list[tuple[int, int]]:
         """Where each token of `answer`, without the end token, lies in `answer_text`: (start, end) in characters."""
@@ -148,7 +150,18 @@ class Text(NamedTuple):
         return self.template.answer_tag if self.template.tag_in == "answer" else ""
 
     def _ids(self, text: str) -> list[int]:
-        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return self._known(self.tokenizer(text, add_special_tokens=False)["input_ids"])
+
+    def _known(self, ids: list[int]) -> list[int]:
+        """The same ids. UserError for one that the model has no embedding for: it would be read as another."""
+        beyond = [i for i in ids if self.vocab_size is not None and i >= self.vocab_size]
+        if beyond:
+            token = self.tokenizer.convert_ids_to_tokens(beyond[0])
+            raise UserError(
+                f"a prompt or an answer holds {token!r}, token {beyond[0]}, and the model's embedding has "
+                f"{self.vocab_size} rows; remove it from the text or the chat template"
+            )
+        return ids
 
     def _without_end(self, ids: list[int]) -> list[int]:
         while ids and ids[-1] in self.end_tokens:
@@ -170,7 +183,7 @@ class Text(NamedTuple):
         return self.tokenizer(text, add_special_tokens=False, **options)
 
 
-def make_text(tokenizer: Any, template: Template, end_tokens: tuple[int, ...]) -> Text:
+def make_text(tokenizer: Any, template: Template, end_tokens: tuple[int, ...], vocab_size: int | None = None) -> Text:
     """A Text whose end token is what the chat template puts after an answer, or else the tokenizer's own.
 
     Args:
@@ -178,12 +191,13 @@ def make_text(tokenizer: Any, template: Template, end_tokens: tuple[int, ...]) -
         template: how a question and its answer become text.
         end_tokens: the tokens that the checkpoint calls the end. The special token that the chat template puts right
             after an answer is added to them.
+        vocab_size: rows of the model's embedding; None = ids are not checked.
 
     Raises:
         UserError: the settings `prompt.*` do not fit the tokenizer's chat template.
     """
     own = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else end_tokens[0]
-    text = Text(tokenizer, template, end_tokens, own)
+    text = Text(tokenizer, template, end_tokens, own, vocab_size=vocab_size)
     if not template.is_chat(tokenizer):
         return text
     source = choose_template(tokenizer.chat_template, template.template)

@@ -172,6 +172,16 @@ def pick(rows: Rows, count: int, seed: int) -> Rows:
     return [rows[i] for i in sorted(chosen)]
 
 
+def paraphrases_of(rows: Rows) -> Rows:
+    """A row for each paraphrased question. Where some rows have none, `forget_row` says whose paraphrase it is."""
+    asked = [(i, r) for i, r in enumerate(rows) if (r.get("paraphrased_question") or "").strip()]
+    return [
+        {"question": r["paraphrased_question"], "answer": r.get("paraphrased_answer") or r.get("answer")}
+        | ({} if len(asked) == len(rows) else {"forget_row": i})
+        for i, r in asked
+    ]
+
+
 def load_evaluation(data: Any, forget: Rows, retain: Rows, retain_rows: int, seed: int) -> dict[str, Rows]:
     """The five sets of unlearn quality and utility; a set that the data does not have is left out.
 
@@ -197,11 +207,7 @@ def load_evaluation(data: Any, forget: Rows, retain: Rows, retain_rows: int, see
     if not data.forget_file and has_split(data.path, f"{data.forget}_perturbed"):
         split = f"{data.forget}_perturbed"
         paraphrased = check_texts(load_split(data.path, split), f"{data.path} {split}", ("answer", *PARAPHRASED))
-    paraphrases = [
-        {"question": r["paraphrased_question"], "answer": r.get("paraphrased_answer") or r.get("answer")}
-        for r in paraphrased
-        if (r.get("paraphrased_question") or "").strip()
-    ]
+    paraphrases = paraphrases_of(paraphrased)
     if paraphrases:
         sets["forget_paraphrased"] = paraphrases
     sets["retain"] = pick(retain, retain_rows, seed)

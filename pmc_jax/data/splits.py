@@ -75,6 +75,8 @@ def split_names(folder: Path) -> list[str]:
 
 def check_path(path: str) -> None:
     """UserError for what is no folder and cannot be a hub id."""
+    if not path:
+        raise UserError("data.path is empty: give a hub id or a folder, as --config.data.path=locuslab/TOFU")
     if Path(path).is_file():
         raise UserError(
             f"data.path={path!r}: a file, not a folder of splits; give it as data.forget_file or data.retain_file"

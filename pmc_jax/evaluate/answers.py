@@ -77,7 +77,7 @@ def truths(sets: dict[str, Rows], references: list[str] | None) -> tuple[dict[st
         return texts, GIVEN
     for name in ("forget", "forget_paraphrased"):
         if name in sets:
-            texts[name] = references
+            texts[name] = [references[row.get("forget_row", i)] for i, row in enumerate(sets[name])]
     return texts, ORIGINAL
 
 

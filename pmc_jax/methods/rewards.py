@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pmc_jax.data import given
 from pmc_jax.errors import UserError
 from pmc_jax.methods import rouge, similarity
 from pmc_jax.registry import resolve
@@ -198,6 +199,9 @@ def score(
         UserError: an unknown kind, or lists that do not fit.
     """
     reward = resolve_reward(kind)
+    references = given.texts(references, "references", may_be_blank=True)
+    answers = given.listed(answers, "answers", "a list of texts for each reference", "[[answer], ...]")
+    answers = [given.texts(samples, f"answers[{i}]", may_be_blank=True) for i, samples in enumerate(answers)]
     if len(references) != len(answers):
         raise UserError(
             f"{len(references)} references but {len(answers)} lists of answers: one list a question is needed"

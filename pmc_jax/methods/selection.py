@@ -1,8 +1,21 @@
 """scores -> which sample of each question is kept."""
 
+from typing import Any
+
 import numpy as np
 
 from pmc_jax.errors import UserError
+
+
+def checked(scores_QS: Any) -> np.ndarray:
+    """The scores as an array. UserError where they are no numbers, [questions, samples]."""
+    try:
+        scores_QS = np.asarray(scores_QS, np.float64)
+    except (ValueError, TypeError):
+        raise UserError("scores: must be numbers, as many for each question: what pmc_jax.score returns") from None
+    if scores_QS.ndim != 2 or not scores_QS.shape[1] or np.isnan(scores_QS).any():
+        raise UserError(f"scores of shape {scores_QS.shape}: must be numbers, [questions, samples], one sample or more")
+    return scores_QS
 
 
 def select(
@@ -23,6 +36,7 @@ def select(
     Raises:
         UserError: an unknown kind, or seeds that do not fit.
     """
+    scores_QS = checked(scores_QS)
     if kind == "lowest":
         return np.argmin(scores_QS, axis=1)
     if kind != "bradley_terry":

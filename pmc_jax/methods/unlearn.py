@@ -6,7 +6,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from pmc_jax import config as settings
-from pmc_jax.data import questions
+from pmc_jax.data import given, questions
 from pmc_jax.data.packing import FORGET, RETAIN
 from pmc_jax.data.prompts import training_row
 from pmc_jax.distributed import meshes, multihost
@@ -16,7 +16,7 @@ from pmc_jax.methods.pmc import PmcSource
 from pmc_jax.methods.rewards import resolve_reward
 from pmc_jax.methods.settings import read_objective, read_pmc, read_schedule, read_training
 from pmc_jax.methods.supervised import ExampleRows, SupervisedSource
-from pmc_jax.models.pretrained import PretrainedModel
+from pmc_jax.models.pretrained import PretrainedModel, check_checkpoint
 from pmc_jax.sampling.generate import round_sampler, say_once, text_of
 from pmc_jax.tracking.timing import Clock
 from pmc_jax.training.checkpoint import RoundCheckpointer
@@ -68,10 +68,14 @@ def unlearn(
         UserError: the settings or the data do not fit.
     """
     config = settings.check(config if config is not None else settings.default())
-    rows = [{"question": q} if isinstance(q, str) else q for q in forget]
+    rows, retain = given.rows(forget, "forget", texts_too=True), given.rows(retain, "retain")
     questions.check_rows(rows, "forget", ("question",))
+    questions.check_texts(rows, "forget", ("answer", *questions.PARAPHRASED))
     questions.check_rows(retain, "retain", ("question", "answer"))
     check_data(config, rows, retain)
+    check_checkpoint(checkpoint)
+    if references is not None and len(references) != len(rows):
+        raise UserError(f"references: {len(references)} texts for {len(rows)} forget questions; give one for each")
     check_length(config.train.max_length, checkpoint.config.ropes)
     checkpoint = with_remat(checkpoint, config.train.remat)
     source = make_source(checkpoint, config, rows, retain, references)

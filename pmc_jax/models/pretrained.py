@@ -8,17 +8,21 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.sharding import Mesh
 
+from pmc_jax.data.files import check_pointer
 from pmc_jax.distributed import meshes, multihost
 from pmc_jax.errors import UserError, first_line, telling_file_errors
-from pmc_jax.models import Decoder, Family, ModelConfig, find_family, gguf, lora, weights
+from pmc_jax.models import Decoder, Family, ModelConfig, find_family, gguf, lora, probe, weights
 from pmc_jax.models.attention import causal_mask, positions_from_mask
+from pmc_jax.models.folder import check_path, check_whole, find_folder, read_json
 from pmc_jax.models.tensor_files import Stored, find_tensors
+from pmc_jax.models.tokenizer_files import load_tokenizer, write_tokenizer
 from pmc_jax.settings.paths import expand
 from pmc_jax.tracking.folders import FolderWriter
 
-NEEDED = ["*.safetensors", "*.json", "*.jinja", "tokenizer.model", "merges.txt"]
+__all__ = ["check_path", "find_folder", "read_json"]  # what other modules take from here
 DTYPES = ("float32", "bfloat16", "float16")
 SCRATCH = "scratch"  # the source of a model with fresh parameters
 
@@ -56,79 +60,18 @@ class PretrainedModel:
         return dataclasses.replace(self, **changes)
 
 
-def check_path(path: str) -> None:
-    """UserError for what is neither a folder nor a file nor could be a hub id; nothing is read or fetched."""
-    if not path:
-        raise UserError(
-            "model.path is empty: give a hub id or a folder, as --config.model.path=meta-llama/Llama-3.2-1B-Instruct"
-        )
-    if Path(path).is_file():
-        return
-    if path.endswith(".gguf"):
-        raise UserError(f"model.path={path!r}: no such file")
-    if not Path(path).is_dir() and (path.startswith((".", "/", "~")) or path.count("/") != 1):
-        raise UserError(f"model.path={path!r}: no such folder or file, and not a hub id (owner/name)")
-
-
-def find_folder(path: str) -> Path:
-    """The local folder of a checkpoint; a hub id is downloaded (or found in the hub's cache)."""
-    check_path(path)
-    if Path(path).is_dir():
-        return Path(path)
-    import huggingface_hub
-
-    try:
-        return Path(huggingface_hub.snapshot_download(path, allow_patterns=NEEDED))
-    except Exception as error:  # the hub client raises many kinds; each means that the checkpoint could not be had
-        reason = first_line(error)
-        raise UserError(f"model.path={path!r}: no such folder, and the hub did not give it: {reason}") from None
-
-
-def read_json(file: Path, required: bool = True) -> dict[str, Any]:
-    """A JSON object; {} when an optional file is absent."""
-    if not file.exists():
-        if required:
-            raise UserError(f"{file}: missing; a checkpoint folder needs it")
-        return {}
-    try:
-        value = json.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:  # bad JSON, bad UTF-8
-        raise UserError(f"{file}: not valid JSON: {error}") from None
-    if not isinstance(value, dict):
-        raise UserError(f"{file}: must hold a JSON object, not a {type(value).__name__}")
-    return value
-
-
-def check_whole(folder: Path) -> None:
-    """UserError for a folder that holds an adapter and no model."""
-    if (folder / "adapter_config.json").exists() and not (folder / "config.json").exists():
-        base = read_json(folder / "adapter_config.json").get("base_model_name_or_path")
-        named, other = (base, base) if base else ("a model that it does not name", "that model")
-        raise UserError(
-            f"{folder}: an adapter of {named}, not a model; merge it into that model first, or load {other}"
-        )
-
-
-def load_tokenizer(folder: Path) -> Any:
-    """The folder's tokenizer; remote code is never run."""
-    from transformers import AutoTokenizer
-
-    try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # transformers raises many kinds for a broken or absent tokenizer
-        raise UserError(f"{folder}: its tokenizer cannot be loaded: {first_line(error)}") from None
-
-
-def find_end_tokens(raw: dict[str, Any], generation: dict[str, Any], tokenizer: Any) -> tuple[int, ...]:
+def find_end_tokens(
+    raw: dict[str, Any], generation: dict[str, Any], tokenizer: Any, vocab_size: int, source: Any
+) -> tuple[int, ...]:
     """Every id that any of config, generation config and tokenizer calls the end."""
-    ends = set()
+    ends: set[Any] = set()
     for value in (raw.get("eos_token_id"), generation.get("eos_token_id"), tokenizer.eos_token_id):
-        ends |= set(value if isinstance(value, list) else [value]) - {None}
-    if not ends:
-        raise UserError(
-            "the checkpoint names no end token (eos_token_id) in config.json, generation_config.json or its tokenizer"
-        )
-    return tuple(sorted(ends))
+        ends |= set(map(_hashable, value if isinstance(value, list) else [value])) - {None}
+    return probe.check_ends(ends, vocab_size, source)
+
+
+def _hashable(value: Any) -> Any:
+    return str(value) if isinstance(value, list | dict) else value
 
 
 def load(path: str | Path, dtype: str = "float32", mesh: Mesh | None = None, family: str = "") -> PretrainedModel:
@@ -149,22 +92,29 @@ def load(path: str | Path, dtype: str = "float32", mesh: Mesh | None = None, fam
     """
     if dtype not in DTYPES:
         raise UserError(f"model.dtype={dtype!r}: choose one of {', '.join(DTYPES)}")
+    if not isinstance(path, str | Path):
+        raise UserError(f"load: the path is a {type(path).__name__}; give a folder, a hub id or a GGUF file")
     path = expand(path)
     if Path(path).is_file():
+        check_pointer(Path(path))
         source, file = Path(path), gguf.read(path)
         raw, generation = file.raw_config, file.generation_config
     else:
         source, file = find_folder(path), None
         check_whole(source)
         raw, generation = read_json(source / "config.json"), read_json(source / "generation_config.json", False)
+    probe.check_config(raw)
     kind = find_family(raw, family)
-    model = kind.make_model(raw)
+    model = probe.make_model(kind, raw)
     mesh = mesh or meshes.make_mesh()
     meshes.check_mesh(mesh, model.config.axis_sizes)
     tensors = file.tensors if file else find_tensors(source)
-    params = weights.load_params(source, tensors, kind, model, mesh, dtype)
+    if not file:
+        model, raw, tensors = probe.read_head(kind, model, raw, tensors)
     tokenizer = file.tokenizer if file else load_tokenizer(source)
-    ends = find_end_tokens(raw, generation, tokenizer)
+    probe.check_tokenizer(tokenizer, model.config.vocab_size, source)
+    ends = find_end_tokens(raw, generation, tokenizer, model.config.vocab_size, source)
+    params = weights.load_params(source, tensors, kind, model, mesh, dtype)
     return PretrainedModel(model, params, model.config, tokenizer, kind, raw, generation, ends, str(path))
 
 
@@ -186,14 +136,32 @@ def create(
         mesh: a (data, model) mesh; all devices on `data` when None.
         family: as in `load`.
     """
+    probe.check_config(raw_config)
     kind = find_family(raw_config, family)
-    model = kind.make_model(raw_config)
+    model = probe.make_model(kind, raw_config)
     mesh = mesh or meshes.make_mesh()
     meshes.check_mesh(mesh, model.config.axis_sizes)
+    probe.check_tokenizer(tokenizer, model.config.vocab_size, "model.scratch")
+    ends = find_end_tokens(raw_config, {}, tokenizer, model.config.vocab_size, "model.scratch")
     params = weights.init_params(kind, model, mesh, seed, dtype)
-    ends = find_end_tokens(raw_config, {}, tokenizer)
     generation = {key: raw_config[key] for key in ("bos_token_id", "eos_token_id", "pad_token_id") if key in raw_config}
     return PretrainedModel(model, params, model.config, tokenizer, kind, raw_config, generation, ends, SCRATCH)
+
+
+def check_checkpoint(value: Any) -> None:
+    """UserError for what `load` did not give."""
+    if not isinstance(value, PretrainedModel):
+        raise UserError(f"checkpoint: a {type(value).__name__}; give what pmc_jax.load(folder_or_hub_id) returns")
+
+
+def tokenizer_source(source: str) -> Path | None:
+    """The folder that a checkpoint's tokenizer was loaded from; None where there is none, or no more."""
+    if source == SCRATCH or Path(source).is_file():
+        return None
+    try:
+        return find_folder(source)
+    except UserError:  # deleted since
+        return None
 
 
 def find_carried(checkpoint: PretrainedModel) -> dict[str, Stored]:
@@ -221,6 +189,9 @@ def export(checkpoint: PretrainedModel, folder: str | Path) -> Path:
     Raises:
         UserError: the folder holds something else, or cannot be written. Nothing of it is lost.
     """
+    check_checkpoint(checkpoint)
+    if not isinstance(folder, str | Path) or not str(folder):
+        raise UserError(f"export: the folder is {folder!r}; give a text or a path")
     folder = Path(expand(folder)).resolve()
     writer = FolderWriter(folder)
 
@@ -262,7 +233,7 @@ def write_companions(checkpoint: PretrainedModel, folder: Path) -> None:
             for file in find_folder(checkpoint.source).glob("*processor_config.json"):
                 shutil.copy(file, folder)
     try:
-        checkpoint.tokenizer.save_pretrained(folder)
+        write_tokenizer(checkpoint.tokenizer, tokenizer_source(checkpoint.source), folder)
         if checkpoint.adapters:
             lora.save(folder / "adapter", *checkpoint.adapters, base=checkpoint.source)
     except Exception as error:  # the tokenizer and safetensors have kinds of their own for a full disk
@@ -279,10 +250,35 @@ def logits(checkpoint: PretrainedModel, tokens_BT: Any, mask_BT: Any = None) -> 
 
     Returns:
         [B, T, V] float32.
+
+    Raises:
+        UserError: the ids are no rectangle of whole numbers in the vocabulary, or the mask is of another shape.
     """
+    check_checkpoint(checkpoint)
+    check_tokens(tokens_BT, mask_BT, checkpoint.config.vocab_size)
     tokens_BT = jnp.asarray(tokens_BT, jnp.int32)
     mask_BT = jnp.ones(tokens_BT.shape, bool) if mask_BT is None else jnp.asarray(mask_BT, bool)
     return _logits(checkpoint.model, checkpoint.params, tokens_BT, mask_BT)
+
+
+def check_tokens(tokens_BT: Any, mask_BT: Any, vocab_size: int) -> None:
+    """UserError for what are no token ids, [B, T], of the vocabulary: ids beyond it would be read as others."""
+    if isinstance(tokens_BT, jax.core.Tracer) or isinstance(mask_BT, jax.core.Tracer):
+        return
+    try:
+        ids_BT, shape = np.asarray(tokens_BT), np.shape(tokens_BT if mask_BT is None else mask_BT)
+    except ValueError:
+        raise UserError("logits: rows of different lengths; pad them, and give the mask of real tokens") from None
+    if ids_BT.ndim != 2 or not ids_BT.size or ids_BT.dtype.kind not in "iu":
+        raise UserError(
+            f"logits: tokens of shape {ids_BT.shape} and kind {ids_BT.dtype}; give whole numbers, [rows, positions], "
+            "such as [[1, 5, 7]]"
+        )
+    if ids_BT.min() < 0 or ids_BT.max() >= vocab_size:
+        wrong = ids_BT[(ids_BT < 0) | (ids_BT >= vocab_size)][0]
+        raise UserError(f"logits: token {wrong} is no id of the vocabulary; ids are 0 to {vocab_size - 1}")
+    if shape != ids_BT.shape:
+        raise UserError(f"logits: the mask has shape {shape}, the tokens {ids_BT.shape}; both are [rows, positions]")
 
 
 @jax.jit(static_argnums=0)

@@ -11,10 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from safetensors import SafetensorError, safe_open
 
+from pmc_jax.data.files import check_pointer
 from pmc_jax.distributed import multihost
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, few, first_line
 
-INDEX = "model.safetensors.index.json"
+WHOLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl", ".bin.index.json")
+OTHER_WEIGHTS = (".h5", ".msgpack", ".onnx", ".gguf", ".npz")
 DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16"}  # numpy's name -> safetensors' name
 
 
@@ -25,11 +28,17 @@ class Stored(NamedTuple):
         file: where it is.
         shape: of the tensor.
         dtype: as safetensors calls it, such as "BF16".
+        name: what it is called there, where that is another name than it is used by; else empty.
     """
 
     file: Path
     shape: tuple[int, ...]
     dtype: str
+    name: str = ""
+
+    def called(self, name: str) -> "Stored":
+        """The same, by the name that it has in its file."""
+        return self._replace(name=self.name or name)
 
     @property
     def numpy_dtype(self) -> np.dtype:
@@ -45,7 +54,7 @@ class Stored(NamedTuple):
     def open(self, name: str) -> Iterator[Any]:
         """The tensor, to be read by slices: the pages of a mapped file count as memory for as long as it is open."""
         with safe_open(self.file, framework="numpy") as file:
-            yield file.get_slice(name)
+            yield file.get_slice(self.name or name)
 
 
 def file_name(index: int, count: int) -> str:
@@ -56,44 +65,72 @@ def file_name(index: int, count: int) -> str:
 def file_names(folder: Path) -> list[str]:
     """The names of the checkpoint's safetensors files.
 
+    model.safetensors comes first: transformers opens it too where an older index and its shards lie beside it.
+
     Raises:
         UserError: there are none, or their index is broken.
     """
+    if os.path.lexists(folder / WHOLE):
+        return [WHOLE]
     index = folder / INDEX
-    if index.exists():
-        try:
-            return sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, TypeError, AttributeError):
-            raise UserError(f"{index}: not an index of safetensors files: no valid JSON with a 'weight_map'") from None
-    if (folder / "model.safetensors").exists():
-        return ["model.safetensors"]
-    pickled = sorted(p.name for p in folder.glob("*.bin"))
-    reason = (
-        f"only {pickled[0]}, and pickled weights are never opened; save it as safetensors first"
-        if pickled
-        else "none is there"
-    )
-    raise UserError(f"{folder}: no model.safetensors: {reason}")
+    if not index.exists():
+        raise UserError(f"{folder}: no {WHOLE}: {_instead(folder)}")
+    check_pointer(index)
+    try:
+        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+    except (ValueError, KeyError, TypeError, AttributeError, OSError, RecursionError):
+        raise UserError(f"{index}: not an index of safetensors files: no valid JSON with a 'weight_map'") from None
+    for name in names:
+        if not isinstance(name, str) or Path(name).name != name or "\\" in name or name in (".", ".."):
+            raise UserError(
+                f"{index}: names {name!r}, which is no file of its own folder; take the original index again"
+            )
+        if not name.endswith(".safetensors"):
+            raise UserError(f"{index}: names {name!r}; only safetensors are read: save the weights as safetensors")
+    return names
+
+
+def _instead(folder: Path) -> str:
+    """What lies in the place of safetensors files, and what to do."""
+    names = sorted(file.name for file in folder.iterdir())
+    pickled = [name for name in names if name.endswith(PICKLED)]
+    if pickled:
+        return f"only {pickled[0]}, and pickled weights are never opened; save it as safetensors first"
+    others = [name for name in names if name.endswith((".safetensors", *OTHER_WEIGHTS))]
+    adapter = next((name for name in others if name.startswith("adapter")), "")
+    if adapter:
+        return f"only {adapter}, an adapter's weights; merge it into its model first"
+    if others:
+        return f"only {few(others, 3)}; save the model as safetensors with transformers' save_pretrained"
+    return "none is there; download the checkpoint again"
 
 
 def find_tensors(folder: Path) -> dict[str, Stored]:
     """{name: tensor} over one or many files.
 
     Raises:
-        UserError: a file is missing, cut short or not safetensors.
+        UserError: a file is missing, cut short or not safetensors, or two files hold the same tensor.
     """
     tensors: dict[str, Stored] = {}
     for name in file_names(folder):
         try:
+            check_pointer(folder / name)
             with safe_open(folder / name, framework="numpy") as file:
                 slices = {tensor: file.get_slice(tensor) for tensor in file.keys()}
-                tensors |= {
+                own = {
                     tensor: Stored(folder / name, tuple(s.get_shape()), s.get_dtype()) for tensor, s in slices.items()
                 }
         except (SafetensorError, OSError) as error:
             raise UserError(
-                f"{folder / name}: cannot be read as safetensors (truncated or missing?): {error}"
+                f"{folder / name}: cannot be read as safetensors (truncated or missing?): {first_line(error)[:80]}; "
+                "download it again"
             ) from None
+        twice = next((tensor for tensor in own if tensor in tensors), "")
+        if twice:
+            raise UserError(
+                f"{folder}: {twice} is in {tensors[twice].file.name} and in {name}; remove the file that is left over"
+            )
+        tensors |= own
     return tensors
 
 

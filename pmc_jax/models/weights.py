@@ -7,7 +7,6 @@ shapes, slices, sharding, follows from these letters.
 """
 
 import functools
-import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,9 +19,9 @@ from jax.sharding import Mesh, NamedSharding
 
 from pmc_jax.distributed import meshes
 from pmc_jax.errors import UserError
-from pmc_jax.models.config import ModelConfig
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.family import Family
+from pmc_jax.models.probe import check_names
 from pmc_jax.models.tensor_files import (
     DTYPES,
     Stored,
@@ -31,9 +30,6 @@ from pmc_jax.models.tensor_files import (
     write_file,
     write_index,
 )
-
-# Buffers that older checkpoints carry and that are computed here.
-IGNORED = re.compile(r"rotary_emb\.(inv_freq|cos_cached|sin_cached)$|\.attn\.(bias|masked_bias)$")
 
 
 class Weight(NamedTuple):
@@ -157,33 +153,6 @@ def init_params(family: Family, model: Decoder, mesh: Mesh, seed: int, dtype: st
     return jax.jit(init, out_shardings=layout_shardings(family, model, mesh, "train"))(jax.random.key(seed))
 
 
-def check_names(
-    files: dict[str, Any], weights: dict[str, Weight], config: ModelConfig, carried: tuple[str, ...], folder: Path
-) -> None:
-    """UserError that names every missing, extra or mis-shaped tensor; `carried`: beginnings of names to pass over."""
-    sizes = config.axis_sizes
-    shapes = {w.name: w.tensor_shape(sizes) for w in weights.values()}
-    missing = sorted(shapes.keys() - files.keys())
-    extra = sorted(
-        n
-        for n in files.keys() - shapes.keys()
-        if not IGNORED.search(n)
-        and not n.startswith(carried)
-        and not (config.tied_head and n.endswith("lm_head.weight"))
-    )
-    misshaped = [
-        f"{n} is {files[n].shape}, config.json says {shape}"
-        for n, shape in sorted(shapes.items())
-        if n in files and files[n].shape != shape
-    ]
-    problems = [f"missing: {', '.join(missing)}"] * bool(missing) + [f"not in the model: {', '.join(extra)}"] * bool(
-        extra
-    )
-    problems += [f"wrong shape: {'; '.join(misshaped)}"] * bool(misshaped)
-    if problems:
-        raise UserError(f"{folder}: tensors do not fit config.json: {' | '.join(problems)}")
-
-
 def load_params(
     source: Path, files: dict[str, Any], family: Family, model: Decoder, mesh: Mesh, dtype: str
 ) -> dict[str, Any]:
@@ -203,12 +172,16 @@ def load_params(
         UserError: tensors are missing or too many, or have another shape or kind of number.
     """
     weights, sizes = weight_map(family, model), model.config.axis_sizes
-    check_names(files, weights, model.config, family.carried, source)
+    shapes = {w.name: w.tensor_shape(sizes) for w in weights.values()}
+    check_names(files, shapes, model.config.tied_head, family.carried, source)
     params = {}
     for path, weight in weights.items():
         stored = files[weight.name]
         if stored.dtype not in DTYPES.values():
-            raise UserError(f"{source}: {weight.name} is {stored.dtype}; supported: F32, F16, BF16")
+            raise UserError(
+                f"{source}: {weight.name} is {stored.dtype}; supported: F32, F16, BF16: give the checkpoint that it "
+                "was made from"
+            )
         source_sharding, sharding = weight.shardings(sizes, mesh)
         with stored.open(weight.name) as tensor:
 

@@ -5,10 +5,11 @@ import json
 from ml_collections import ConfigDict
 
 from pmc_jax import config as settings
+from pmc_jax.data import given
 from pmc_jax.data.prompts import Template, Text, make_text
 from pmc_jax.distributed import meshes
 from pmc_jax.distributed.device_kind import choose_compute_dtype
-from pmc_jax.models.pretrained import PretrainedModel
+from pmc_jax.models.pretrained import PretrainedModel, check_checkpoint
 from pmc_jax.sampling.engine import EngineConfig
 from pmc_jax.sampling.params import SamplingParams
 from pmc_jax.sampling.sampler import Sampler, make_sampler
@@ -18,7 +19,7 @@ from pmc_jax.tracking.progress import say_once
 def text_of(checkpoint: PretrainedModel, config: ConfigDict) -> Text:
     """The checkpoint's tokenizer with the template of the settings `prompt.*`."""
     template = Template(**json.loads(config.prompt.to_json()))
-    text = make_text(checkpoint.tokenizer, template, checkpoint.end_tokens)
+    text = make_text(checkpoint.tokenizer, template, checkpoint.end_tokens, checkpoint.config.vocab_size)
     if text.note:
         say_once(text.note)
     return text
@@ -97,8 +98,9 @@ def sample(
         [question][sample] -> text.
 
     Raises:
-        UserError: a value is out of bounds.
+        UserError: a value is out of bounds, or the questions are no list of texts.
     """
+    questions = given.texts(questions, "questions")
     sampling = SamplingParams(
         num_samples=num_samples,
         temperature=temperature,
@@ -107,5 +109,6 @@ def sample(
         max_new_tokens=max_new_tokens,
         seed=seed,
     )
-    config = config if config is not None else settings.default()
-    return configured_sampler(checkpoint, config, sampling).answers(list(questions))
+    config = settings.check(config if config is not None else settings.default())
+    check_checkpoint(checkpoint)
+    return configured_sampler(checkpoint, config, sampling).answers(questions)

@@ -1,9 +1,18 @@
 """What is sampled: the settings that users know, and the part of them that programs are compiled for."""
 
 import dataclasses
+import math
+import numbers
 from typing import Any
 
 from pmc_jax.errors import UserError
+
+
+def check_number(name: str, value: Any, kind: type) -> None:
+    """UserError for what is no finite number, or no whole one."""
+    if not isinstance(value, kind) or isinstance(value, bool) or not math.isfinite(value):
+        whole = "whole " if kind is numbers.Integral else ""
+        raise UserError(f"{name}={value!r}: must be a {whole}number")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +33,9 @@ class SamplingStrategy:
     top_p: float = 1.0
 
     def __post_init__(self):
+        check_number("sample.temperature", self.temperature, numbers.Real)
+        check_number("sample.top_p", self.top_p, numbers.Real)
+        check_number("sample.top_k", self.top_k, numbers.Integral)
         if not self.temperature >= 0:
             raise UserError(f"sample.temperature={self.temperature}: must be 0 (greedy) or more")
         if not 0 < self.top_p <= 1:
@@ -59,6 +71,10 @@ class SamplingParams:
     seed: int = 0
 
     def __post_init__(self):
+        for name in ("num_samples", "max_new_tokens", "seed"):
+            check_number(name, getattr(self, name), numbers.Integral)
+        if self.seed < 0:
+            raise UserError(f"seed={self.seed}: must be 0 or more")
         if self.num_samples < 1 or self.max_new_tokens < 1:
             sizes = f"num_samples={self.num_samples}, max_new_tokens={self.max_new_tokens}"
             raise UserError(f"{sizes}: both must be 1 or more")

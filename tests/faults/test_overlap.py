@@ -5,6 +5,7 @@ import pytest
 from pmc_jax.data import questions
 from pmc_jax.data.overlap import plain
 from pmc_jax.errors import UserError
+from pmc_jax.evaluate.answers import truths
 
 
 def row(question, answer="Me.", **more):
@@ -90,8 +91,11 @@ def test_paraphrases_of_a_split_of_their_own(small, tmp_path):
 def test_one_row_without_a_paraphrase_leaves_the_others(small, tmp_path):
     from test_files import write_lines
 
-    own = [row("Who?", paraphrased_question="Which one?"), row("Where?"), row("When?", paraphrased_question="")]
+    own = [row("Where?"), row("Who?", paraphrased_question="Which one?"), row("When?", paraphrased_question="")]
     file, kept = write_lines(tmp_path / "f.jsonl", own), write_lines(tmp_path / "r.jsonl", OTHER)
     data = small({"data.forget_file": str(file), "data.retain_file": str(kept)}).data
     sets = questions.load_evaluation(data, questions.load_forget(data), OTHER, 0, 0)
-    assert sets["forget_paraphrased"] == [{"question": "Which one?", "answer": "Me."}]
+    assert sets["forget_paraphrased"] == [{"question": "Which one?", "answer": "Me.", "forget_row": 1}]
+    bare = {name: [r | {"answer": None} for r in rows] for name, rows in sets.items()}
+    texts, kind = truths(bare, ["a0", "a1", "a2"])
+    assert texts["forget_paraphrased"] == ["a1"] and kind == "original answers"
