@@ -18,8 +18,8 @@ import numpy as np
 
 LENGTH_MULTIPLE = 32  # positions of a block
 LABEL_MULTIPLE = 32
-NO_LABEL, FORGET, RETAIN = 0, 1, 2  # the group of a label, and of an example
-GROUPS = FORGET, RETAIN  # what the last axis of counts per group stands for
+NO_LABEL, FORGET, RETAIN, REFUSAL = 0, 1, 2, 3  # the group of a label, and of an example
+GROUPS = FORGET, RETAIN, REFUSAL  # what the last axis of counts per group stands for
 NO_ROW = -1
 
 
@@ -29,14 +29,16 @@ class Row(NamedTuple):
     Attributes:
         tokens: prompt and answer.
         start: where the answer begins in `tokens`.
-        group: FORGET or RETAIN.
+        group: FORGET, RETAIN or REFUSAL.
         reference: sum of -log p of the answer's tokens under the frozen start model, for objectives that need it.
+        weight: how much the example counts, for objectives that weigh theirs.
     """
 
     tokens: list[int]
     start: int
     group: int
     reference: float = 0.0
+    weight: float = 1.0
 
 
 class Batch(NamedTuple):
@@ -50,10 +52,11 @@ class Batch(NamedTuple):
         index_MSA: int32, where each label is predicted: an index into a shard's R / S * T positions. The label's own
             token is one further.
         labels_MSA: int32, token ids.
-        group_MSA: int32, NO_LABEL, FORGET or RETAIN.
+        group_MSA: int32, NO_LABEL or one of GROUPS.
         example_MSA: int32, the number of each label's example within its shard: 0..E-1, 0 where there is no label.
         group_MSE: int32, each example's group; NO_LABEL where there is no example.
         reference_MSE: float32, each example's `Row.reference`.
+        weight_MSE: float32, each example's `Row.weight`; 0 where there is no example.
         row_MSE: int32, which of the packed rows each example is; NO_ROW where there is no example.
         label_counts_G: float32, labels of each of GROUPS in the whole global batch; 1 where there are none.
         example_counts_G: float32, the same of examples.
@@ -70,6 +73,7 @@ class Batch(NamedTuple):
     example_MSA: np.ndarray
     group_MSE: np.ndarray
     reference_MSE: np.ndarray
+    weight_MSE: np.ndarray
     row_MSE: np.ndarray
     label_counts_G: np.ndarray
     example_counts_G: np.ndarray
@@ -205,7 +209,7 @@ def _pack_shard(rows: list[Row], indices: list[int], packing: Packing) -> tuple[
 
     Returns:
         Batch's fields in their order: tokens, positions, segments [R, T]; index, labels, group, example [1, A];
-        group, reference, row [1, E].
+        group, reference, weight, row [1, E].
     """
     prefix, size = packing.prefix, packing.rows * packing.length
     own = [rows[i] for i in indices]
@@ -230,6 +234,7 @@ def _pack_shard(rows: list[Row], indices: list[int], packing: Packing) -> tuple[
     of_examples = (
         np.array([[*(r.group for r in own), *[NO_LABEL] * spare]], np.int32),
         np.array([[*(r.reference for r in own), *[0.0] * spare]], np.float32),
+        np.array([[*(r.weight for r in own), *[0.0] * spare]], np.float32),
         np.array([[*indices, *[NO_ROW] * spare]], np.int32),
     )
     stream = (x.reshape(packing.rows, packing.length) for x in (tokens, positions, segments))

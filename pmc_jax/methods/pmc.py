@@ -10,9 +10,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pmc_jax.data.packing import FORGET, Row
+from pmc_jax.data.packing import FORGET, REFUSAL, Row
 from pmc_jax.data.prompts import training_row
 from pmc_jax.methods.memory import Memory, keep_best, unsolved
+from pmc_jax.methods.refusals import draw_refusals, weigh_refusals
 from pmc_jax.methods.rewards import check_references, resolve_reward
 from pmc_jax.methods.round_summary import Drawn, describe_samples, summarise
 from pmc_jax.methods.schedule import SELECTION, Schedule, draw_retain_rows, round_questions
@@ -36,6 +37,7 @@ class PmcSettings(NamedTuple):
     Attributes:
         reward: name of what likeness to the original answer is measured by.
         min_words: shorter answers are penalised; 0 = off.
+        refusals: what PMC-alignment leads forget questions to; empty = plain PMC.
         selection: which sample is kept, "lowest" or "bradley_terry".
         selection_temperature: softmax temperature of the rewards, for bradley_terry.
         keep_best: a new pick replaces the stored answer only if it scores no worse.
@@ -49,6 +51,7 @@ class PmcSettings(NamedTuple):
 
     reward: str
     min_words: int
+    refusals: tuple[str, ...]
     selection: str
     selection_temperature: float
     keep_best: bool
@@ -134,11 +137,17 @@ class PmcSource:
         return select(scores_QS, s.selection, s.selection_temperature, seeds)
 
     def batches(self, number: int, memory: Memory) -> list[list[Row]]:
-        """The training rows of a round's updates: stored answers, and as many retain rows."""
+        """The training rows of a round's updates: stored answers, as many retain rows, and refusals."""
+        s, seed = self.settings, self.schedule.seed
         epoch, questions = round_questions(self.schedule, number)
-        forget = [self.forget_row(q, memory.answers[q], self.longest_row) for q in questions]
-        retain = draw_retain_rows(self.schedule.seed, epoch, questions, self.retain)
-        return even_batches(list(zip(forget, retain)), self.settings.batch_size)
+        groups = [
+            [self.forget_row(q, memory.answers[q], self.longest_row) for q in questions],
+            draw_retain_rows(seed, epoch, questions, self.retain),
+        ]
+        if s.refusals:
+            texts = draw_refusals(seed, epoch, questions, s.refusals)
+            groups.append([self.refusal_row(q, text, memory.scores[q]) for q, text in zip(questions, texts)])
+        return [weigh_refusals(rows) for rows in even_batches(list(zip(*groups)), s.batch_size)]
 
     def begin(self, notes: dict[str, Any] | None, clock: Clock) -> Memory:
         """The memory of the last saved round, or one of the original model's own answers."""
@@ -164,15 +173,18 @@ class PmcSource:
         return {"memory": memory._asdict()}
 
     def expected_rows(self, memory: Memory) -> ExpectedRows:
-        """Rows with the original answers, and the retain rows."""
+        """Rows with the original answers, the retain rows, and refusals."""
         forget = [
             self.forget_row(q, reference, self.settings.max_length) for q, reference in enumerate(memory.references)
         ]
-        return ExpectedRows((forget, self.retain), self.longest_row, self.schedule.round_size)
+        longest = max(range(len(self.questions)), key=lambda q: len(self.sampler.text.prompt(self.questions[q])))
+        refusals = [self.refusal_row(longest, text, 1.0) for text in self.settings.refusals]
+        return ExpectedRows((forget, self.retain, refusals), self.longest_row, self.schedule.round_size)
 
     def losses(self, updates: Updates) -> dict[str, float]:
         """Means over the round's updates."""
-        return {name: mean_metric(updates, name) for name in ("forget_loss", "retain_loss")}
+        names = ["forget_loss", "retain_loss", *(["refusal_loss"] if self.settings.refusals else [])]
+        return {name: mean_metric(updates, name) for name in names}
 
     def greedy_answers(self) -> list[str]:
         """The original model's answers, whole also where samples are kept short."""
@@ -184,6 +196,11 @@ class PmcSource:
     def forget_row(self, question: int, answer: str, max_length: int) -> Row:
         """A training row of a question and an answer."""
         return training_row(self.sampler.text, self.questions[question], answer, max_length, FORGET)
+
+    def refusal_row(self, question: int, refusal: str, weight: float) -> Row:
+        """A training row of a question and a refusal of it."""
+        row = training_row(self.sampler.text, self.questions[question], refusal, self.settings.max_length, REFUSAL)
+        return row._replace(weight=weight)
 
     @property
     def longest_row(self) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 
 from pmc_jax.data.packing import Row
 
-ORDER, RETAIN_DRAW, SELECTION = 1, 2, 3  # first word of a numpy seed: these streams never meet
+ORDER, RETAIN_DRAW, SELECTION, REFUSAL_DRAW = 1, 2, 3, 4  # first word of a numpy seed: these streams never meet
 
 
 class Schedule(NamedTuple):

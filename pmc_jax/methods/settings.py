@@ -3,6 +3,7 @@
 from ml_collections import ConfigDict
 
 from pmc_jax import registry
+from pmc_jax.data.refusals import load_refusals
 from pmc_jax.errors import UserError
 from pmc_jax.methods.pmc import PmcSettings
 from pmc_jax.methods.schedule import Schedule
@@ -14,7 +15,8 @@ from pmc_jax.training.settings import AdapterSettings, TrainSettings
 def read_objective(config: ConfigDict) -> tuple[Objective, tuple[tuple[str, float], ...]]:
     """The objective that `method` names, and its hyperparameters in `method_options`.
 
-    `pmc.retain_weight` is PMC's lambda. The weight of a rival's retain term is an option of the method.
+    `pmc.retain_weight` is PMC's lambda, `pmc.refusal_weight` the weight of PMC-alignment. The weight of a rival's
+    retain term is an option of the method.
 
     Raises:
         UserError: there is no such objective, it is none, or an option is none of its hyperparameters.
@@ -23,8 +25,9 @@ def read_objective(config: ConfigDict) -> tuple[Objective, tuple[tuple[str, floa
     if not isinstance(objective, Objective):
         raise UserError(f"method={config.method!r}: must name a pmc_jax.training.objectives.Objective")
     options = read_options(config.method_options)
-    if objective.answers == "sampled" and "retain_weight" in dict(objective.hyper):
-        options = {"retain_weight": config.pmc.retain_weight} | options
+    if objective.answers == "sampled":
+        weights = {name: config.pmc[name] for name in ("retain_weight", "refusal_weight")}
+        options = {name: value for name, value in weights.items() if name in dict(objective.hyper)} | options
     overrides = tuple(options.items())
     try:
         hyperparameters(objective, overrides)
@@ -93,6 +96,7 @@ def read_pmc(config: ConfigDict) -> PmcSettings:
     return PmcSettings(
         reward=p.reward,
         min_words=p.min_words,
+        refusals=load_refusals(p.refusals) if p.refusal_weight else (),
         selection=p.selection,
         selection_temperature=p.selection_temperature,
         keep_best=p.keep_best,

@@ -146,7 +146,7 @@ def plan_packing(config: ConfigDict, shards: int, assumed: Assumed) -> packing.P
 def _plan_packing(
     settings: BatchSettings, max_length: int, together: int, shards: int, assumed: Assumed
 ) -> packing.Packing:
-    groups = tuple(assumed.rows(max_length, group) for group in packing.GROUPS)
+    groups = tuple(assumed.rows(max_length, group) for group in (packing.FORGET, packing.RETAIN))
     mesh = AbstractMesh((shards, 1), ("data", "model"))
     return choose_packing(ExpectedRows(groups, max_length, together), settings, mesh)
 

@@ -32,6 +32,14 @@ PMC = (
         "rouge_l_recall",
         "score of what is left of the original answer: a name of docs/rewards.md, or module:attribute of your own",
     ),
+    Setting(
+        "pmc.refusal_weight",
+        0.0,
+        "PMC-alignment: weight of a refusal to each forget question, fading out as it is solved; 0 = plain PMC, .5 as "
+        "its authors (with pmc.min_words=5)",
+        *AT_LEAST_0,
+    ),
+    Setting("pmc.refusals", "", "PMC-alignment: your own refusals, a text file with one a line; empty = the package's"),
     Setting("pmc.min_words", 0, "shorter answers are penalised; 0 = off", *AT_LEAST_0),
     Setting("pmc.keep_best", True, "a new pick replaces the stored answer only if it scores no worse"),
     Setting(

@@ -22,13 +22,14 @@ class Terms(NamedTuple):
 
     Attributes:
         log_probs_SA: float32, log p of each label; of no meaning where there is no label.
-        group_SA: int32, NO_LABEL, FORGET or RETAIN.
+        group_SA: int32, NO_LABEL or one of GROUPS.
         example_SA: int32, the number of each label's example within its shard.
         nll_SE: float32, each example's sum of -log p; 0 where there is no example.
         labels_SE: float32, each example's number of labels.
         group_SE: int32, each example's group; NO_LABEL where there is no example.
         reference_SE: float32, `nll_SE` under the frozen start model, where the objective asks for it; otherwise 0.
-        label_counts_G: float32, labels of FORGET and RETAIN in the whole global batch, at least 1.
+        weight_SE: float32, each example's weight; 0 where there is no example.
+        label_counts_G: float32, labels of each of GROUPS in the whole global batch, at least 1.
         example_counts_G: float32, the same of examples.
         statistics: the STATISTICS that the objective asks for, by name, float32 [S, A] each.
         hidden_SAD: one layer's output at each label's own token, where the objective asks for it; otherwise None.
@@ -41,6 +42,7 @@ class Terms(NamedTuple):
     labels_SE: jax.Array
     group_SE: jax.Array
     reference_SE: jax.Array
+    weight_SE: jax.Array
     label_counts_G: jax.Array
     example_counts_G: jax.Array
     statistics: dict[str, jax.Array]
@@ -198,6 +200,7 @@ def compute_terms(
         labels_SE=sums(jnp.ones_like(log_probs_SA)),
         group_SE=group_SE,
         reference_SE=batch.reference_MSE[index],
+        weight_SE=batch.weight_MSE[index],
         label_counts_G=batch.label_counts_G,
         example_counts_G=batch.example_counts_G,
         statistics=named_SA,

@@ -12,7 +12,7 @@ from typing import Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from pmc_jax.data.packing import FORGET, GROUPS, RETAIN
+from pmc_jax.data.packing import FORGET, GROUPS, REFUSAL, RETAIN
 from pmc_jax.training.forward import STATISTICS, Terms, sum_by_example
 
 Hyper = Mapping[str, float]
@@ -91,11 +91,17 @@ def mean_nll(terms: Terms, group: int) -> jax.Array:
 
 
 def collapse_loss(terms: Terms, hyper: Hyper) -> jax.Array:
-    """CE(chosen answer | forget question) + retain_weight * CE(retain answer | retain question).
+    """CE(chosen answer | forget question) + retain_weight * CE(retain answer | retain question)
+    + refusal_weight * CE(refusal | forget question), each refusal weighted by `Row.weight`.
 
-    Partial model collapse (Scholten et al., ICLR 2026), step 6; retain_weight is the paper's lambda.
+    Partial model collapse (Scholten et al., ICLR 2026), step 6, and its variant PMC-alignment. retain_weight is the
+    paper's lambda; with refusal_weight 0 there is no refusal term.
     """
-    return mean_nll(terms, FORGET) + hyper["retain_weight"] * mean_nll(terms, RETAIN)
+    loss = mean_nll(terms, FORGET) + hyper["retain_weight"] * mean_nll(terms, RETAIN)
+    if hyper["refusal_weight"]:
+        weighted = jnp.sum(jnp.where(terms.group_SE == REFUSAL, terms.weight_SE * terms.nll_SE, 0.0))
+        loss += hyper["refusal_weight"] * weighted / terms.label_counts_G[GROUPS.index(REFUSAL)]
+    return loss
 
 
 def cross_entropy(terms: Terms, hyper: Hyper) -> jax.Array:
@@ -130,7 +136,7 @@ def npo(terms: Terms, hyper: Hyper) -> jax.Array:
 
 # By the name that `--config.method=` takes. A method outside the package: `method=module:attribute`.
 OBJECTIVES: dict[str, Objective] = {
-    "pmc": Objective(collapse_loss, hyper=(("retain_weight", 1.25),), answers="sampled"),
+    "pmc": Objective(collapse_loss, hyper=(("retain_weight", 1.25), ("refusal_weight", 0.0)), answers="sampled"),
     "cross_entropy": Objective(cross_entropy, retain=False),
     "gradient_ascent": Objective(gradient_ascent, retain=False),
     "gradient_difference": Objective(gradient_difference, hyper=(("forget_weight", 1.0), ("retain_weight", 1.0))),

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from pmc_jax.data.packing import GROUPS, Batch
+from pmc_jax.data.packing import GROUPS, REFUSAL, Batch
 from pmc_jax.distributed import meshes
 from pmc_jax.errors import UserError
 from pmc_jax.models import Decoder
@@ -109,7 +109,7 @@ def update(
 
     Returns:
         The new state, and float32 scalars: loss (the objective), forget_loss and retain_loss (means of -log p over the
-        group's labels of the whole batch, whatever the objective), grad_norm.
+        group's labels of the whole batch, whatever the objective), grad_norm; refusal_loss where refusals are weighed.
 
     Raises:
         UserError: the objective's loss is not a scalar, or it asks for a layer that the model does not have.
@@ -135,6 +135,8 @@ def update(
         (loss, losses_G), grads = sum_micro_batches(value_and_grad, state.params, batch.used)
     updates, opt_state = make_optimizer(recipe).update(grads, state.opt_state, state.params)
     metrics = {"loss": loss, "forget_loss": losses_G[0], "retain_loss": losses_G[1], "grad_norm": global_norm(grads)}
+    if hyper.get("refusal_weight"):
+        metrics["refusal_loss"] = losses_G[GROUPS.index(REFUSAL)]
     new = TrainState(optax.apply_updates(state.params, updates), opt_state, state.step + 1)
     if shardings:
         new = jax.lax.with_sharding_constraint(new, jax.tree.unflatten(jax.tree.structure(new), shardings))
