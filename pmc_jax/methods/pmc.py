@@ -179,7 +179,8 @@ class PmcSource:
         ]
         longest = max(range(len(self.questions)), key=lambda q: len(self.sampler.text.prompt(self.questions[q])))
         refusals = [self.refusal_row(longest, text, 1.0) for text in self.settings.refusals]
-        return ExpectedRows((forget, self.retain, refusals), self.longest_row, self.schedule.round_size)
+        groups = tuple(rows for rows in (forget, self.retain, refusals) if rows)
+        return ExpectedRows(groups, self.longest_row, self.schedule.round_size)
 
     def losses(self, updates: Updates) -> dict[str, float]:
         """Means over the round's updates."""
