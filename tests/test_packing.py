@@ -52,17 +52,17 @@ def make_rows(seed: int, count: int = 9, shared: int = 5, vocab: int = 500) -> l
             prefix + rng.integers(5, vocab, rng.integers(2, 12)).tolist(),
             rng.integers(5, vocab, rng.integers(1, 20)).tolist(),
         )
-        rows.append(Row(prompt + answer, len(prompt), GROUPS[i % 2], reference=float(i)))
+        rows.append(Row(prompt + answer, len(prompt), GROUPS[i % 3], reference=float(i), weight=i / 8))
     return rows
 
 
 def one_by_one(checkpoint, rows: list[Row]) -> np.ndarray:
-    """[forget, retain] means of -log p over answer tokens, one row a line, without packing or shared prefix."""
+    """[forget, retain, refusal] means of -log p over answer tokens, one row a line, without packing or shared prefix."""
     tokens, mask = np.zeros((len(rows), 40), int), np.zeros((len(rows), 40), bool)
     for i, row in enumerate(rows):
         tokens[i, : len(row.tokens)], mask[i, : len(row.tokens)] = row.tokens, True
     log_probs = np.asarray(jax.nn.log_softmax(pmc_jax.logits(checkpoint, tokens, mask)))
-    sums, counts = np.zeros(2), np.zeros(2)
+    sums, counts = np.zeros(len(GROUPS)), np.zeros(len(GROUPS))
     for i, row in enumerate(rows):
         label_T = np.arange(row.start, len(row.tokens))
         group = GROUPS.index(row.group)
@@ -72,7 +72,7 @@ def one_by_one(checkpoint, rows: list[Row]) -> np.ndarray:
 
 
 def packed_groups(model, params, batch: Batch) -> np.ndarray:
-    """[forget, retain] of a packed batch, summed over its micro-batches."""
+    """[forget, retain, refusal] of a packed batch, summed over its micro-batches."""
 
     @jax.jit
     def groups(params, batch, m):
@@ -190,7 +190,7 @@ def test_every_label_is_there_once(seed, shards, micro_batches):
     labels = batch.labels_MSA[batch.group_MSA != NO_LABEL]
     assert sorted(labels.tolist()) == sorted(t for r in rows for t in r.tokens[r.start :])
     counts = [sum(len(r.tokens) - r.start for r in rows if r.group == g) for g in GROUPS]
-    assert batch.label_counts_G.tolist() == counts and batch.example_counts_G.tolist() == [4, 3]
+    assert batch.label_counts_G.tolist() == counts and batch.example_counts_G.tolist() == [3, 2, 2]
     assert len(batch.tokens_MRT) == max(2 * micro_batches, batch.used) and not batch.group_MSA[batch.used :].any()
 
 
@@ -203,7 +203,8 @@ def test_every_label_knows_its_example(seed, shards, examples):
     for m, s, a in np.argwhere(batch.group_MSA != NO_LABEL):
         e = batch.example_MSA[m, s, a]
         row = rows[batch.row_MSE[m, s, e]]
-        assert (batch.group_MSE[m, s, e], batch.reference_MSE[m, s, e]) == (row.group, row.reference)
+        of_example = (batch.group_MSE[m, s, e], batch.reference_MSE[m, s, e], batch.weight_MSE[m, s, e])
+        assert of_example == (row.group, row.reference, row.weight)
         assert batch.group_MSA[m, s, a] == row.group
         labels.setdefault(int(batch.row_MSE[m, s, e]), []).append(int(batch.labels_MSA[m, s, a]))
     assert labels == {i: row.tokens[row.start :] for i, row in enumerate(rows)}

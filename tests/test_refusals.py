@@ -104,7 +104,7 @@ def test_refusals_become_likely(runs, forget_questions):
     text = text_of(runs[2.0][0], settings.default())
     rows = [training_row(text, q, r, 200, FORGET) for q, r in zip(forget_questions, REFUSALS)]
     nll = {w: row_nll(run.model, run.params, rows).mean() for w, (run, _) in runs.items()}
-    assert nll[2.0] < 0.8 * nll[0.0]
+    assert nll[2.0] < 0.9 * nll[0.0]
 
 
 def test_the_history_tells_the_refusals_loss_where_there_are_refusals(runs):
