@@ -57,7 +57,7 @@ def make_rows(seed: int, count: int = 9, shared: int = 5, vocab: int = 500) -> l
 
 
 def one_by_one(checkpoint, rows: list[Row]) -> np.ndarray:
-    """[forget, retain, refusal] means of -log p over answer tokens, one row a line, without packing or shared prefix."""
+    """[forget, retain, refusal] means of -log p over answer tokens, one row a line, unpacked, no shared prefix."""
     tokens, mask = np.zeros((len(rows), 40), int), np.zeros((len(rows), 40), bool)
     for i, row in enumerate(rows):
         tokens[i, : len(row.tokens)], mask[i, : len(row.tokens)] = row.tokens, True
