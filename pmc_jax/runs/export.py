@@ -46,6 +46,8 @@ def run_export(workdir: str, output: str | None, number: int | None, given: dict
     """
     work = Workdir(workdir)
     folder = Path(expand(output)) if output else work.path / "hf"
+    if output:
+        check_output(work.path, folder)
     frozen = multihost.broadcast_from_primary(work.frozen)
     if frozen is None or frozen["verb"] not in ("unlearn", "finetune"):
         raise UserError(f"--workdir={workdir}: holds no unlearning or fine-tuning run")
@@ -64,9 +66,7 @@ def run_export(workdir: str, output: str | None, number: int | None, given: dict
     recipe = make_recipe(checkpoint.family, checkpoint.model, read_training(config), updates=1)
     state, _ = rounds.restore(number, like=shapes_of_state(checkpoint, recipe))
     rounds.close()
-    if output:
-        check_output(work.path, folder)
-    else:
+    if not output:
         adopt_export(folder)
     written = pretrained.export(trained(checkpoint, recipe, state), folder)
     console.print(f"exported round {number} to {written}")
