@@ -1,0 +1,30 @@
+"""A few of the faults of tests/faults/reliability.py; its table counts many (docs/reliability.md)."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+from held import PATIENCE
+from tiny import ROOT
+
+
+def tried(folder, data, *options):
+    """{fault: counts} of the harness, on a tiny checkpoint."""
+    words = [f"--model={folder}", f"--data={data}", "--json", "--exactly", *options]
+    command = [sys.executable, ROOT / "tests" / "faults" / "reliability.py", *words]
+    done = subprocess.run(command, env=dict(os.environ), capture_output=True, text=True, timeout=3 * PATIENCE)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout)
+
+
+def test_killed_once(tiny_folder, data_folder):
+    counts = tried(tiny_folder, data_folder, "--only=kill", "--times=1")
+    assert counts == {"SIGKILL at a random moment": {"tried": 1, "identical": 1, "refused": 0}}
+
+
+@pytest.mark.parity
+def test_faults_of_every_kind(tiny_folder, data_folder):
+    counts = tried(tiny_folder, data_folder, "--only=term,damage,full,two,locks,clock", "--times=2", "--seed=1")
+    assert len(counts) == 6 and all(of["tried"] == of["identical"] + of["refused"] > 0 for of in counts.values())
