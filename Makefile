@@ -8,7 +8,7 @@ PYTEST := $(RUN)/pytest -n 2 --dist=loadfile --no-loadscope-reorder
 export GLIBC_TUNABLES ?= glibc.malloc.hugetlb=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo real test parity bench wheel clean
+.PHONY: help demo real test parity lowest bench wheel clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,21 @@ test: $(VENV)/.installed ## style, then all tests but those of `make parity`
 parity: $(VENV)/.torch ## comparisons with torch, compiling for TPUs, and what takes long
 	$(PYTEST) -m parity
 
+# Their own environment: the lowest versions of all that pyproject.toml names.
+LOWEST := .venv-lowest
+OLD := tests/test_chat.py tests/test_checkpoint.py tests/test_cli.py tests/test_config.py tests/test_questions.py \
+	tests/test_report.py tests/test_rouge.py tests/test_surface.py tests/test_weights.py tests/test_workdir.py
+
+$(LOWEST)/.installed: pyproject.toml tests/lowest.py
+	test -x $(LOWEST)/bin/python || $(PYTHON) -m venv $(LOWEST)
+	$(PYTHON) tests/lowest.py > $(LOWEST)/constraints.txt
+	$(LOWEST)/bin/pip install --quiet --upgrade pip
+	$(LOWEST)/bin/pip install --quiet --no-compile --constraint $(LOWEST)/constraints.txt --editable '.[test]'
+	touch $@
+
+lowest: $(LOWEST)/.installed ## a part of the tests on the lowest versions that pyproject.toml allows
+	$(LOWEST)/bin/pytest -n 2 --dist=loadfile -m 'not parity' $(OLD)
+
 bench: $(VENV)/.torch ## the speed tables
 	$(RUN)/python benchmarks/bench.py
 
@@ -51,5 +66,5 @@ wheel: $(VENV)/.installed ## an installable file in dist/, with presets and all
 	$(RUN)/pip wheel --quiet --no-deps --wheel-dir dist .
 	ls dist
 
-clean: ## remove .venv, dist and caches; your runs stay
-	rm -rf $(VENV) dist build *.egg-info .pytest_cache .ruff_cache
+clean: ## remove .venv, .venv-lowest, dist and caches; your runs stay
+	rm -rf $(VENV) $(LOWEST) dist build *.egg-info .pytest_cache .ruff_cache

@@ -28,7 +28,8 @@ LAYERS = (
 LAYER = {name: number for number, names in enumerate(LAYERS) for name in names}
 LINES, FUNCTION_LINES, PARAMETERS, WIDTH, README_LINES = 300, 60, 9, 120, 150
 VAGUE = {"found", "at", "most", "where"}  # what a variable holds is not said by these
-FILES = sorted(f for f in ROOT.rglob("*.py") if not {".venv", "build", "runs"} & set(f.relative_to(ROOT).parts[:1]))
+OTHERS = {".venv", ".venv-lowest", "build", "runs"}
+FILES = sorted(f for f in ROOT.rglob("*.py") if not OTHERS & set(f.relative_to(ROOT).parts[:1]))
 OURS = [f for f in FILES if PACKAGE in f.parents]
 
 

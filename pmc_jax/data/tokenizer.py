@@ -40,6 +40,6 @@ def train_tokenizer(rows: Rows, vocab_size: int) -> Any:
         bos_token=BEGIN,
         eos_token=END,
         pad_token=PAD,
-        extra_special_tokens=[HEADER, HEADER_END],
+        additional_special_tokens=[HEADER, HEADER_END],  # what transformers 4 and 5 both take
         chat_template=CHAT_TEMPLATE,
     )
