@@ -9,6 +9,7 @@ As the project writes a round, and array by array as Orbax does by default, in t
 import argparse
 import tempfile
 import time
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -29,6 +30,7 @@ class Plain(RoundCheckpointer):
     """Rounds written array by array, compressed."""
 
     def __init__(self, folder: str, keep: int):
+        self.folder = Path(folder)
         self._manager = ocp.CheckpointManager(
             folder, options=ocp.CheckpointManagerOptions(max_to_keep=keep, enable_async_checkpointing=True)
         )
