@@ -7,6 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.sharding import NamedSharding
 
 from pmc_jax.distributed import meshes
 
@@ -37,8 +38,10 @@ def leaf_digest(x: jax.Array) -> jax.Array:
     return jnp.stack(sums)
 
 
-@functools.partial(jax.jit, static_argnames="names")
-def _digest(leaves: list[jax.Array], names: tuple[str, ...]) -> tuple[jax.Array, jax.Array]:
+@functools.partial(jax.jit, static_argnames=("names", "everywhere"))
+def _digest(
+    leaves: list[jax.Array], names: tuple[str, ...], everywhere: NamedSharding | None
+) -> tuple[jax.Array, jax.Array]:
     total, finite = jnp.zeros(2, jnp.uint32), jnp.bool_(True)
     for x, name in zip(leaves, names):
         salt = zlib.crc32(name.encode())
@@ -46,7 +49,7 @@ def _digest(leaves: list[jax.Array], names: tuple[str, ...]) -> tuple[jax.Array,
         total += jnp.stack([first * np.uint32((2 * salt + 1) % 2**32), mix(second ^ np.uint32(salt))])
         if jnp.issubdtype(x.dtype, jnp.floating):
             finite &= jnp.isfinite(x).all()
-    return total, finite
+    return (total, finite) if everywhere is None else jax.lax.with_sharding_constraint((total, finite), everywhere)
 
 
 def digest(tree: Any) -> tuple[str, bool]:
@@ -55,6 +58,8 @@ def digest(tree: Any) -> tuple[str, bool]:
     All processes of a run call this together.
     """
     paths, leaves = zip(*jax.tree_util.tree_leaves_with_path(tree))
-    total, finite = _digest(list(leaves), tuple(jax.tree_util.keystr(path) for path in paths))
+    on_mesh = isinstance(leaves[0].sharding, NamedSharding)
+    everywhere = meshes.replicated_sharding(leaves[0].sharding.mesh) if on_mesh else None
+    total, finite = _digest(list(leaves), tuple(jax.tree_util.keystr(path) for path in paths), everywhere)
     total, finite = meshes.gather((total, finite))
     return total.tobytes().hex(), bool(finite)
