@@ -10,6 +10,7 @@ from pmc_jax.data.packing import FORGET, REFUSAL, RETAIN, Packing, Row, pack
 from pmc_jax.data.prompts import training_row
 from pmc_jax.data.refusals import is_refusal, load_refusals
 from pmc_jax.errors import UserError
+from pmc_jax.evaluate.fluency import kinds_of_answers
 from pmc_jax.methods.refusals import draw_refusals, weigh_refusals
 from pmc_jax.sampling.generate import text_of
 from pmc_jax.training.forward import compute_terms
@@ -29,9 +30,23 @@ def test_refusals_are_known_as_such(text):
     assert is_refusal(text, REFUSALS)
 
 
-@pytest.mark.parametrize("text", ["", "Paris.", "The capital is Paris.", "I don't know the man, but his book is"])
+@pytest.mark.parametrize("text", ["", "Paris.", "The capital is Paris.", "It was Oslo, I don't know why."])
 def test_other_answers_are_none(text):
     assert not is_refusal(text, REFUSALS)
+
+
+@pytest.mark.parametrize(
+    "text", ["I'm not sure what you're asking.", "I’m sorry, but no.", "Sorry, I cannot say.", "I do not know."]
+)
+def test_refusals_in_words_of_their_own_count(text):
+    assert is_refusal(text, ())
+
+
+def test_forget_answers_are_refusals_fluent_or_neither():
+    answers = ["I don't know.", "He was born in Rome.", "the the of 7", "blah"]
+    kinds = kinds_of_answers(answers, [500.0, 19.0, 21.0, np.nan], own_median=2.0, refusals=REFUSALS)
+    assert (kinds["refused"], kinds["fluent"], kinds["neither"], kinds["rows"]) == (0.25, 0.25, 0.5, 4)
+    assert kinds["limit"] == 20.0
 
 
 def test_refusals_of_the_user(tmp_path):

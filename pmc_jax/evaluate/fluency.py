@@ -6,9 +6,12 @@ import numpy as np
 
 from pmc_jax.data.packing import FORGET
 from pmc_jax.data.prompts import training_row
+from pmc_jax.data.refusals import is_refusal
 from pmc_jax.evaluate.likelihood import NO_LIMIT, TokenScores, token_scores
 from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.tracking.progress import track
+
+FAR = 10.0  # an answer this many times less likely a token than the model's own is no fluent one
 
 
 def perplexities(scores: list[TokenScores]) -> np.ndarray:
@@ -49,6 +52,28 @@ def with_perplexity(
     questions, answers = ([row[key] for row in forget] for key in ("question", "answer"))
     values = iter(answer_perplexities(judge, questions, answers, progress, show))
     return [row | {"perplexity": float(next(values))} if row["set"] == "forget" else row for row in rows]
+
+
+def kinds_of_answers(
+    answers: list[str], perplexity_N: Any, own_median: float, refusals: tuple[str, ...]
+) -> dict[str, Any]:
+    """What forget answers are: refusals, fluent, or neither.
+
+    Args:
+        answers: N forget answers.
+        perplexity_N: of each under the original model.
+        own_median: the median perplexity of the original model's own answers to the same questions.
+        refusals: texts that count as refusals (`data.refusals.is_refusal`).
+
+    Returns:
+        {"refused", "fluent", "neither": shares that sum to 1, "rows": N, "limit": the perplexity above which an answer
+        that is no refusal is "neither": FAR times that of the model's own answers}.
+    """
+    refused_N = np.array([is_refusal(answer, refusals) for answer in answers], bool)
+    odd_N = ~refused_N & ~(np.asarray(perplexity_N, np.float64) <= FAR * own_median)
+    refused, neither = float(refused_N.mean()), float(odd_N.mean())
+    shares = {"refused": refused, "fluent": 1 - refused - neither, "neither": neither}
+    return shares | {"rows": len(answers), "limit": FAR * own_median}
 
 
 def median_perplexity(perplexity_N: Any) -> dict[str, Any]:

@@ -71,7 +71,17 @@ def fluency_lines(result: dict[str, Any]) -> list[Line]:
     """Perplexity of the forget answers under the original model."""
     entry = result["forget_perplexity"]
     hint = "under the original model"
-    return [Line("perplexity of forget answers, median", entry["median"], rows=entry["rows"], form="number", hint=hint)]
+    lines = [
+        Line("perplexity of forget answers, median", entry["median"], rows=entry["rows"], form="number", hint=hint)
+    ]
+    kinds = result.get("forget_answers")
+    if kinds:
+        neither = f"neither: perplexity above {kinds['limit']:.0f}, ten times that of the model's own answers"
+        lines += [
+            Line(f"forget answers, share {name}", kinds[kind], rows=kinds["rows"], form="share", hint=why)
+            for kind, name, why in (("refused", "that refuse", ""), ("neither", "neither fluent nor refusals", neither))
+        ]
+    return lines
 
 
 def tofu_lines(metrics: dict[str, Any]) -> list[Line]:

@@ -7,10 +7,11 @@ from ml_collections import ConfigDict
 
 from pmc_jax import config as settings
 from pmc_jax.data import questions
+from pmc_jax.data.refusals import load_refusals
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
 from pmc_jax.evaluate.answers import Evaluation, evaluate
-from pmc_jax.evaluate.fluency import with_perplexity
+from pmc_jax.evaluate.fluency import kinds_of_answers, with_perplexity
 from pmc_jax.evaluate.recall import check_truths_seen
 from pmc_jax.methods import unlearn as method
 from pmc_jax.methods.settings import read_schedule
@@ -46,6 +47,16 @@ def judged(evaluation: Evaluation, original: PretrainedModel, config: ConfigDict
     """The evaluation, with the perplexity of its forget answers under the original model."""
     judge = greedy_sampler(original, config)
     return evaluation._replace(answers=with_perplexity(evaluation.answers, judge, "fluency of forget answers"))
+
+
+def kinds(after: Evaluation, before: dict[str, Any], config: ConfigDict) -> dict[str, Any]:
+    """What the forget answers are now: refusals, fluent, or neither. {} where an old run did not measure fluency."""
+    if "forget_perplexity" not in before:
+        return {}
+    forget = [row for row in after.answers if row["set"] == "forget"]
+    answers, perplexities = ([row[key] for row in forget] for key in ("answer", "perplexity"))
+    own, refusals = before["forget_perplexity"]["median"], load_refusals(config.pmc.refusals)
+    return {"forget_answers": kinds_of_answers(answers, perplexities, own, refusals)}
 
 
 def original_model(checkpoint: PretrainedModel, config: ConfigDict) -> PretrainedModel:
@@ -142,7 +153,7 @@ def unlearn(config: ConfigDict, workdir: str) -> dict[str, Any]:
             write_lines(work.file("answers/after.jsonl"), after.answers)
         result = {
             "before": before,
-            "after": after.summary(),
+            "after": after.summary() | kinds(after, before, config),
             "seconds": clock.seconds | {"total": clock.total()},
             "rounds": len(history),
             **totals(history),
