@@ -6,6 +6,7 @@ import pytest
 
 import pmc_jax
 from pmc_jax.errors import UserError
+from pmc_jax.models.tokenizer_files import load_tokenizer
 
 QUICK = """
 import sys
@@ -137,3 +138,14 @@ def test_what_unlearn_refuses(splits, small):
         with pytest.raises(UserError, match="(?s)" + word) as caught:
             pmc_jax.unlearn(nothing, *args)
         assert "\n" not in str(caught.value)
+
+
+def test_the_generic_tokenizer_is_read_without_looking_through_every_model(tiny_folder, monkeypatch):
+    import transformers
+
+    slow = transformers.AutoTokenizer.from_pretrained(tiny_folder)
+    monkeypatch.setattr(transformers.AutoTokenizer, "from_pretrained", None)
+    quick = load_tokenizer(tiny_folder)
+    text = "Who wrote it? Rocío 12 ...\n"
+    assert quick(text)["input_ids"] == slow(text)["input_ids"]
+    assert (quick.eos_token_id, quick.chat_template) == (slow.eos_token_id, slow.chat_template)

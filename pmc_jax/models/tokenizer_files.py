@@ -16,6 +16,7 @@ FILES = (
 )
 # Names that transformers 5 writes -> those that versions 4 and 5 both read.
 CLASSES = {"TokenizersBackend": "PreTrainedTokenizerFast"}
+GENERIC = {*CLASSES, *CLASSES.values()}  # the class that has nothing but what tokenizer.json says
 
 
 def tokenizer_files(folder: Path) -> list[Path]:
@@ -29,17 +30,32 @@ def load_tokenizer(folder: Path) -> Any:
     Raises:
         UserError: there is none, or a file of it is broken.
     """
-    from transformers import AutoTokenizer
-
     for file in tokenizer_files(folder):
         check_pointer(file)
     try:
-        return AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        return tokenizer_class(folder).from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # transformers raises many kinds for a broken or absent tokenizer
         raise UserError(
             f"{folder}: its tokenizer cannot be loaded: {first_line(error)[:120]}; copy tokenizer.json and "
             "tokenizer_config.json of the original checkpoint into the folder"
         ) from None
+
+
+def tokenizer_class(folder: Path) -> Any:
+    """The class that reads a folder's tokenizer.
+
+    The generic one is taken by its name: AutoTokenizer imports every model's module first, which takes many times
+    longer than reading the tokenizer, and may put a class of the model's family in its place, with tokens of its own.
+    """
+    config = folder / "tokenizer_config.json"
+    named = json.loads(config.read_text("utf-8")) if config.is_file() and (folder / "tokenizer.json").is_file() else {}
+    if named.get("tokenizer_class") in GENERIC and "auto_map" not in named:
+        from transformers import PreTrainedTokenizerFast
+
+        return PreTrainedTokenizerFast
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer
 
 
 def write_tokenizer(tokenizer: Any, source: Path | None, folder: Path) -> None:
