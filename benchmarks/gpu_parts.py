@@ -29,7 +29,6 @@ from pmc_jax.sampling.generate import round_sampler
 from pmc_jax.sampling.prompts import left_pad, with_drafts
 from pmc_jax.sampling.uniforms import row_uniforms
 from pmc_jax.tracking.timing import Clock
-from pmc_jax.training import forward
 from pmc_jax.training.settings import make_recipe, updates_per_epoch
 
 Record = Callable[[str, Any], None]
@@ -123,10 +122,8 @@ def update(checkpoint: Any, job: Job, forget: list, retain: list, logits: int) -
     typical = typical_batch(checkpoint, job.config, forget, retain)
     updates = updates_per_epoch(len(forget), 0, job.config.train.batch_size)
     recipe = make_recipe(checkpoint.family, checkpoint.model, read_training(job.config), updates)
-    run = updating(checkpoint, recipe, typical.batch)
-    jax.clear_caches()  # the number is read when the loss is traced
-    with mock.patch.object(forward, "LOGITS_AT_ONCE", logits):
-        took = seconds(run)
+    suited = checkpoint.replace(model=checkpoint.model.clone(logits_at_once=logits))
+    took = seconds(updating(suited, recipe, typical.batch))
     rows, labels, real = len(typical.rows), sum(len(r.tokens) - r.start for r in typical.rows), typical.real_positions
     shape = dict(
         rows=rows,
@@ -156,8 +153,8 @@ def steps(job: Job, record: Record) -> None:
     for rows in sorted(job.rows, key=lambda rows: rows != 512):
         errors(record, f"decode_{rows}", lambda rows=rows: decode(checkpoint, job, forget, rows))
     errors(record, "prefill", lambda: read_prompts(checkpoint, job, forget))
-    errors(record, "update", lambda: update(checkpoint, job, forget, retain, forward.LOGITS_AT_ONCE))
-    if checkpoint.config.vocab_size * LABELS > forward.LOGITS_AT_ONCE:
+    errors(record, "update", lambda: update(checkpoint, job, forget, retain, checkpoint.model.logits_at_once))
+    if checkpoint.config.vocab_size * LABELS > checkpoint.model.logits_at_once:
         errors(record, "update_wider_loss", lambda: update(checkpoint, job, forget, retain, WIDER))
     record("peak_bytes", peak_bytes())
 

@@ -10,7 +10,6 @@ which a CPU's program converts nothing.
 
 import argparse
 from typing import Any
-from unittest import mock
 
 import jax
 import pages
@@ -18,8 +17,9 @@ from forced import FAMILIES, make_job
 
 from pmc_jax.data.packing import Batch
 from pmc_jax.distributed import meshes
+from pmc_jax.distributed.device_kind import CPU
 from pmc_jax.plan import abstract
-from pmc_jax.training import forward, update
+from pmc_jax.training import update
 
 ALL_AT_ONCE = 2**62
 
@@ -40,12 +40,11 @@ def temporary(
     raw: dict[str, Any], config: Any, assumed: abstract.Assumed, everywhere: bool, at_once: int
 ) -> tuple[int, Batch]:
     """Bytes the compiled update holds beyond arguments and results, and its batch."""
-    jax.clear_caches()  # the number of logits at once is read when the loss is traced
     mesh, shape = meshes.make_mesh(1, 1, jax.devices()[:1]), abstract.make_shape(raw, config.train.remat)
     recipe, state, base = abstract.training(shape, config, mesh, assumed)
     batch = make_batch(config, mesh, assumed, everywhere)
-    with mock.patch.object(forward, "LOGITS_AT_ONCE", at_once):
-        compiled = update.update.lower(shape.model, recipe, state, batch, base).compile()
+    model = shape.model.clone(scan=0, logits_at_once=at_once)
+    compiled = update.update.lower(model, recipe, state, batch, base).compile()
     return compiled.memory_analysis().temp_size_in_bytes, batch
 
 
@@ -76,7 +75,7 @@ def main() -> None:
     ways = {
         "all positions": (True, ALL_AT_ONCE),
         "labels": (False, ALL_AT_ONCE),
-        "labels, as the project does": (False, forward.LOGITS_AT_ONCE),
+        "labels, as the project does": (False, CPU.logits_at_once),
     }
     heads = [
         "rows",

@@ -183,21 +183,20 @@ from pmc_jax import config
 from pmc_jax.distributed import meshes
 from pmc_jax.models import weights
 from pmc_jax.methods.settings import read_batch, read_training
-from pmc_jax.training import forward, loop, update
+from pmc_jax.training import loop, update
 from pmc_jax.training.batching import ExpectedRows, choose_packing
 from pmc_jax.training.settings import make_recipe
 from pmc_jax.training.state import start_state
 from pmc_jax.models import find_family
 from pmc_jax.data.packing import GROUPS, Row, pack
 raw = json.loads(sys.argv[1]) | {"hidden_size": 32, "intermediate_size": 64}
-forward.LOGITS_AT_ONCE = 512 * 40  # the head in chunks
 settings, draw = config.default(), np.random.default_rng(0)
 settings.train.batch_size, settings.train.warmup_epochs, settings.lora.rank = 8, 0.0, int(sys.argv[2])
 rows = [Row([1] * 6 + draw.integers(2, 500, 20 + i % 9).tolist(), 15, GROUPS[i % 2]) for i in range(16)]
 for data, model in ((1, 1), (4, 2)):
     mesh = meshes.make_mesh(data, model, jax.devices()[: data * model])
     family = find_family(raw)
-    model = family.module(family.read_config(raw), remat=True)
+    model = family.module(family.read_config(raw), remat=True, logits_at_once=512 * 40)  # the head in chunks
     params = weights.init_params(family, model, mesh, 0, "float32")
     checkpoint = types.SimpleNamespace(family=family, model=model, params=params)
     expected = ExpectedRows((rows[::2], rows[1::2]), 40, 8)

@@ -1,5 +1,7 @@
 """float32 parameters under bfloat16 products, and what pure bfloat16 cannot do."""
 
+import types
+
 import jax
 import jax.numpy as jnp
 import ml_dtypes
@@ -49,7 +51,8 @@ def test_gradients_of_micro_batches_are_added_in_float32():
     """1 + 255 / 512 in steps of 1 / 512: bfloat16 sums would stay at 1."""
     parts = jnp.array([1.0] + [1 / 512] * 255, jnp.bfloat16)
     value_and_grad = lambda params, i: ((parts[i].astype(jnp.float32), jnp.zeros(2)), parts[i] * params)  # noqa: E731
-    (loss, _), grad = sum_micro_batches(value_and_grad, jnp.ones((), jnp.bfloat16), jnp.int32(256))
+    batch = types.SimpleNamespace(tokens_MRT=np.zeros((256, 1, 1)), used=jnp.int32(256))
+    (loss, _), grad = sum_micro_batches(value_and_grad, jnp.ones((), jnp.bfloat16), batch)
     assert grad.dtype == jnp.bfloat16 and float(loss) == 1 + 255 / 512
     assert float(grad) == pytest.approx(1 + 255 / 512, rel=2**-8)
 

@@ -16,6 +16,9 @@ class DeviceKind(NamedTuple):
         micro_batch_positions: positions of a micro-batch on each data shard, where their number is left open; 0 = the
             whole batch is one micro-batch.
         compute_dtype: of the forward and backward pass where it is left open; empty = the parameters' own.
+        scan: how many periods of layers a turn of the loop over layers runs; 0 = no loop, the compiler sees each layer.
+        logits_at_once: float32 logits alive at a time on each data shard in the loss, before `mesh.model` splits them.
+            More labels are worked off in chunks.
     """
 
     prefill_positions: int
@@ -23,15 +26,31 @@ class DeviceKind(NamedTuple):
     decode_ahead: bool
     micro_batch_positions: int
     compute_dtype: str
+    scan: int
+    logits_at_once: int
 
 
 # A CPU is as fast at few positions as at many, and late rounds have few questions left to read. Its decode steps of
 # many rows are bound by the bytes of all slots, the free ones included. Host and device are the same there: a chunk
 # decoded for rows that the host then prunes is lost time. Micro-batches: docs/decisions.md.
-# It has no units for bfloat16 products.
-CPU = DeviceKind(prefill_positions=256, first_slots=32, decode_ahead=False, micro_batch_positions=256, compute_dtype="")
+# It has no units for bfloat16 products. A loop over layers would copy each layer's weights out of the stack.
+CPU = DeviceKind(
+    prefill_positions=256,
+    first_slots=32,
+    decode_ahead=False,
+    micro_batch_positions=256,
+    compute_dtype="",
+    scan=0,
+    logits_at_once=2**24,
+)
 ACCELERATOR = DeviceKind(
-    prefill_positions=1024, first_slots=64, decode_ahead=True, micro_batch_positions=0, compute_dtype="bfloat16"
+    prefill_positions=4096,
+    first_slots=64,
+    decode_ahead=True,
+    micro_batch_positions=0,
+    compute_dtype="bfloat16",
+    scan=1,
+    logits_at_once=2**27,
 )
 
 

@@ -6,13 +6,15 @@ are float32.
 The rows' slots are laid out in three ways:
     plain     the row's own T positions
     stream    the prefix that a group of rows shares | the row before | the row (data/packing.py)
-    cache     the prompt and its draft | the row's own tokens (sampling/decode.py)
+    cache     the prompt and its draft | the row's own tokens (sampling/decode.py) | and, where the cache is only read,
+              the tokens that are read
 In each of them the slots that a position may look at are given as a mask. A layer's window then keeps those whose
 position is close enough (`keep_window`), which is decided in this file alone.
 """
 
 import dataclasses
 import functools
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -21,9 +23,21 @@ import numpy as np
 # Keys and values of one layer, (k_BKHS, v_BKSH): the axis that a decode step contracts lies where a CPU or GPU matmul
 # wants it.
 KeyValue = tuple[jax.Array, jax.Array]
+
+
+class SlotsFirst(NamedTuple):
+    """Keys and values of one layer, or of stacked ones, in a cache that the layer only reads: the slots come before the
+    head width. An accelerator then writes a slot without touching the others (docs/decisions.md).
+    """
+
+    keys: jax.Array  # [.., B, K, S, H]
+    values: jax.Array  # [.., B, K, S, H]
+
+
 # A cache is a list over layers of (prefix, own): keys and values that groups of rows share, G groups of B / G rows
-# each, and those of each row.
-Cache = list[tuple[KeyValue, KeyValue]]
+# each, and those of each row. Either both are a KeyValue, or both SlotsFirst. A stack of layers that are scanned is one
+# entry, with its layers in front.
+Cache = list[tuple[KeyValue, KeyValue] | tuple[SlotsFirst, SlotsFirst]]
 
 
 @jax.tree_util.register_static
@@ -141,6 +155,35 @@ def _grouped(equation: str, x_BKMX: jax.Array, shared_GKXY: jax.Array, dtype) ->
     x_GKRX = x_BKMX.reshape(G, B // G, K, M, X).transpose(0, 2, 1, 3, 4).reshape(G, K, -1, X)
     y_GKRY = jnp.einsum(equation, x_GKRX, shared_GKXY, preferred_element_type=dtype)
     return y_GKRY.reshape(G, K, B // G, M, -1).transpose(0, 2, 1, 3, 4).reshape(B, K, M, -1)
+
+
+def slots_first(own: KeyValue) -> SlotsFirst:
+    """Keys and values for a cache that is only read."""
+    return SlotsFirst(jnp.swapaxes(own[0], -1, -2), own[1])
+
+
+def cached_parts(cache: tuple, own: KeyValue, slot: jax.Array) -> tuple[list[KeyValue], KeyValue]:
+    """What new tokens look at beside a cache.
+
+    Args:
+        cache: (prefix, own) of one layer.
+        own: keys and values of the tokens.
+        slot: where the first of them belongs.
+
+    Returns:
+        The parts, and what the layer gives back: where the cache is only read, the tokens' keys and values; otherwise
+        the cache's own part with them written into it, which the tokens then look at.
+    """
+    prefix, before = cache
+    if isinstance(before, SlotsFirst):
+        # XLA takes the transposition into the product.
+        return [*((jnp.swapaxes(keys, -1, -2), values) for keys, values in cache), own], own
+    k_BKHC, v_BKCH = before
+    written = (
+        jax.lax.dynamic_update_slice_in_dim(k_BKHC, own[0].astype(k_BKHC.dtype), slot, axis=3),
+        jax.lax.dynamic_update_slice_in_dim(v_BKCH, own[1].astype(v_BKCH.dtype), slot, axis=2),
+    )
+    return [prefix, written], written
 
 
 def stream_parts(own: KeyValue, stream: Stream) -> list[KeyValue]:

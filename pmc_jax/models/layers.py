@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from pmc_jax.models.attention import attend, stream_parts
+from pmc_jax.models.attention import attend, cached_parts, stream_parts
 from pmc_jax.models.config import LayerKind, ModelConfig
 from pmc_jax.models.rope import rotate
 
@@ -123,12 +123,7 @@ class Attention(nn.Module):
         if cache is None:
             parts = [own] if stream is None else stream_parts(own, stream)
         else:
-            prefix, (k_BKHC, v_BKCH) = cache
-            own = (
-                jax.lax.dynamic_update_slice_in_dim(k_BKHC, own[0].astype(k_BKHC.dtype), slot, axis=3),
-                jax.lax.dynamic_update_slice_in_dim(v_BKCH, own[1].astype(v_BKCH.dtype), slot, axis=2),
-            )
-            parts = [prefix, own]
+            parts, own = cached_parts(cache, own, slot)
         out_BTNH = attend(q_BTNH, parts, mask_BTS, self.kind.scale, self.kind.softcap)
         return project(self, "output", out_BTNH, (D,), c.output_bias), own
 

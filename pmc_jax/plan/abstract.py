@@ -21,6 +21,7 @@ from pmc_jax.distributed.device_kind import ACCELERATOR
 from pmc_jax.errors import UserError, first_line
 from pmc_jax.methods.settings import read_batch, read_schedule, read_training
 from pmc_jax.models import Decoder, Family, find_family, gguf, lora, pretrained, weights
+from pmc_jax.models.layer_stack import stack_layers, stack_sharding
 from pmc_jax.sampling import prompts as sampling_prompts
 from pmc_jax.sampling.buckets import BatchPlan, plan_batches
 from pmc_jax.sampling.prompts import PROMPT_MULTIPLE, Prompts
@@ -100,19 +101,28 @@ class Shape(NamedTuple):
     model: Decoder
 
 
-def make_shape(raw: dict[str, Any], remat: bool, layers: int | None = None, family: str = "") -> Shape:
-    """The model of a config.json, with another number of layers where one is given; family: as in `find_family`."""
+def make_shape(
+    raw: dict[str, Any], remat: bool, layers: int | None = None, family: str = "", scan: int = ACCELERATOR.scan
+) -> Shape:
+    """The model of a config.json, with another number of layers where one is given; family: as in `find_family`; scan:
+    as in `Decoder`.
+    """
     kind = find_family(raw, family)
-    return Shape(kind, kind.make_model(raw | ({"num_hidden_layers": layers} if layers else {}), remat=remat))
+    model = kind.make_model(raw | ({"num_hidden_layers": layers} if layers else {}), remat=remat)
+    return Shape(kind, model.suited(ACCELERATOR).clone(scan=scan))
 
 
 @functools.lru_cache
 def params(shape: Shape, mesh: Mesh, layout: str, dtype: str) -> Any:
-    """Abstract parameters. UserError where the mesh's model axis does not divide the model's heads."""
-    shardings = weights.layout_shardings(shape.family, shape.model, mesh, layout)
-    return jax.tree.map(
-        lambda x, s: jax.ShapeDtypeStruct(x.shape, dtype, sharding=s), weights.abstract_params(shape.model), shardings
-    )
+    """Abstract parameters; those for decoding are stacked where layers are scanned. UserError where the mesh's model
+    axis does not divide the model's heads.
+    """
+    model, layers = shape.model, shape.model.config.layers
+    shardings, shapes = weights.layout_shardings(shape.family, model, mesh, layout), weights.abstract_params(model)
+    if layout == "decode" and model.scan:
+        shardings = stack_layers(layers, shardings, stack_sharding)
+        shapes = jax.eval_shape(lambda tree: stack_layers(layers, tree), shapes)
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, dtype, sharding=s), shapes, shardings)
 
 
 class Training(NamedTuple):

@@ -16,7 +16,6 @@ from pmc_jax.plan import abstract, roofline
 from pmc_jax.plan.abstract import Assumed, Shape
 from pmc_jax.plan.topology import Topology
 from pmc_jax.sampling.buckets import batch_buckets
-from pmc_jax.training import forward
 
 HOP = 5e-6  # seconds that a small collective takes at least
 
@@ -58,7 +57,7 @@ def held(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Held
     state = abstract.training(shape, config, mesh, assumed).state
     dtype = abstract.compute_dtype(config)
     same = (
-        mesh.shape["data"] == 1 and dtype == config.model.dtype and not config.lora.rank
+        not shape.model.scan and mesh.shape["data"] == 1 and dtype == config.model.dtype and not config.lora.rank
     )  # then decoding reads the training parameters
     c, plan = shape.model.config, abstract.sampling(config, mesh, assumed)
     slots = plan.size * abstract.prefix_slots(config, assumed) + plan.rows * config.sample.max_new_tokens
@@ -71,8 +70,8 @@ def held(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Held
 
 
 def update_temporary(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any) -> tuple[float, float]:
-    """(bytes that do not depend on the batch, bytes per packed row of a shard): gradients and two layers' gathered
-    weights; activations.
+    """(bytes that do not depend on the batch, bytes per packed row of a shard): gradients, the stack of the layers and
+    its gradients, and two layers' gathered weights; activations.
 
     Adapters are merged for the pass, and the gradient goes through the merged weights: both are there at once.
     With remat a layer keeps its input; without, about what its products read and write. The logits of one chunk exist
@@ -85,7 +84,7 @@ def update_temporary(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any)
         abstract.params(shape, mesh, "train", config.model.dtype)
     )
     gathered = 2 * (head + 2 * layers / c.num_layers) * itemsize / tensor
-    logits = 2 * 4 * min(forward.LOGITS_AT_ONCE, packing.labels * c.vocab_size) / tensor
+    logits = 2 * 4 * min(shape.model.logits_at_once, packing.labels * c.vocab_size) / tensor
     inside = (
         packing.length
         * (6 * c.width + (2 * c.num_heads + 4 * c.num_kv_heads) * c.head_dim / tensor + 6 * c.mlp_width / tensor)
@@ -93,7 +92,8 @@ def update_temporary(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any)
     )
     scores = 3 * 4 * c.num_heads / tensor * packing.length * (2 * packing.length + packing.prefix)
     kept = packing.length * c.width * itemsize if config.train.remat else inside + scores
-    return params + gathered + logits, c.num_layers * kept + inside + scores
+    stacked = 2 * layers * itemsize / mesh.size if shape.model.scan else 0
+    return params + stacked + gathered + logits, c.num_layers * kept + inside + scores
 
 
 def update_time(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any, topology: Topology) -> float:

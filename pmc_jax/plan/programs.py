@@ -15,17 +15,18 @@ from ml_collections import ConfigDict
 from pmc_jax.distributed import meshes
 from pmc_jax.distributed.device_kind import ACCELERATOR
 from pmc_jax.plan import abstract, hlo
-from pmc_jax.plan.abstract import Assumed
+from pmc_jax.plan.abstract import Assumed, Shape
 from pmc_jax.sampling import decode
 from pmc_jax.sampling.buckets import batch_buckets
 from pmc_jax.sampling.generate import round_sampling
 from pmc_jax.sampling.prefill import PrefillPlan, prefill
 from pmc_jax.training import update
 
-DEPTHS = (
-    1,
-    2,
-)  # layers that are compiled in place of all: every layer is the same, so that the rest is on the line through the two
+DEPTHS = (1, 2)  # layers that are compiled in place of all: the rest is on the line through the two
+# Weights and caches are prefetched into the chip's fast memory, and XLA's account counts each of these passes, and what
+# an asynchronous collective holds in every operation beside it. Without this pass a byte is counted where an operation
+# reads or writes it. The programs are the same but for it.
+PLAIN = {"xla_msa_enable": "DISABLED"}
 END_TOKENS = (0, 1)  # any two ids
 
 
@@ -34,8 +35,8 @@ class Measured(NamedTuple):
     analysis.
 
     A loop's body is counted once: the update's figures are of one micro-batch, prefill's of one reading, decode's of
-    one step. optimal_seconds: what the compiler's own cost model says. collectives: how many of each. float32_products:
-    matrix products of two float32 operands.
+    one step. optimal_seconds: what the compiler's own cost
+    model says. collectives: how many of each. float32_products: matrix products of two float32 operands.
     """
 
     arguments: float
@@ -63,7 +64,7 @@ def measure(lowered: jax.stages.Lowered) -> tuple[Measured, jax.stages.Compiled]
     """
     start = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        compiled = lowered.compile(compiler_options={"xla_dump_to": folder, "xla_dump_hlo_as_text": True})
+        compiled = lowered.compile(compiler_options=PLAIN | {"xla_dump_to": folder, "xla_dump_hlo_as_text": True})
         text = next(Path(folder).glob("*.after_codegen.txt")).read_text(encoding="utf-8")
     seconds = time.perf_counter() - start
     memory, cost = compiled.memory_analysis(), compiled.cost_analysis()
@@ -96,11 +97,8 @@ def deeper(few: Measured, more: Measured, depths: tuple[int, int], layers: int) 
     return whole._replace(compile_seconds=few.compile_seconds + more.compile_seconds)
 
 
-def lower_update(
-    raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, layers: int | None
-) -> jax.stages.Lowered:
+def lower_update(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> jax.stages.Lowered:
     """The update step."""
-    shape = abstract.make_shape(raw, config.train.remat, layers, config.model.family)
     recipe, state, base = abstract.training(shape, config, mesh, assumed)
     batch = abstract.batch(config, mesh, assumed)
     return update.update.lower(
@@ -108,15 +106,10 @@ def lower_update(
     )
 
 
-def lower_prefill(
-    raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, layers: int | None
-) -> jax.stages.Lowered:
+def lower_prefill(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> jax.stages.Lowered:
     """Reading the prompts of one batch of questions and their drafts, and drawing the first tokens."""
     s, shards = round_sampling(config), mesh.shape["data"]
-    shape, batches = (
-        abstract.make_shape(raw, config.train.remat, layers, config.model.family),
-        abstract.sampling(config, mesh, assumed),
-    )
+    batches = abstract.sampling(config, mesh, assumed)
     params = abstract.params(shape, mesh, "decode", abstract.compute_dtype(config))
     buckets = batch_buckets(batches.rows, shards, s.max_new_tokens, ACCELERATOR, s.num_samples, drafted=True)
     plan = PrefillPlan(s.num_samples, buckets[0].slots, shards, batches.parts, meshes.cache_sharding(mesh))
@@ -127,11 +120,10 @@ def lower_prefill(
 
 
 def lower_decode(
-    raw, config, mesh, layers, prefilled: jax.stages.Lowered, compiled: jax.stages.Compiled
+    shape: Shape, config: ConfigDict, mesh: Mesh, prefilled: jax.stages.Lowered, compiled: jax.stages.Compiled
 ) -> jax.stages.Lowered:
     """A chunk of decode steps on the state that prefill leaves, where it leaves it, grown to the longest answer."""
     s = round_sampling(config)
-    shape = abstract.make_shape(raw, config.train.remat, layers, config.model.family)
     params = abstract.params(shape, mesh, "decode", abstract.compute_dtype(config))
     state, _ = jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
@@ -145,31 +137,44 @@ def lower_decode(
     return decode.decode_chunk.lower(*inputs, strategy=s.strategy, end_tokens=END_TOKENS)
 
 
-def compile_programs(
-    raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, layers: int | None
-) -> dict[str, Measured]:
-    """Update, prefill and decode at one depth (None = the model's own); says on stderr how long each took to
-    compile.
-    """
+def compile_programs(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed, what: str) -> dict[str, Measured]:
+    """Update, prefill and decode of one model; says on stderr how long each took to compile. what: in words."""
     results = {}
 
     def measured(name: str, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
         results[name], compiled = measure(lowered)
-        print(f"{name}, {layers or 'all'} layers: compiled in {results[name].compile_seconds:.0f} s", file=sys.stderr)
+        print(f"{name}, {what}: compiled in {results[name].compile_seconds:.0f} s", file=sys.stderr, flush=True)
         return compiled
 
-    measured("update", lower_update(raw, config, mesh, assumed, layers))
-    prefilled = lower_prefill(raw, config, mesh, assumed, layers)
+    measured("update", lower_update(shape, config, mesh, assumed))
+    prefilled = lower_prefill(shape, config, mesh, assumed)
     compiled = measured("prefill", prefilled)
-    measured("decode", lower_decode(raw, config, mesh, layers, prefilled, compiled))
+    measured("decode", lower_decode(shape, config, mesh, prefilled, compiled))
     return results
 
 
 def compile_round(
     raw: dict[str, Any], config: ConfigDict, mesh: Mesh, assumed: Assumed, whole: bool
 ) -> dict[str, Measured]:
-    """The programs of the whole model: compiled as they are, or, for deep models, at two depths."""
+    """The programs of the whole model: compiled with every layer by itself, or at two depths.
+
+    The programs that run have a loop over layers. XLA's account counts its body once, and two turns in one are not
+    twice as much to it (fused slices of the stack are counted otherwise), so the layers stand by themselves here.
+
+    Args:
+        raw: `config.json`.
+        config: of the run.
+        mesh: of the topology.
+        assumed: what no setting says.
+        whole: compile every layer, and extrapolate nothing.
+    """
+
+    def compiled(layers: int) -> dict[str, Measured]:
+        shape = abstract.make_shape(raw, config.train.remat, layers, config.model.family, scan=layers)
+        return compile_programs(shape, config, mesh, assumed, f"{layers} layers")
+
+    layers = raw["num_hidden_layers"]
     if whole:
-        return compile_programs(raw, config, mesh, assumed, None)
-    few, more = (compile_programs(raw, config, mesh, assumed, depth) for depth in DEPTHS)
-    return {name: deeper(few[name], more[name], DEPTHS, raw["num_hidden_layers"]) for name in few}
+        return compiled(layers)
+    few, more = map(compiled, DEPTHS)
+    return {name: deeper(few[name], more[name], DEPTHS, layers) for name in few}

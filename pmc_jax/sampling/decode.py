@@ -9,6 +9,10 @@ A row's answer is the accepted part of its draft (prefill.py), then the tokens o
 and value of decoded token t. The n rows of a question read the same prompt cache; each masks the draft's tokens that it
 does not have. Which rows go on, and in which bucket, is decided between two chunks on the host (engine.py).
 
+Where layers are scanned (`Decoder.scan`), they only read the cache. A step attends to the slots before t and, as a part
+of their own, to the key and value of the token it reads; these go into slot t afterwards, in place, and nothing else of
+the cache is written. Otherwise each layer writes slot t first.
+
 Axes: B row, G group of rows with one prompt cache, S prompt-cache slot, C decode-cache slot, T step of a chunk, K
 key/value head, H head width, V vocabulary.
 """
@@ -21,6 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pmc_jax.models import Decoder, KeyValue
+from pmc_jax.models.attention import SlotsFirst, slots_first
 from pmc_jax.sampling.draw import draw
 from pmc_jax.sampling.params import SamplingStrategy
 
@@ -35,16 +40,16 @@ class DecodeState(NamedTuple):
         step: int32 scalar, decoded tokens so far, the same number for all rows.
         done_B: bool, the row has drawn an end token, or nobody waits for it.
         mask_BS: bool, prompt-cache slots with the prompt and with what the row has of its draft.
-        prompt_cache: per layer, keys and values of prompt and draft, (k_GKHS, v_GKSH).
-        decode_cache: per layer, keys and values of the decoded tokens, (k_BKHC, v_BKCH).
+        prompt_cache: per layer, keys and values of prompt and draft, (k_GKHS, v_GKSH), or SlotsFirst.
+        decode_cache: per layer, keys and values of the decoded tokens, (k_BKHC, v_BKCH), or SlotsFirst.
     """
 
     tokens_BC: jax.Array
     step: jax.Array
     done_B: jax.Array
     mask_BS: jax.Array
-    prompt_cache: list[KeyValue]
-    decode_cache: list[KeyValue]
+    prompt_cache: list[KeyValue] | list[SlotsFirst]
+    decode_cache: list[KeyValue] | list[SlotsFirst]
 
 
 @functools.partial(jax.jit, static_argnames=("model", "strategy", "end_tokens"), donate_argnames=("state",))
@@ -82,11 +87,15 @@ def decode_chunk(
     def one_token(s: DecodeState) -> DecodeState:
         newest = s.step - 1  # the slot of the newest token, whose key and value are written now
         token_B = jax.lax.dynamic_index_in_dim(s.tokens_BC, newest, axis=1, keepdims=False)
-        mask_BT = jnp.concatenate([s.mask_BS, jnp.broadcast_to(jnp.arange(C) <= newest, (B, C))], axis=1)
+        mask_BT = jnp.concatenate([s.mask_BS, own_mask(newest, B, C, bool(model.scan))], axis=1)
         inputs = token_B[:, None], (length_B + newest)[:, None], mask_BT[:, None]
         cache = list(zip(s.prompt_cache, s.decode_cache))
         with jax.named_scope("decode"):
             hidden_B1D, decode_cache = model.apply({"params": params}, *inputs, cache=cache, slot=newest)
+            if model.scan:
+                # The cache is written when all of it has been read, or the compiler would keep a copy.
+                hidden_B1D, own = jax.lax.optimization_barrier((hidden_B1D, decode_cache))
+                decode_cache = write_slot(s.decode_cache, own, newest)
             logits_BV = model.apply({"params": params}, hidden_B1D[:, 0], method="unembed")
         with jax.named_scope("draw"):
             next_B = draw(logits_BV, uniform_BT2[:, s.step % CHUNK], strategy)
@@ -97,13 +106,37 @@ def decode_chunk(
     return jax.lax.while_loop(unfinished, one_token, state)
 
 
-def pad_slots(cache: list[KeyValue], slots: int) -> list[KeyValue]:
+def own_mask(newest: jax.Array, rows: int, slots: int, only_read: bool) -> jax.Array:
+    """Which of its own slots a row looks at: [B, C] up to the newest token's, or, where the cache is only read,
+    [B, C + 1]: those before it, and the token itself.
+    """
+    if not only_read:
+        return jnp.broadcast_to(jnp.arange(slots) <= newest, (rows, slots))
+    return jnp.broadcast_to(jnp.append(jnp.arange(slots) < newest, True), (rows, slots + 1))
+
+
+def write_slot(cache: list[SlotsFirst], own: list[KeyValue], slot: jax.Array) -> list[SlotsFirst]:
+    """The cache with the keys and values of one token in a slot, cast to its dtype."""
+
+    def write(old, new):
+        return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), slot, axis=old.ndim - 2)
+
+    return jax.tree.map(write, cache, [slots_first(entry) for entry in own])
+
+
+def pad_slots(cache: list, slots: int) -> list:
     """A cache of the same keys and values with free slots appended, `slots` in all."""
 
     def pad(x, axis):
+        axis %= x.ndim
         return jnp.pad(x, [(0, slots - x.shape[a] if a == axis else 0) for a in range(x.ndim)])
 
-    return [(pad(k, 3), pad(v, 2)) for k, v in cache]
+    def pad_entry(entry):
+        if isinstance(entry, SlotsFirst):
+            return SlotsFirst(pad(entry.keys, -2), pad(entry.values, -2))
+        return pad(entry[0], -1), pad(entry[1], -2)
+
+    return [pad_entry(entry) for entry in cache]
 
 
 @functools.partial(jax.jit, static_argnames=("slots",))
@@ -126,8 +159,8 @@ def select_rows(state: DecodeState, rows_B: jax.Array, slots: int, sharing: int)
         slots: room for so many decoded tokens; static.
         sharing: rows that get one copy of their question's prompt cache; static.
     """
-    groups_G = rows_B[::sharing] // (state.done_B.shape[0] // state.prompt_cache[0][0].shape[0])
-    by_row, by_group = (lambda x: x[rows_B]), (lambda x: x[groups_G])
+    groups_G = rows_B[::sharing] // (state.done_B.shape[0] // state.prompt_cache[0][0].shape[-4])
+    by_row, by_group = (lambda x: x[..., rows_B, :, :, :]), (lambda x: x[..., groups_G, :, :, :])
     return DecodeState(
         tokens_BC=jnp.pad(state.tokens_BC[rows_B], ((0, 0), (0, slots - state.tokens_BC.shape[1]))),
         step=state.step,

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import NamedSharding
 
 from pmc_jax.models import Decoder
+from pmc_jax.models.layer_stack import stack_layers
 from pmc_jax.sampling.decode import CHUNK, DecodeState, decode_chunk
 from pmc_jax.sampling.params import SamplingStrategy
 from pmc_jax.sampling.prefill import PrefillPlan, prefill
@@ -45,6 +46,8 @@ def sample_tokens(
     Q, (B, L, _), ends = len(prompts.keys_Q), uniform_BL2.shape, np.array(end_tokens)
     plan = PrefillPlan(B // Q, slots=L, cache_sharding=cache_sharding)
     static = dict(strategy=strategy, end_tokens=end_tokens)
+    if model.scan:
+        params = stack_layers(model.config.layers, params)
     uniform_BA2 = uniform_BL2[:, : prompts.drafts_QA.shape[1]]
     state, accepted_B = prefill(model, params, prompts, jnp.ones(Q, bool), uniform_BA2, plan=plan, **static)
 

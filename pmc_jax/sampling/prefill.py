@@ -15,10 +15,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import NamedSharding, PartitionSpec
 
 from pmc_jax.models import Decoder, KeyValue
-from pmc_jax.models.attention import causal_mask, positions_from_mask
+from pmc_jax.models.attention import SlotsFirst, causal_mask, positions_from_mask, slots_first
 from pmc_jax.sampling.decode import DecodeState, pad_slots
 from pmc_jax.sampling.draw import draw_each
 from pmc_jax.sampling.params import SamplingStrategy
@@ -84,7 +84,7 @@ def prefill(
     ended_B = jnp.any((accepts_BA > 0) & jnp.isin(drafts_BA, ends), axis=1) | jnp.isin(first_B, ends)
     decode_cache = empty_decode_cache(prompt_cache, B, plan.slots)
     if plan.cache_sharding is not None:
-        prompt_cache, decode_cache = jax.lax.with_sharding_constraint((prompt_cache, decode_cache), plan.cache_sharding)
+        prompt_cache, decode_cache = pin_cache((prompt_cache, decode_cache), plan.cache_sharding)
     state = DecodeState(
         tokens_BC=jnp.zeros((B, plan.slots), jnp.int32).at[:, 0].set(first_B),
         step=jnp.int32(1),
@@ -98,11 +98,29 @@ def prefill(
 
 def empty_decode_cache(prompt_cache: list[KeyValue], rows: int, slots: int) -> list[KeyValue]:
     """Free slots for the decoded tokens of so many rows, in the heads and the dtype of the prompt cache."""
-    no_slots = [
-        (jnp.zeros((rows, *k.shape[1:3], 0), k.dtype), jnp.zeros((rows, v.shape[1], 0, v.shape[3]), v.dtype))
-        for k, v in prompt_cache
-    ]
-    return pad_slots(no_slots, slots)
+
+    def no_slots(x, axis):
+        *layers, _, heads, _, _ = x.shape
+        shape = [*layers, rows, heads, *x.shape[-2:]]
+        shape[axis] = 0
+        return jnp.zeros(shape, x.dtype)
+
+    def empty(entry):
+        if isinstance(entry, SlotsFirst):
+            return SlotsFirst(*(no_slots(x, -2) for x in entry))
+        return no_slots(entry[0], -1), no_slots(entry[1], -2)
+
+    return pad_slots([empty(entry) for entry in prompt_cache], slots)
+
+
+def pin_cache(cache: Any, sharding: NamedSharding) -> Any:
+    """The same keys and values, laid out as `sharding` says of a layer's."""
+
+    def pin(x):
+        spec = PartitionSpec(*[None] * (x.ndim - 4), *sharding.spec)
+        return jax.lax.with_sharding_constraint(x, NamedSharding(sharding.mesh, spec))
+
+    return jax.tree.map(pin, cache)
 
 
 def read_prompts(
@@ -119,7 +137,7 @@ def read_prompts(
     Each shard reads part by part. Parts behind the last alive question are not read: theirs are zeros.
 
     Returns:
-        Token ids int32 [Q, n, A], and keys and values per layer, (k_QKHS, v_QKSH).
+        Token ids int32 [Q, n, A], and keys and values per layer, (k_QKHS, v_QKSH), or SlotsFirst.
     """
     shards, parts = plan.shards, plan.parts
 
@@ -142,15 +160,35 @@ def read_prompts(
         logits_RV = model.apply({"params": params}, hidden_RD, method="unembed")
         drawn_nR = draw_each(logits_RV, uniform_QnA2.transpose(1, 0, 2, 3).reshape(n, -1, 2), strategy)
         drawn_QnA = drawn_nR.reshape(n, -1, A).transpose(1, 0, 2)
-        return jax.tree.map(lambda x: x.reshape(shards, -1, *x.shape[1:]), (drawn_QnA, cache))
+        return drawn_QnA, [slots_first(entry) for entry in cache] if model.scan else cache
+
+    if parts == 1:
+        return read(0)
+
+    def in_parts(shape):  # rows of a part -> (shards, parts, rows of a part and shard)
+        axis = rows_axis(shape)
+        return *shape[:axis], shards, parts, shape[axis] // shards, *shape[axis + 1 :]
 
     def read_into(part, whole):
-        return jax.tree.map(lambda x, new: x.at[:, part].set(new), whole, read(part))
+        def put(x, new):
+            axis = rows_axis(new.shape)
+            new = new.reshape(*new.shape[:axis], shards, 1, -1, *new.shape[axis + 1 :])
+            return jax.lax.dynamic_update_slice_in_dim(x, new, part, axis + 1)
 
-    c, dtype, leading = model.config, params["embed"].dtype, (*tokens.shape[:3],)
-    K, H, S = c.num_kv_heads, c.head_dim, tokens.shape[-1]
-    empty = [
-        (jnp.zeros((*leading, K, H, S), dtype), jnp.zeros((*leading, K, S, H), dtype)) for _ in range(c.num_layers)
-    ]
-    whole = jax.lax.fori_loop(0, used, read_into, (jnp.zeros((*leading, n, A), jnp.int32), empty))
-    return jax.tree.map(lambda x: x.reshape(-1, *x.shape[3:]), whole)
+        return jax.tree.map(put, whole, read(part))
+
+    one = jax.eval_shape(read, 0)
+    empty = jax.tree.map(lambda x: jnp.zeros(in_parts(x.shape), x.dtype), one)
+    whole = jax.lax.fori_loop(0, used, read_into, empty)
+    return jax.tree.map(lambda x, like: x.reshape(whole_shape(like.shape, parts)), whole, one)
+
+
+def rows_axis(shape: tuple[int, ...]) -> int:
+    """Which axis of tokens [Q, n, A] or of keys and values [.., Q, K, S, H] are the rows."""
+    return max(0, len(shape) - 4)
+
+
+def whole_shape(shape: tuple[int, ...], parts: int) -> tuple[int, ...]:
+    """The shape of one part -> that of all parts together."""
+    axis = rows_axis(shape)
+    return *shape[:axis], parts * shape[axis], *shape[axis + 1 :]

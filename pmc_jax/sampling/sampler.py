@@ -10,6 +10,7 @@ import numpy as np
 from pmc_jax.data.prompts import Text
 from pmc_jax.distributed import meshes
 from pmc_jax.models import weights
+from pmc_jax.models.layer_stack import stack_layers, stack_sharding
 from pmc_jax.models.pretrained import PretrainedModel
 from pmc_jax.sampling.batches import Pruner
 from pmc_jax.sampling.engine import EngineConfig, sample_batches
@@ -138,15 +139,21 @@ def make_sampler(
 
 
 def decode_params(checkpoint: PretrainedModel, params: Any, dtype: str) -> Any:
-    """Parameters cast to `dtype` and replicated over `data`; the very same arrays when nothing is to be done."""
-    mesh = meshes.mesh_of(params)
-    if mesh.shape["data"] == 1 and all(str(x.dtype) == dtype for x in jax.tree.leaves(params)):
+    """Parameters cast to `dtype`, replicated over `data`, and stacked where layers are scanned; the very same arrays
+    when nothing is to be done.
+    """
+    mesh, model = meshes.mesh_of(params), checkpoint.model
+    if mesh.shape["data"] == 1 and not model.scan and all(str(x.dtype) == dtype for x in jax.tree.leaves(params)):
         return params
-    shardings = weights.layout_shardings(checkpoint.family, checkpoint.model, mesh, "decode")
-    return _relayout(params, dtype, tuple(jax.tree.leaves(shardings)))
+    shardings = weights.layout_shardings(checkpoint.family, model, mesh, "decode")
+    return _relayout(model, params, dtype, tuple(jax.tree.leaves(shardings)))
 
 
-@functools.partial(jax.jit, static_argnums=(1, 2))
-def _relayout(params, dtype, shardings):
+@functools.partial(jax.jit, static_argnums=(0, 2, 3))
+def _relayout(model, params, dtype, shardings):
     params = jax.tree.map(lambda x: x.astype(dtype), params)
-    return jax.lax.with_sharding_constraint(params, jax.tree.unflatten(jax.tree.structure(params), shardings))
+    shardings = jax.tree.unflatten(jax.tree.structure(params), shardings)
+    if model.scan:
+        params = stack_layers(model.config.layers, params)
+        shardings = stack_layers(model.config.layers, shardings, stack_sharding)
+    return jax.lax.with_sharding_constraint(params, shardings)

@@ -13,7 +13,6 @@ from pmc_jax.errors import UserError
 from pmc_jax.models import Decoder, Stream
 from pmc_jax.models.attention import row_before
 
-LOGITS_AT_ONCE = 2**24  # float32 logits alive at a time in the loss: 64 MiB; more labels are worked off in chunks
 LabelFunction = Callable[[jax.Array, jax.Array], Any]  # (logits_CV float32, labels_C) -> arrays [C]
 
 
@@ -95,7 +94,7 @@ def map_shard(model: Decoder, params: Any, f: LabelFunction, hidden_AD: jax.Arra
         return f(model.apply({"params": params}, hidden_CD, method="unembed"), labels_C)
 
     A, V = labels_A.shape[0], model.config.vocab_size
-    chunk = max(1, LOGITS_AT_ONCE // V)
+    chunk = max(1, model.logits_at_once // V)
     if A <= chunk:
         return map_chunk(hidden_AD, labels_A)
     chunks = -(-A // chunk)

@@ -1,6 +1,7 @@
 """The training state and the donated, jitted training step."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -128,11 +129,7 @@ def update(
             raise UserError(f"the objective's loss has the shape {loss.shape}; it must be one number a micro-batch")
         return loss, losses_G
 
-    value_and_grad = jax.value_and_grad(loss_of, has_aux=True)
-    if batch.tokens_MRT.shape[0] == 1:  # a sum of one needs no second tree of gradients
-        (loss, losses_G), grads = value_and_grad(state.params, 0)
-    else:
-        (loss, losses_G), grads = sum_micro_batches(value_and_grad, state.params, batch.used)
+    (loss, losses_G), grads = sum_micro_batches(jax.value_and_grad(loss_of, has_aux=True), state.params, batch)
     updates, opt_state = make_optimizer(recipe).update(grads, state.opt_state, state.params)
     metrics = {"loss": loss, "forget_loss": losses_G[0], "retain_loss": losses_G[1], "grad_norm": global_norm(grads)}
     if hyper.get("refusal_weight"):
@@ -143,21 +140,24 @@ def update(
     return new, metrics
 
 
-def sum_micro_batches(value_and_grad: Any, params: Any, used: jax.Array) -> Any:
-    """The sum over micro-batches, added up in float32: in bfloat16 each sum would keep three digits.
+def sum_micro_batches(value_and_grad: Callable[..., Any], params: Any, batch: Batch) -> Any:
+    """The sum over micro-batches, added up in float32: in bfloat16 each sum would keep three digits. A single one needs
+    no loop, and no second tree of gradients to add to.
 
     Args:
         value_and_grad: (params, index) -> ((loss, means by group), gradients).
         params: of any float dtype.
-        used: how many micro-batches there are.
+        batch: packed rows.
 
     Returns:
         What `value_and_grad` returns, summed; gradients in the parameters' own dtypes.
     """
+    if batch.tokens_MRT.shape[0] == 1:
+        return value_and_grad(params, 0)
     like = jax.eval_shape(value_and_grad, params, 0)
     zero = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), like)
     values, grads = jax.lax.fori_loop(
-        0, used, lambda i, total: jax.tree.map(jnp.add, total, value_and_grad(params, i)), zero
+        0, batch.used, lambda i, total: jax.tree.map(jnp.add, total, value_and_grad(params, i)), zero
     )
     return values, jax.tree.map(lambda g, p: g.astype(p.dtype), grads, params)
 

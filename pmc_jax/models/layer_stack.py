@@ -1,0 +1,70 @@
+"""Parameters of equal layers stacked, so that layers run in a loop and the compiler sees one of them.
+
+A model file, a saved round and the training state have a subtree a layer, `layer_0`, `layer_1`, ... Stacked, layers of
+one kind are one subtree, `stack_0`, whose arrays have the layers in front. Where kinds alternate, such as a window on
+every other layer, a turn of the loop is a whole period: `stack_0`, `stack_1`, ... Layers that are left over behind the
+last whole period stay as they are.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import NamedSharding, PartitionSpec
+
+from pmc_jax.models.config import LayerKind
+
+
+class StackPlan(NamedTuple):
+    """Which layers are stacked.
+
+    Attributes:
+        period: kinds repeat after so many layers; so many stacks there are.
+        layers: the first so many layers are in the stacks, a multiple of the period.
+    """
+
+    period: int
+    layers: int
+
+
+NO_STACK = StackPlan(0, 0)
+
+
+def plan_stack(layers: tuple[LayerKind, ...]) -> StackPlan:
+    """The stacks of a model's layers: the shortest period that there are two of, or none."""
+    for period in range(1, len(layers) // 2 + 1):
+        if all(kind == layers[i % period] for i, kind in enumerate(layers)):
+            return StackPlan(period, len(layers) // period * period)
+    return NO_STACK
+
+
+def stack_arrays(*arrays: jax.Array) -> jax.Array:
+    """Arrays of equal shape, one after the other along a new first axis."""
+    return jnp.stack(arrays)
+
+
+def stack_layers(
+    layers: tuple[LayerKind, ...], params: dict[str, Any], combine: Callable[..., Any] = stack_arrays
+) -> dict[str, Any]:
+    """The parameters with their layers stacked; as they are where they have been stacked before.
+
+    Args:
+        layers: the kind of each layer.
+        params: a subtree `layer_i` for each layer, beside others.
+        combine: the leaves of all layers -> the leaf of their stack.
+    """
+    plan = plan_stack(layers)
+    if not plan.layers or "stack_0" in params:
+        return params
+    stacked = {f"layer_{i}" for i in range(plan.layers)}
+    rest = {name: x for name, x in params.items() if name not in stacked}
+    return rest | {
+        f"stack_{j}": jax.tree.map(combine, *(params[f"layer_{i}"] for i in range(j, plan.layers, plan.period)))
+        for j in range(plan.period)
+    }
+
+
+def stack_sharding(sharding: NamedSharding, *_: NamedSharding) -> NamedSharding:
+    """Where a stack lies: each layer like the first one."""
+    return NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec))

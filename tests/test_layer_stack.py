@@ -1,0 +1,100 @@
+"""Layers in a loop over stacked parameters: the same numbers as layer by layer, in training and in sampling."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import toy_family
+
+from pmc_jax import config
+from pmc_jax.models import LayerKind
+from pmc_jax.models.attention import SlotsFirst, causal_mask, positions_from_mask
+from pmc_jax.models.layer_stack import NO_STACK, StackPlan, plan_stack, stack_layers
+from pmc_jax.models.pretrained import create
+from pmc_jax.sampling.generate import greedy_sampler, round_sampler
+from pmc_jax.sampling.prompts import left_pad, with_drafts
+
+LAYERS = 5  # two periods of two kinds, and one layer behind them
+FULL, NEAR, FAR = (LayerKind(None, window=w) for w in (None, 4, 9))
+
+
+@pytest.mark.parametrize(
+    "layers, plan",
+    [
+        ([FULL] * 3, StackPlan(1, 3)),
+        ([NEAR, FULL] * 2 + [NEAR], StackPlan(2, 4)),
+        ([NEAR, NEAR, FULL] * 2 + [NEAR, NEAR], StackPlan(3, 6)),
+        ([FULL], NO_STACK),
+        ([NEAR, FAR, FULL, FULL], NO_STACK),
+    ],
+)
+def test_which_layers_are_stacked(layers, plan):
+    assert plan_stack(tuple(layers)) == plan
+
+
+@pytest.fixture(scope="module")
+def toy(tokenizer):
+    made = create(toy_family.RAW | {"num_hidden_layers": LAYERS}, tokenizer, 0, family="toy_family:FAMILY")
+    rng = np.random.default_rng(0)
+    return made.replace(params=jax.tree.map(lambda x: x + 0.05 * rng.normal(size=x.shape).astype(x.dtype), made.params))
+
+
+def looped(checkpoint, turns=1):
+    return checkpoint.replace(model=checkpoint.model.clone(scan=turns))
+
+
+def test_stacks_hold_the_layers_in_their_order(toy):
+    stacked = stack_layers(toy.config.layers, toy.params)
+    assert stacked.keys() == {"embed", "final_norm", "stack_0", "stack_1", "layer_4"}
+    for name, i, stack, row in ((f"layer_{i}", i, f"stack_{i % 2}", i // 2) for i in range(4)):
+        same = jax.tree.map(lambda x, s, row=row: bool(jnp.all(s[row] == x)), toy.params[name], stacked[stack])
+        assert all(jax.tree.leaves(same)), i
+    assert stack_layers(toy.config.layers, stacked) is stacked
+
+
+@pytest.mark.parametrize("turns", [1, 9])
+@pytest.mark.parametrize("remat", [False, True])
+def test_forward_and_gradients_are_those_of_single_layers(toy, turns, remat):
+    tokens_BT, mask_BT = jnp.arange(5, 45).reshape(2, 20), jnp.ones((2, 20), bool)
+
+    def outputs(model, params):
+        inputs = tokens_BT, positions_from_mask(mask_BT), causal_mask(mask_BT)
+        hidden_BTD, _, third_BTD = model.clone(remat=remat).apply({"params": params}, *inputs, hidden_layer=2)
+        return hidden_BTD, third_BTD
+
+    def loss(model):
+        return jax.value_and_grad(lambda p: sum(jnp.sum(jnp.sin(x)) for x in outputs(model, p)))(toy.params)
+
+    for one, other in zip(outputs(toy.model, toy.params), outputs(looped(toy, turns).model, toy.params)):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+    (value, grads), (wanted, wanted_grads) = loss(looped(toy, turns).model), loss(toy.model)
+    assert float(value) == pytest.approx(float(wanted), rel=1e-5)
+    for (path, x), y in zip(jax.tree_util.tree_leaves_with_path(grads), jax.tree.leaves(wanted_grads), strict=True):
+        np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4, err_msg=str(path))
+
+
+@pytest.mark.parametrize("drafted", [False, True])
+def test_a_cache_that_is_only_read_gives_the_same_answers(toy, drafted):
+    """Drawn answers of many lengths, so that rows move between batches and slots are added."""
+    settings = config.default()
+    settings.sample.num_samples, settings.sample.max_new_tokens, settings.sample.temperature = 6, 48, 1.5
+    prompts = left_pad([list(range(5, 5 + n)) for n in (5, 18, 33, 9)], ["a", "b", "c", "d"])
+    toy = toy.replace(end_tokens=tuple(range(0, 40)))  # answers end at any time
+    if drafted:
+        greedy = greedy_sampler(toy, settings).tokens(prompts)
+        prompts = with_drafts(prompts, [samples[0][:12] for samples in greedy], toy.end_tokens, 48)
+    answers = round_sampler(toy, settings).tokens(prompts)
+    sampler = round_sampler(looped(toy), settings)
+    assert "stack_1" in sampler.params and sampler.tokens(prompts) == answers
+    assert len({len(tokens) for samples in answers for tokens in samples}) > 5
+
+
+def test_the_cache_keeps_its_kind():
+    """Slots are added behind the others, whatever the axis of the head width."""
+    from pmc_jax.sampling.decode import pad_slots
+
+    keys, values = np.ones((3, 2, 1, 4, 4)), np.ones((3, 2, 1, 4, 4))
+    (padded,) = pad_slots([SlotsFirst(keys, values)], 6)
+    assert [x.shape for x in padded] == [(3, 2, 1, 6, 4)] * 2 and isinstance(padded, SlotsFirst)
+    ((keys, values),) = pad_slots([(keys[0], values[0])], 6)
+    assert keys.shape == (2, 1, 4, 6) and values.shape == (2, 1, 6, 4)
