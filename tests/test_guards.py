@@ -113,6 +113,23 @@ def test_a_flipped_bit_in_a_saved_round_is_found_and_the_one_before_taken(tmp_pa
     writer.close()
 
 
+@pytest.mark.parametrize("how", ["empty", "missing"])
+def test_a_damaged_round_is_told_of_in_one_line(tmp_path, tiny_checkpoint, capfd, how):
+    """The libraries below print tracebacks of their own for it."""
+    state = tiny_checkpoint.params
+    rounds = RoundCheckpointer(tmp_path / "rounds", keep=3)
+    for number in range(2):
+        rounds.save(number, state, {"history": [number]})
+    rounds.close()
+    data = max((tmp_path / "rounds" / "1").rglob("d/*"), key=lambda file: file.stat().st_size)
+    data.write_bytes(b"") if how == "empty" else data.unlink()
+    reader = RoundCheckpointer(tmp_path / "rounds", read_only=True)
+    capfd.readouterr()
+    assert reader.restore_newest(like=state)[1] == {"history": [0]}
+    said = capfd.readouterr().err
+    assert said.count("\n") == 1 and said.startswith("pmc-jax: ") and "going on from" in said, said
+
+
 def test_a_saved_round_holds_no_pickle(tmp_path, tiny_checkpoint):
     """Orbax's files, metadata included, are JSON and numbers."""
     rounds = RoundCheckpointer(tmp_path / "rounds")

@@ -1,10 +1,13 @@
 """Rounds on disk: parameters, optimizer, notes and counters of a round, written by Orbax while the next round runs."""
 
 import contextlib
+import gc
 import hashlib
+import io
 import json
 import os
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from pmc_jax.training.digest import digest
 
 SMALL = 2**20  # bytes of the largest array that is written with others as one
 INTERRUPTED, PARTS = "interrupted", 10**6  # a round that was stopped after k updates has the number round * PARTS + k
+LATE = 1.0  # seconds in which the threads of a failed read end
 SEAL = "seal"  # key in the notes on disk: what the round is checked by
 
 
@@ -56,6 +60,18 @@ def telling_save_errors(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:  # Orbax and tensorstore have many kinds, most of them for a full disk
         raise UserError(f"{folder}: a round could not be saved: {first_line(error)[:120]}; {ROOM}") from None
+
+
+@contextlib.contextmanager
+def hushed() -> Iterator[None]:
+    """Nothing is written on stderr inside: where a file is damaged, tensorstore's threads and what they leave behind
+    print tracebacks of their own, beside the error that they raise.
+    """
+    with contextlib.redirect_stderr(io.StringIO()):
+        try:
+            yield
+        finally:
+            gc.collect()  # coroutines that nobody waits for any more tell of it when they go
 
 
 class RoundCheckpointer:
@@ -124,7 +140,8 @@ class RoundCheckpointer:
         """
         reason = ""
         try:
-            state, notes = self._read(number, like)
+            with hushed():
+                state, notes = self._read(number, like)
             seal = notes.pop(SEAL, None)  # rounds of earlier versions have none
             if seal and seal != seal_of(notes, digest(state)[0]):
                 reason = "its content is not what was saved"
@@ -134,6 +151,9 @@ class RoundCheckpointer:
             if "RESOURCE_EXHAUSTED" in str(error):
                 raise
             reason = first_line(error)[:120]
+            with hushed():
+                error.__traceback__ = None  # it holds what was being read
+                time.sleep(LATE)
         reasons = [r.decode() for r in multihost.exchange(reason.encode())]
         if any(reasons):
             raise DamagedRound(f"{self.folder / str(number)}: this round is damaged: {next(filter(None, reasons))}")
