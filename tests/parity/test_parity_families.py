@@ -3,8 +3,10 @@
 Texts are longer than the windows and than the length that RoPE was made for.
 """
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 import pytest
 
@@ -40,11 +42,15 @@ class Drawn(NamedTuple):
 
 
 @pytest.fixture(scope="module", params=[(f, s) for f in DRAW for s in SEEDS], ids=lambda p: f"{p[0]}-{p[1]}")
-def drawn(request, tmp_path_factory) -> Drawn:
-    """Each draw is loaded once: pytest runs the tests that share one after the other."""
+def drawn(request, tmp_path_factory) -> Iterator[Drawn]:
+    """Each draw is loaded once: pytest runs the tests that share one after the other.
+
+    Its programs go with it: those of all draws in one process run into Linux's limit of memory maps.
+    """
     family, seed = request.param
     folder = reference.save_styled(tmp_path_factory.mktemp("drawn"), DRAW[family](seed), seed)
-    return Drawn(seed, load_torch(folder), load_ours(folder))
+    yield Drawn(seed, load_torch(folder), load_ours(folder))
+    jax.clear_caches()
 
 
 def close(values, wanted) -> None:
