@@ -15,7 +15,6 @@ import torch
 from golden import (
     ANSWER_TOKENS,
     CONFIGS,
-    END,
     PAD,
     RETAIN_WEIGHT,
     STORED,
@@ -56,7 +55,7 @@ def torch_greedy(model: Any, prompt: list[int]) -> tuple[list[int], float]:
         torch.tensor([prompt]),
         max_new_tokens=ANSWER_TOKENS,
         do_sample=False,
-        eos_token_id=END,
+        eos_token_id=model.config.eos_token_id,
         pad_token_id=PAD,
         output_logits=True,
         return_dict_in_generate=True,

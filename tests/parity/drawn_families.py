@@ -101,10 +101,10 @@ def draw_olmo3(seed: int) -> Any:
     rng = np.random.default_rng([15, seed])
     full = draw_some_rope(rng, [0, 1, 2, 3][seed % 4]) | {"rope_theta": 500000.0}
     return transformers.Olmo3Config(
-        **draw_sizes(rng, seed, layers=4),
+        **draw_sizes(rng, seed, layers=4 if seed % 4 == 1 else 2),
         attention_bias=seed % 3 == 1,
         sliding_window=5 + seed % 4,
-        layer_types=None if seed % 2 else draw_types(rng, 4),
+        layer_types=None if seed % 4 == 1 else draw_types(rng, 2),
         rope_parameters={FULL: full, SLIDING: {"rope_type": "default", "rope_theta": 500000.0}},
     )
 
@@ -124,13 +124,13 @@ def draw_phi3(seed: int) -> Any:
 def draw_gemma2(seed: int) -> Any:
     rng = np.random.default_rng([17, seed])
     return transformers.Gemma2Config(
-        **draw_sizes(rng, seed, layers=3),
+        **draw_sizes(rng, seed, layers=3 if seed % 4 == 0 else 2),
         head_dim=int(rng.choice([8, 12])),
         hidden_activation=["gelu_pytorch_tanh", "gelu", "silu"][seed % 3],
         attention_bias=seed % 3 == 1,
         query_pre_attn_scalar=[8, 24][seed % 2],
         sliding_window=5 + seed % 4,
-        layer_types=None if seed % 2 else draw_types(rng, 3),
+        layer_types=draw_types(rng, 3) if seed % 4 == 0 else None,
         attn_logit_softcapping=[2.0, None, 50.0][seed % 3],
         final_logit_softcapping=[None, 5.0, 30.0][seed // 2 % 3],
         rope_parameters=draw_some_rope(rng, seed),
@@ -139,9 +139,11 @@ def draw_gemma2(seed: int) -> Any:
 
 def draw_gemma3(seed: int) -> Any:
     rng = np.random.default_rng([18, seed])
-    pattern = {"layer_types": draw_types(rng, 3)} if seed % 2 else {"sliding_window_pattern": 2}
+    layers = 3 if seed % 4 == 1 else 2
+    pattern = {"layer_types": draw_types(rng, layers)} if seed % 2 else {"sliding_window_pattern": 2}
+    ends = {"eos_token_id": [golden.END, golden.END + 1]} if seed % 2 else {}
     return transformers.Gemma3TextConfig(
-        **draw_sizes(rng, seed, layers=3),
+        **draw_sizes(rng, seed, layers) | ends,
         **pattern,
         head_dim=int(rng.choice([8, 12])),
         hidden_activation=["gelu_pytorch_tanh", "gelu", "silu"][seed % 3],
@@ -163,7 +165,8 @@ def draw_llama_scaled(seed: int) -> Any:
     rope = draw_yarn(rng, seed // 2)
     if seed % 2:
         rope = draw_longrope(rng, 4, seed // 2) | {"original_max_position_embeddings": 12}
-    return transformers.LlamaConfig(**sizes, attention_bias=seed % 3 == 0, rope_parameters=rope)
+    switches = dict(attention_bias=seed % 3 == 0, mlp_bias=seed % 3 == 1, pretraining_tp=1 + seed % 2)
+    return transformers.LlamaConfig(**sizes, **switches, rope_parameters=rope)
 
 
 DRAW: dict[str, Callable[[int], Any]] = {

@@ -109,7 +109,7 @@ def style(seed: int) -> dict[str, object]:
     """How the checkpoint is written: storage dtype, several files, config.json of transformers 5 or 4 with either name
     of the RoPE type.
     """
-    return {"storage": STORAGE[seed % 3], "sharded": seed % 4 == 1, "v4": [None, "type", "rope_type"][seed // 2 % 3]}
+    return {"storage": STORAGE[seed % 3], "sharded": seed % 4 == 1, "v4": [None, "type", "rope_type"][seed // 3 % 3]}
 
 
 def save_styled(folder: Path, config: Any, seed: int) -> Path:

@@ -116,7 +116,7 @@ DRAW = {
 
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("name", DRAW)
-def test_a_file_gives_the_logits_of_its_source(name, seed, tokenizer, tmp_path):
+def test_a_file_and_its_export_give_the_logits_of_their_source(name, seed, tokenizer, tmp_path):
     config = DRAW[name](seed)
     config.eos_token_id = tokenizer.eos_token_id
     model = transformers.AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
@@ -130,6 +130,9 @@ def test_a_file_gives_the_logits_of_its_source(name, seed, tokenizer, tmp_path):
     wanted = golden_torch.torch_logits(model, tokens, mask)[mask]
     logits = np.asarray(pmc_jax.logits(ours, tokens, mask))[mask]
     np.testing.assert_allclose(logits, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
+    exported = reference.load_torch(pmc_jax.export(ours, tmp_path / "out"))
+    again = golden_torch.torch_logits(exported, tokens, mask)[mask]
+    np.testing.assert_allclose(again, wanted, rtol=0, atol=1e-4 * np.abs(wanted).max())
     if seed == 0:
         theirs = transformers.AutoModelForCausalLM.from_pretrained(
             tmp_path, gguf_file=file.name, dtype=torch.float32, attn_implementation="eager"
