@@ -49,7 +49,7 @@ def test_other_architectures_are_refused_by_name(tiny_checkpoint, tmp_path):
         ({"llama.attention.head_count": 0}, ["llama.attention.head_count is 0"]),
         ({"llama.block_count": 1}, ["not in the model", "model.layers.1."]),
         ({"llama.block_count": 3}, ["missing", "model.layers.2."]),
-        ({"llama.feed_forward_length": 96}, ["wrong shape", "mlp.up_proj.weight"]),
+        ({"llama.feed_forward_length": 96}, ["wrong shape", "mlp.down_proj.weight"]),
     ],
 )
 def test_a_file_that_is_not_a_whole_plain_llama_is_refused(metadata, words, tiny_checkpoint, tmp_path):

@@ -123,7 +123,7 @@ def test_a_run_resumes_to_the_same_bits(unlearned, tiny_checkpoint, splits, smal
         pmc_jax.unlearn(tiny_checkpoint, splits["forget20"], splits["retain80"], config, rounds=first, on_round=stop)
     first.close()
     again = RoundCheckpointer(tmp_path / "rounds", 2)
-    assert again.next() == 2
+    assert again.latest() == 1
     resumed, _ = pmc_jax.unlearn(tiny_checkpoint, splits["forget20"], splits["retain80"], config, rounds=again)
     again.close()
     assert all((a == b).all() for a, b in zip(leaves(resumed.params), leaves(found.params)))

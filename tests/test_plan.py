@@ -185,6 +185,7 @@ from pmc_jax.models import weights
 from pmc_jax.methods.settings import read_batch, read_training
 from pmc_jax.training import loop, update
 from pmc_jax.training.batching import ExpectedRows, choose_packing
+from pmc_jax.training.run import train_on
 from pmc_jax.training.settings import make_recipe
 from pmc_jax.training.state import start_state
 from pmc_jax.models import find_family
@@ -205,7 +206,7 @@ for data, model in ((1, 1), (4, 2)):
     state = start_state(checkpoint, recipe, settings.seed)
     lies = update.layout(state)
     step = loop.compile_update(checkpoint, recipe, state, packing, rows[0]).result()
-    state, updates = loop.train_on(step, state, [rows, rows], packing)
+    state, updates = train_on(step, state, [rows, rows], packing)
     assert all(a.is_equivalent_to(b, x.ndim) for a, b, x in zip(lies, update.layout(state), jax.tree.leaves(state)))
     print(json.dumps([u[k] for u in updates for k in ("forget_loss", "retain_loss", "grad_norm")]))
 """

@@ -99,6 +99,8 @@ def test_the_share_of_a_text_that_rouge_sees(text, share):
 @settings(deadline=None)
 @given(TEXTS)
 def test_what_rouge_sees_are_the_letters_of_its_tokens(text):
+    # Code points that this Python's tables do not have yet are left out: those of `regex` are newer.
+    text = "".join(c for c in text if unicodedata.category(c) != "Cn")
     letters = [c for c in text.lower() if unicodedata.category(c)[0] in "LN"]
     seen = sum(map(len, tokenize.tokenize(text, None)))
     assert share_seen(text) == (seen / len(letters) if letters else None)

@@ -73,7 +73,9 @@ def test_presets_are_found_by_name_and_by_the_path_in_a_checkout(installed):
     help_text = installed.run("--help").stdout
     for name in ("demo", "tofu", "tofu_llama", "tofu_phi"):
         assert name in help_text
-    assert refused(installed.run("unlearn", "--config=tofu_lama"), "tofu_lama", "demo, tofu, tofu_llama, tofu_phi")
+    assert refused(
+        installed.run("unlearn", "--config=tofu_lama"), "tofu_lama", "demo, real, tofu, tofu_llama, tofu_phi"
+    )
     for preset in ("tofu_llama", "configs/tofu_llama.py"):
         said = installed.run("unlearn", f"--config={preset}", "--config.model.path=/no/such", "--workdir=run")
         assert refused(said, "model.path='/no/such'")

@@ -51,7 +51,8 @@ def with_perplexity(
     forget = [row for row in rows if row["set"] == "forget"]
     questions, answers = ([row[key] for row in forget] for key in ("question", "answer"))
     values = iter(answer_perplexities(judge, questions, answers, progress, show))
-    return [row | {"perplexity": float(next(values))} if row["set"] == "forget" else row for row in rows]
+    # Four digits: the further ones differ between meshes.
+    return [row | {"perplexity": float(f"{next(values):.4g}")} if row["set"] == "forget" else row for row in rows]
 
 
 def kinds_of_answers(
