@@ -120,10 +120,9 @@ def test_adapters_are_planned_as_they_are_trained(plan, compiled):
     assert found["trained"] == count and compiled["trained"] == compiled["parameters"] == found["parameters"]
     assert found["held"]["params"] == 4 * count, "float32, the same on every chip"
     assert 2 * 4 * count <= found["held"]["optimizer"] <= 2 * 4 * count + 64
-    assert (
-        found["held"]["start"] == compiled["held"]["start"]
-        and found["held"]["sampling"] == compiled["held"]["sampling"]
-    )
+    # Adapters lie over the start parameters; where these are trained themselves, a run gives its own away.
+    assert (found["held"]["start"], compiled["held"]["start"]) == (compiled["held"]["params"], 0)
+    assert found["held"]["sampling"] == compiled["held"]["sampling"]
     update, whole = found["programs"]["update"], compiled["programs"]["update"]
     assert update["aliased"] >= found["held"]["params"] + found["held"]["optimizer"] - 64, (
         "the state is donated, and comes back as it went in"
