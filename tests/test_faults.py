@@ -20,7 +20,7 @@ def tried(folder, data, *options):
 
 
 @pytest.mark.parity  # it takes long; tests/test_resume.py kills runs too
-def test_faults_of_every_kind(tiny_folder, data_folder):
-    """One of each: the same to the bit, or refused."""
-    counts = tried(tiny_folder, data_folder, "--only=kill,term,damage,full,two,locks,clock", "--times=1", "--seed=1")
-    assert len(counts) == 7 and all(of["tried"] == of["identical"] + of["refused"] > 0 for of in counts.values())
+def test_faults_of_most_kinds(tiny_folder, data_folder):
+    """One of most kinds: the same to the bit, or refused."""
+    counts = tried(tiny_folder, data_folder, "--only=kill,term,damage,full,two,locks", "--times=1", "--seed=1")
+    assert len(counts) == 6 and all(of["tried"] == of["identical"] + of["refused"] > 0 for of in counts.values())

@@ -20,7 +20,6 @@ from pmc_jax.distributed import meshes, multihost
 from pmc_jax.errors import ROOM, UserError, first_line
 from pmc_jax.training.digest import digest
 
-NO_TIME_OUT = 10**9  # seconds
 SMALL = 2**20  # bytes of the largest array that is written with others as one
 INTERRUPTED, PARTS = "interrupted", 10**6  # a round that was stopped after k updates has the number round * PARTS + k
 LATE = 1.0  # seconds in which the threads of a failed read end
@@ -85,10 +84,7 @@ class RoundCheckpointer:
 
     def __init__(self, folder: str | Path, keep: int = 1, read_only: bool = False):
         self.folder, self._read_only = Path(folder).absolute(), read_only
-        # Orbax counts its time-out on the wall clock, which may be set while a round is written. One process waits for
-        # no other.
-        asynchronous = ocp.AsyncOptions(timeout_secs=NO_TIME_OUT) if jax.process_count() == 1 else ocp.AsyncOptions()
-        writing = dict(max_to_keep=keep, async_options=asynchronous, cleanup_tmp_directories=True)
+        writing = dict(max_to_keep=keep, enable_async_checkpointing=True, cleanup_tmp_directories=True)
         options = ocp.CheckpointManagerOptions(read_only=True) if read_only else ocp.CheckpointManagerOptions(**writing)
         handlers = {"state": ocp.PyTreeCheckpointHandler(use_compression=False), "notes": ocp.JsonCheckpointHandler()}
         if read_only and not self.folder.is_dir():
