@@ -5,6 +5,7 @@ Programs for several devices run in a process of their own (test_mesh.py, test_h
 other test would be slower.
 """
 
+import gc
 import importlib
 import os
 import shutil
@@ -30,6 +31,7 @@ if (
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_COMPILER}"
 os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
 
+import jax  # noqa: E402
 import pytest  # noqa: E402
 from absl import flags  # noqa: E402
 from filelock import FileLock  # noqa: E402
@@ -42,6 +44,21 @@ from pmc_jax.data.authors import make_authors, write_authors  # noqa: E402
 
 def pytest_unconfigure(config):
     shutil.rmtree(CACHE, ignore_errors=True)
+
+
+# Linux gives a process 65,530 memory maps, and every compiled program takes three: past that, a thread or the compiler
+# ends with a segmentation fault.
+MAPS = Path("/proc/self/maps")
+MANY_MAPS = 20_000
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_programs():
+    """Lets compiled programs go before the next file, once there are many; those that took long lie in the cache."""
+    yield
+    if MAPS.exists() and MAPS.read_bytes().count(b"\n") > MANY_MAPS:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
