@@ -35,11 +35,19 @@ import jax  # noqa: E402
 import pytest  # noqa: E402
 from absl import flags  # noqa: E402
 from filelock import FileLock  # noqa: E402
+from hypothesis import HealthCheck  # noqa: E402
+from hypothesis import settings as hypothesis_settings  # noqa: E402
 from launch_stubs import launch, world  # noqa: E402, F401  fixtures
 from tiny import AUTHORS, LLAMA, PHI, ROOT, SMALL  # noqa: E402
 
 from pmc_jax import config as settings  # noqa: E402
 from pmc_jax.data.authors import make_authors, write_authors  # noqa: E402
+
+# The same cases in every run, and none that fails since the machine is busy.
+hypothesis_settings.register_profile(
+    "steady", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+hypothesis_settings.load_profile("steady")
 
 
 def pytest_unconfigure(config):

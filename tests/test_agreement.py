@@ -40,8 +40,8 @@ def everyone(monkeypatch):
     here = threading.local()
     monkeypatch.setattr(agreement, "board", lambda: here.board)
 
-    def run(function, processes=3):
-        service, outcomes = Service(), [None] * processes
+    def run(function, processes=3, service=None):
+        service, outcomes = service or Service(), [None] * processes
 
         def process(i):
             here.board = Board(service, processes, i)
@@ -106,8 +106,20 @@ def test_data_that_one_process_cannot_read_ends_all(everyone):
     assert [str(error) for error in errors] == ["f.jsonl: no such file"] * 3
 
 
+class Meeting(Service):
+    """Whoever has written goes on when all of `parties` have: none of them is late, however busy the machine is."""
+
+    def __init__(self, parties):
+        super().__init__()
+        self.barrier = threading.Barrier(parties)
+
+    def key_value_set(self, key, value):
+        super().key_value_set(key, value)
+        self.barrier.wait(PATIENCE)
+
+
 def test_a_process_that_says_nothing_is_named(everyone):
-    errors = everyone(lambda i: None if i == 2 else post("start", {}, timeout=1))
+    errors = everyone(lambda i: None if i == 2 else post("start", {}, timeout=1), service=Meeting(2))
     assert errors[2] is None and all(
         "process 2 of 3 did not say its start within 1 seconds" in str(e) for e in errors[:2]
     )

@@ -29,7 +29,7 @@ def envelope_moments(scores: np.ndarray, level: float) -> tuple[float, float, fl
     return up.mean(), down.mean(), (2 * grid * up).mean()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(st.floats(0, 1), min_size=1, max_size=60), st.sampled_from([0.01, 0.05, 0.5]))
 def test_moment_bounds_are_those_of_the_band(scores, level):
     high = envelope_moments(np.array(scores), level)[0]

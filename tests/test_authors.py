@@ -246,7 +246,7 @@ def test_numbers_that_cannot_work(numbers, message, tmp_path):
     assert not (tmp_path / "none").exists()
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(1, 60), st.integers(1, len(KINDS)), st.integers(1, 99), st.integers(-(2**40), 2**40))
 def test_any_numbers_either_work_or_are_refused(num_authors, questions, percent, seed):
     if num_authors * percent < 100:

@@ -106,7 +106,7 @@ def test_distance_of_forget_quality_with_ties(one, other):
     assert metrics.forget_quality(other, one).p == pytest.approx(quality.p, rel=1e-9), "two-sided"
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.permutations(range(8)), st.integers(2, 6))
 def test_p_of_forget_quality_is_the_share_of_deals_that_lie_as_far_apart(values, n):
     quality = metrics.forget_quality(values[:n], values[n:])

@@ -157,7 +157,7 @@ def test_an_update_leaves_the_given_parameters_alone(tiny_checkpoint):
     assert_same(before, tiny_checkpoint.params)
 
 
-@hypothesis_settings(deadline=None, max_examples=60)
+@hypothesis_settings(max_examples=60)
 @given(st.lists(st.integers(1, 30), min_size=1, max_size=30), st.integers(15, 80), st.integers(0, 15))
 def test_examples_stand_beside_each_other_each_in_two_neighbouring_blocks(lengths, block, start):
     begins, end = place(lengths, block, start)
@@ -169,7 +169,7 @@ def test_examples_stand_beside_each_other_each_in_two_neighbouring_blocks(length
         assert end == start + sum(lengths)  # no gap at all
 
 
-@hypothesis_settings(deadline=None, max_examples=60)
+@hypothesis_settings(max_examples=60)
 @given(st.integers(0, 10**6), st.integers(1, 30), st.integers(1, 9))
 def test_even_batches_hold_every_example_once_and_differ_little(seed, count, size):
     rows = make_rows(seed, count=2 * count)
@@ -182,7 +182,7 @@ def test_even_batches_hold_every_example_once_and_differ_little(seed, count, siz
         assert max(tokens) - min(tokens) <= 2 * max(len(r.tokens) for r in rows)
 
 
-@hypothesis_settings(deadline=None, max_examples=30)
+@hypothesis_settings(max_examples=30)
 @given(st.integers(0, 10**6), st.integers(1, 3), st.integers(1, 3))
 def test_every_label_is_there_once(seed, shards, micro_batches):
     rows = make_rows(seed, count=7)
@@ -194,7 +194,7 @@ def test_every_label_is_there_once(seed, shards, micro_batches):
     assert len(batch.tokens_MRT) == max(2 * micro_batches, batch.used) and not batch.group_MSA[batch.used :].any()
 
 
-@hypothesis_settings(deadline=None, max_examples=30)
+@hypothesis_settings(max_examples=30)
 @given(st.integers(0, 10**6), st.integers(1, 3), st.integers(2, 5))
 def test_every_label_knows_its_example(seed, shards, examples):
     rows = make_rows(seed, count=7)

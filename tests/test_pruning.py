@@ -57,7 +57,7 @@ def draw_in_chunks(text, answers, prune, chunk):
 
 
 @pytest.mark.parametrize("name", BOUNDED)
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     ANSWERS,
     ANSWERS,

@@ -121,7 +121,7 @@ def beginnings(draw):
 
 
 @pytest.mark.parametrize("name", [name for name, reward in REWARDS.items() if reward.lower_bound])
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(beginnings(), st.sampled_from(["", "Who is the author?"]), st.sampled_from(" \n"))
 def test_no_answer_scores_below_the_bound_of_its_beginning(name, texts, question, space):
     reward = REWARDS[name]

@@ -38,7 +38,7 @@ WORDS = st.sampled_from(
 TEXTS = st.lists(WORDS, max_size=25).map(" ".join) | st.text(max_size=40) | st.sampled_from(ODD)
 
 
-@settings(deadline=None, max_examples=400)
+@settings(max_examples=400)
 @given(TEXTS, TEXTS)
 def test_scores_are_those_of_rouge_score_to_the_bit(reference, answer):
     wanted = SCORER.score(reference, answer)
@@ -96,7 +96,6 @@ def test_the_share_of_a_text_that_rouge_sees(text, share):
     assert share_seen(text) == share
 
 
-@settings(deadline=None)
 @given(TEXTS)
 def test_what_rouge_sees_are_the_letters_of_its_tokens(text):
     # Code points that this Python's tables do not have yet are left out: those of `regex` are newer.

@@ -36,7 +36,7 @@ def test_a_words_probability_is_the_product_of_its_tokens(tokens, seed):
         assert probability == pytest.approx(math.prod(math.exp(log_probs[i]) for i in held), rel=1e-9)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(st.lists(TEXTS, max_size=6), st.lists(TEXTS, max_size=3), st.integers(0, 2**32 - 1))
 def test_drift_is_the_mean_change_of_either_kind_of_word(texts, secrets, seed):
     rng = np.random.default_rng(seed)
@@ -64,7 +64,7 @@ def test_the_interval_of_drift_is_over_texts():
     assert once["high"] - once["low"] == pytest.approx(2 * 1.96 * changes.std() / math.sqrt(40), rel=0.15)
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.lists(TEXTS, min_size=1, max_size=4), st.lists(TEXTS, min_size=1, max_size=6))
 def test_nearness_is_the_largest_cosine(forget, retain):
     cosines_N = neighbours.nearness(forget, retain)

@@ -6,7 +6,7 @@ import unicodedata
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from nltk.stem import porter
 from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
@@ -36,7 +36,6 @@ def plain_content_recall(question, truth, answer):
     return np.mean([w in given_ for w in set(content)]) if content else 0.0
 
 
-@settings(deadline=None)
 @given(SENTENCES, SENTENCES, SENTENCES)
 def test_content_recall_is_that_of_a_plain_implementation(question, truth, answer):
     wanted = plain_content_recall(question, truth, answer)

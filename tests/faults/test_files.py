@@ -176,7 +176,7 @@ TEXT = strategies.text(strategies.characters(exclude_categories=["Cs", "Cc"]), m
 TABLE = strategies.lists(strategies.fixed_dictionaries({"question": TEXT, "answer": TEXT}), min_size=1, max_size=4)
 
 
-@settings(max_examples=60, derandomize=True, deadline=None)
+@settings(max_examples=60)
 @given(TABLE, strategies.sampled_from([",", ";", "\t", "|"]), strategies.booleans())
 def test_any_rows_come_back_from_every_kind_of_text(rows, delimiter, ascii_only):
     lines = "\n".join(json.dumps(row, ensure_ascii=ascii_only) for row in rows)
@@ -186,7 +186,7 @@ def test_any_rows_come_back_from_every_kind_of_text(rows, delimiter, ascii_only)
     assert decode(lines.encode("utf-16"), "a") == lines
 
 
-@settings(max_examples=150, derandomize=True, deadline=None)
+@settings(max_examples=150)
 @given(strategies.binary(max_size=60) | strategies.text(max_size=60).map(lambda t: t.encode(errors="replace")))
 def test_any_bytes_are_rows_or_one_line_of_refusal(tmp_path_factory, content):
     file = tmp_path_factory.getbasetemp() / "any"

@@ -31,7 +31,7 @@ def test_any_question_and_answer(tokenizer, appending, template):
     ends = (tokenizer.eos_token_id,)
     one, other = (make_text(mine, template, ends, len(tokenizer)) for mine in (tokenizer, appending))
 
-    @settings(max_examples=60, derandomize=True, deadline=None)
+    @settings(max_examples=60)
     @given(TEXT, TEXT)
     @example("Who?<|end|>", "Me.<|end|>")
     @example("?", "Answer: ")
@@ -52,7 +52,7 @@ def test_any_question_and_answer(tokenizer, appending, template):
 MASKS = strategies.lists(strategies.lists(strategies.booleans(), min_size=6, max_size=6), min_size=2, max_size=2)
 
 
-@settings(max_examples=40, derandomize=True, deadline=None)
+@settings(max_examples=40)
 @given(MASKS)
 def test_any_mask(mask):
     from pmc_jax.models.attention import causal_mask, positions_from_mask
