@@ -20,9 +20,9 @@ def get_config():
     config = settings.default()
     config.model.path = find_model()
     config.data.path = str(resources.files("pmc_jax.data").joinpath("real"))
-    config.data.forget, config.data.retain = "forget", "retain"
+    config.data.forget, config.data.retain, config.data.retain_answers = "forget", "retain", "own"
     config.sample.num_samples, config.sample.temperature, config.sample.max_new_tokens = 8, 1.0, 48
     config.pmc.min_words, config.pmc.refusal_weight = 5, 0.5
     config.train.epochs, config.train.batch_size, config.train.learning_rate = 10, 8, 3e-5
-    config.evaluate.max_new_tokens = 64
+    config.evaluate.max_new_tokens, config.evaluate.retain_rows = 64, 100
     return config

@@ -17,7 +17,8 @@ def splits():
 
 def test_every_row_has_a_question_and_an_answer(splits):
     for name, rows in splits.items():
-        assert questions.check_rows(rows, name, ("question", "answer")) == rows
+        needed = ("question",) if name == "retain" else ("question", "answer")  # configs/real.py: the model's own
+        assert questions.check_rows(rows, name, needed) == rows
         texts = [row["question"] for row in rows]
         assert len(set(texts)) == len(texts)
     assert len(splits["forget"]) == 40 and len(splits["retain"]) >= 100
@@ -32,5 +33,5 @@ def test_no_question_is_in_two_splits(splits):
 def test_what_is_forgotten_is_nowhere_else(splits):
     for name in ("retain", "real_authors", "world_facts"):
         for row in splits[name]:
-            text = f"{row['question']} {row['answer']}".lower()
+            text = f"{row['question']} {row.get('answer')}".lower()
             assert not any(word in text for word in ("shakespeare", "hamlet", "macbeth", "othello", "juliet", "globe"))

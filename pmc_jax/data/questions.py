@@ -142,8 +142,24 @@ def load_forget(data: Any) -> Rows:
 
 
 def load_retain(data: Any) -> Rows:
-    """Retain rows: `question` and `answer`."""
-    return load_rows(data.path, data.retain, data.retain_file, data, ("question", "answer"))
+    """Retain rows: `question` and `answer`; with `data.retain_answers` = "own", rows may lack the answer.
+
+    Args:
+        data: the section `data` of the settings.
+    """
+    needed = retain_fields(data)
+    rows = load_rows(data.path, data.retain, data.retain_file, data, needed)
+    return check_texts(rows, data.retain_file or f"{data.path} {data.retain}", ("answer",))
+
+
+def retain_fields(data: Any) -> tuple[str, ...]:
+    """What every retain row must have."""
+    return ("question",) if data.retain_answers == "own" else ("question", "answer")
+
+
+def is_answered(row: dict[str, Any]) -> bool:
+    """Whether a row has an answer."""
+    return bool((row.get("answer") or "").strip())
 
 
 def check_sets(data: Any, forget: Rows, kept: dict[str, Rows]) -> str:

@@ -12,6 +12,7 @@ from pmc_jax.data.prompts import training_row
 from pmc_jax.distributed import meshes, multihost
 from pmc_jax.distributed.device_kind import choose_compute_dtype
 from pmc_jax.errors import UserError
+from pmc_jax.methods.own_answers import with_own_answers
 from pmc_jax.methods.pmc import PmcSource
 from pmc_jax.methods.rewards import resolve_reward
 from pmc_jax.methods.settings import read_objective, read_pmc, read_schedule, read_training
@@ -48,7 +49,7 @@ def unlearn(
         checkpoint: from `load`.
         forget: questions, as texts or as dicts with "question". PMC does not look at answers; methods that learn from
             given answers need dicts with "answer".
-        retain: dicts with "question" and "answer".
+        retain: dicts with "question" and "answer"; the latter may be missing with `data.retain_answers` = "own".
         config: from `pmc_jax.config.default()`. What its `model.*` and `mesh.*` say, `load` has decided already.
         references: the untouched model's greedy answers, where they are known already; for PMC.
         rounds: where each round is saved, and from where a run is resumed.
@@ -71,9 +72,10 @@ def unlearn(
     rows, retain = given.rows(forget, "forget", texts_too=True), given.rows(retain, "retain")
     questions.check_rows(rows, "forget", ("question",))
     questions.check_texts(rows, "forget", ("answer", *questions.PARAPHRASED))
-    questions.check_rows(retain, "retain", ("question", "answer"))
+    questions.check_rows(retain, "retain", questions.retain_fields(config.data))
     check_data(config, rows, retain)
     check_checkpoint(checkpoint)
+    retain = with_own_answers(checkpoint, retain, config)
     if references is not None and len(references) != len(rows):
         raise UserError(f"references: {len(references)} texts for {len(rows)} forget questions; give one for each")
     check_length(config.train.max_length, checkpoint.config.ropes)

@@ -14,6 +14,7 @@ from pmc_jax.evaluate.answers import Evaluation, evaluate
 from pmc_jax.evaluate.fluency import kinds_of_answers, with_perplexity
 from pmc_jax.evaluate.recall import check_truths_seen
 from pmc_jax.methods import unlearn as method
+from pmc_jax.methods.own_answers import with_own_answers
 from pmc_jax.methods.settings import read_schedule
 from pmc_jax.models import pretrained
 from pmc_jax.models.pretrained import PretrainedModel
@@ -108,6 +109,22 @@ def load_data(config: ConfigDict) -> Data:
     return Data(forget, retain, sets, hashes)
 
 
+def with_retain_answers(work: Workdir, checkpoint: PretrainedModel, config: ConfigDict, data: Data) -> Data:
+    """The data, its retain questions answered by the original model where they have no answer.
+
+    The answers come from disk when an earlier start of this run has them.
+    """
+    if all(map(questions.is_answered, data.retain)):
+        return data
+    kept = multihost.broadcast_from_primary(lambda: read_json(work.path / "retain.json"))
+    if kept is None:
+        kept = with_own_answers(checkpoint, data.retain, config)
+        write_json(work.file("retain.json"), kept)
+    answers = {row["question"]: row["answer"] for row in kept}
+    shown = [row | {"answer": answers.get(row["question"], "")} for row in data.sets["retain"]]
+    return data._replace(retain=kept, sets=data.sets | {"retain": shown})
+
+
 def unlearn(config: ConfigDict, workdir: str) -> dict[str, Any]:
     """Evaluate, unlearn, evaluate, export, all in a workdir; go on where the same command was stopped.
 
@@ -137,6 +154,7 @@ def unlearn(config: ConfigDict, workdir: str) -> dict[str, Any]:
             claim(work, started)
             rounds = RoundCheckpointer(work.file("rounds"), rounds_kept(config))
         with clock.phase("evaluate"):
+            data = with_retain_answers(work, checkpoint, config, data)
             before, references = before_and_references(work, checkpoint, config, data.sets)
         check_floor(config.guard.min_utility, before["utility"])
         unlearned, history, stopped = run_rounds(work, checkpoint, config, data, references, rounds, clock)

@@ -27,6 +27,12 @@ INPUTS = (
     ),
     Setting("data.forget", "forget10", "split whose questions are unlearned"),
     Setting("data.retain", "retain90", "split that must stay"),
+    Setting(
+        "data.retain_answers",
+        "given",
+        "own: to a retain question without an answer, what the model says now must stay",
+        *one_of("given", "own"),
+    ),
     Setting("data.finetune", "full", "splits that `finetune` trains on, joined by +"),
     Setting("data.forget_file", "", "your own forget file instead of the split: question, and answer if you have it"),
     Setting("data.retain_file", "", "your own retain file instead of the split: question, answer"),

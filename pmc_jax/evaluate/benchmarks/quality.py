@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 from pmc_jax.data import questions
 from pmc_jax.data.questions import Rows
 from pmc_jax.distributed import multihost
+from pmc_jax.errors import UserError
 from pmc_jax.evaluate import views
 from pmc_jax.evaluate.answers import evaluate
 from pmc_jax.evaluate.benchmark import RETAIN_MODEL, Benchmark, Measurement, Part, Setup
@@ -18,7 +19,10 @@ ANSWERS_FILE = "answers/model.jsonl"
 
 def load_sets(config: ConfigDict) -> dict[str, Rows]:
     """The forget set, its paraphrases and the sets that must stay, those that the data has."""
-    forget, retain = questions.load_forget(config.data), questions.load_retain(config.data)
+    forget = questions.load_forget(config.data)
+    retain = list(filter(questions.is_answered, questions.load_retain(config.data)))
+    if not retain:
+        raise UserError("the retain data has no answers to measure against; name rows that have them")
     sets = questions.load_evaluation(config.data, forget, retain, config.evaluate.retain_rows, config.seed)
     check_truths_seen(config.evaluate.score, sets)
     return sets

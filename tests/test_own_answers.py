@@ -1,0 +1,63 @@
+"""Retain questions without an answer: what the model says now is what must stay."""
+
+import json
+
+import pytest
+
+import pmc_jax
+from pmc_jax.errors import UserError
+from pmc_jax.methods.own_answers import with_own_answers
+from pmc_jax.runs import unlearn as runs
+
+
+@pytest.fixture(scope="module")
+def asked(splits):
+    return [{"question": row["question"]} for row in splits["retain80"]]
+
+
+def test_they_are_the_models_greedy_answers(tiny_checkpoint, asked, small):
+    config = small()
+    rows = with_own_answers(tiny_checkpoint, [asked[0], {"question": "Who?", "answer": "Me."}, *asked[1:5]], config)
+    longest = config.sample.max_new_tokens
+    texts = pmc_jax.sample(
+        tiny_checkpoint,
+        [row["question"] for row in asked[:5]],
+        temperature=0.0,
+        max_new_tokens=longest,
+        config=config,
+    )
+    assert rows[1] == {"question": "Who?", "answer": "Me."}
+    assert [row["answer"] for row in (rows[0], *rows[2:])] == [samples[0] for samples in texts]
+
+
+def test_a_model_that_says_nothing_is_refused(tiny_checkpoint, asked, small, monkeypatch):
+    monkeypatch.setattr("pmc_jax.sampling.sampler.Sampler.answers", lambda self, asked, *_: [[" "] for _ in asked])
+    with pytest.raises(UserError, match=r"data\.retain_answers='own'.*says nothing"):
+        with_own_answers(tiny_checkpoint, asked, small())
+
+
+def test_python_refuses_them_unless_asked_for(tiny_checkpoint, splits, asked, small):
+    with pytest.raises(UserError, match="retain, row 1: 'answer' is missing"):
+        pmc_jax.unlearn(tiny_checkpoint, splits["forget20"], asked, small())
+
+
+def test_a_run_keeps_what_the_model_said(tiny_folder, data_folder, asked, small, tmp_path, monkeypatch):
+    """Measured against its own answers, the original model keeps all of them; a second start asks nothing again."""
+    file = tmp_path / "retain.jsonl"
+    file.write_text("".join(json.dumps(row) + "\n" for row in asked), encoding="utf-8")
+    changes = {
+        "model.path": str(tiny_folder),
+        "data.path": str(data_folder),
+        "data.forget": "forget20",
+        "data.retain_file": str(file),
+        "data.retain_answers": "own",
+        "train.epochs": 1,
+    }
+    result = runs.unlearn(small(changes), str(tmp_path / "run"))
+    said = json.loads((tmp_path / "run" / "retain.json").read_text(encoding="utf-8"))
+    assert [row["question"] for row in said] == [row["question"] for row in asked]
+    assert result["before"]["intervals"]["retain"] == (1.0, 1.0)
+    (tmp_path / "run" / "result.json").unlink()
+    monkeypatch.setattr(runs, "with_own_answers", None)
+    again = runs.unlearn(small(changes), str(tmp_path / "run"))
+    assert again["after"]["utility"] == result["after"]["utility"] and again["data"] == result["data"]
