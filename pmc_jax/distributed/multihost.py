@@ -85,7 +85,7 @@ def start(coordinator: str | None, num_processes: int | None, process_id: int | 
     """
     import jax
 
-    # Left on, it catches SIGTERM and waits for the program to ask; every round is saved anyway.
+    # Left on, it catches SIGTERM and waits for the program to ask; rounds are saved anyway.
     jax.config.update("jax_enable_preemption_service", False)
     times = dict(
         initialization_timeout=3 * timeout, heartbeat_timeout_seconds=timeout, shutdown_timeout_seconds=timeout

@@ -80,6 +80,7 @@ def read_training(config: ConfigDict) -> TrainSettings:
         max_length=t.max_length,
         seed=config.seed,
         save_every=config.rounds.every,
+        save_minutes=config.rounds.minutes,
         evaluate_every=config.evaluate.every,
     )
 

@@ -256,6 +256,8 @@ def check_floor(floor: float, utility: float) -> None:
 
 
 def rounds_kept(config: ConfigDict) -> int:
-    """How many saved rounds stay: with a floor, as many as there are back to the last evaluated one."""
-    back = -(-config.evaluate.every // config.rounds.every) + 1 if config.guard.min_utility else 0
+    """How many saved rounds stay: with a floor, as many as there can be back to the last evaluated one."""
+    r = config.rounds
+    apart = 1 if r.minutes else max(1, r.every)  # slow rounds are all saved, by time
+    back = -(-config.evaluate.every // apart) + 1 if config.guard.min_utility else 0
     return max(config.rounds.keep, back)

@@ -6,9 +6,17 @@ RUN = (
     Setting("rounds.keep", 2, "saved rounds kept on disk", *AT_LEAST_1),
     Setting(
         "rounds.every",
-        1,
-        "rounds from one that is saved to the next; a stopped run goes on from the last saved one",
-        *AT_LEAST_1,
+        -1,
+        "rounds from one that is saved to the next; a stopped run goes on from the last saved one; -1 = each round of "
+        "at most 1 GiB, larger ones by rounds.minutes alone",
+        "-1, or 1 or more",
+        lambda v: v == -1 or v >= 1,
+    ),
+    Setting(
+        "rounds.minutes",
+        10.0,
+        "a round is also saved when so many minutes have passed since the last saved one; 0 = never for that",
+        *AT_LEAST_0,
     ),
     Setting(
         "guard.min_utility",

@@ -22,6 +22,7 @@ from pmc_jax.tracking.fingerprint import checkpoint_fingerprint
 from pmc_jax.tracking.locks import Lock
 
 FIRST = ("lock", "config.partial")  # what a kill in the very first moment leaves; the second of an earlier version
+FREE = ("mesh.", "rounds.")  # settings that say where a run is and what it saves, not what it computes
 PACKAGES = ("pmc-jax", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "transformers", "rouge-score", "numpy")
 
 
@@ -105,8 +106,9 @@ class Workdir:
     def check(self, started: "Started") -> None:
         """UserError when the folder holds something else than a run with these very settings and data. Writes nothing.
 
-        The mesh may be another: a run goes on with other devices than it was begun with. Data and checkpoints may lie
-        elsewhere: what they hold counts, not where.
+        The mesh may be another, and so may the rounds that are saved: a run goes on with other devices than it was
+        begun with, and neither changes what it computes. Data and checkpoints may lie elsewhere: what they hold counts,
+        not where.
         """
         old = self.frozen()
         if old is None:
@@ -124,7 +126,7 @@ class Workdir:
         now = {"verb": started.verb} | started.settings
         known = old.get("checkpoints", {})
         by_content = {name for name in known.keys() & started.checkpoints.keys() if there.get(name) and now.get(name)}
-        for name in [n for n in there | now if n.startswith("mesh.") or n in paths.DATA or n in by_content]:
+        for name in [n for n in there | now if n.startswith(FREE) or n in paths.DATA or n in by_content]:
             there.pop(name, None)
             now.pop(name, None)
         differ = differences(there, now)

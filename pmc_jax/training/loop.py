@@ -18,6 +18,7 @@ from pmc_jax.training.position import NO_HOOKS, Hooks, Position
 from pmc_jax.training.precision import warn_if_stuck
 from pmc_jax.training.recipe import Recipe
 from pmc_jax.training.run import Run, Step
+from pmc_jax.training.saving import save_times
 from pmc_jax.training.settings import TrainSettings, check_length, make_recipe
 from pmc_jax.training.source import Carry, Source
 from pmc_jax.training.state import restore_or_start, shapes_of_state, trained
@@ -65,7 +66,8 @@ def fit(
         expected = source.expected_rows(carry)
         packing = choose_packing(expected, settings.batch, meshes.mesh_of(state.params))
         compiled = compile_update(checkpoint, recipe, state, packing, expected.groups[-1][0])
-        run = Run(source, settings, rounds, hooks, clock, patient)
+        times = save_times(settings.save_every, settings.save_minutes, state)
+        run = Run(source, settings, rounds, hooks, clock, patient, times)
         for number in range(len(position.history), source.rounds):
             start = time.perf_counter()
             current = functools.partial(trained, checkpoint, recipe, state)

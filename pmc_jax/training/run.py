@@ -16,6 +16,7 @@ from pmc_jax.tracking.stopping import Patience, Stopped
 from pmc_jax.tracking.timing import Clock
 from pmc_jax.training.checkpoint import RoundCheckpointer
 from pmc_jax.training.position import Hooks, Position
+from pmc_jax.training.saving import SaveTimes, is_due
 from pmc_jax.training.settings import TrainSettings
 from pmc_jax.training.source import Carry, Round, Source, Updates
 from pmc_jax.training.update import TrainState, put_batch
@@ -33,6 +34,7 @@ class Run:
     hooks: Hooks
     clock: Clock
     patient: Patience
+    times: SaveTimes
 
     def rows(
         self, number: int, carry: Carry, current: Callable[[], PretrainedModel], state: TrainState, position: Position
@@ -88,9 +90,9 @@ class Run:
         is_last, is_good = number + 1 == self.source.rounds, None
         if is_due(number, self.settings.evaluate_every) and not is_last:
             is_good = self.evaluate(number, state, carry, model, position)
-        is_due_now = is_last or is_due(number, self.settings.save_every) or bool(is_good)
+        is_kept = is_last or bool(is_good) or (self.rounds is not None and self.times.is_due(number))
         with self.patient.hold():
-            self.finish(number, state, carry, line, position, save=is_due_now and is_good is not False)
+            self.finish(number, state, carry, line, position, save=is_kept and is_good is not False)
         return is_good
 
     def evaluate(
@@ -130,6 +132,7 @@ class Run:
                 self.hooks.on_round(line, part["seen"], part["updates"])
             if self.rounds and (save or self.patient.wanted):
                 self.rounds.save(number, state, self.source.notes(carry) | position.notes(self.clock))
+                self.times.saved()
         if self.patient.wanted:
             self.wait()
             raise Stopped
@@ -150,11 +153,6 @@ class Run:
         """Until all that was saved is on disk."""
         if self.rounds:
             self.rounds.wait()
-
-
-def is_due(number: int, every: int) -> bool:
-    """Whether what happens every so many rounds happens after round `number`; 0 = never."""
-    return bool(every) and (number + 1) % every == 0
 
 
 def check_finite(updates: Updates, number: int, first: int = 0) -> None:

@@ -45,7 +45,8 @@ class TrainSettings(NamedTuple):
         compute_dtype: of the forward and backward pass; empty = what suits the devices (`on`).
         max_length: tokens of a training row, its prompt included.
         seed: all randomness.
-        save_every: rounds from one that is saved to the next.
+        save_every: rounds from one that is saved to the next; `saving.LEFT_OPEN` = by the size of a round.
+        save_minutes: minutes after the last saved round, after which the next one is saved too; 0 = never.
         evaluate_every: rounds between evaluations; 0 = none.
     """
 
@@ -64,6 +65,7 @@ class TrainSettings(NamedTuple):
     max_length: int
     seed: int
     save_every: int
+    save_minutes: float
     evaluate_every: int
 
     def on(self, mesh: Mesh | AbstractMesh) -> "TrainSettings":
