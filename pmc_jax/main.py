@@ -14,6 +14,7 @@ from pmc_jax import config as settings
 from pmc_jax.errors import UserError, explain
 from pmc_jax.runs.presets import find_preset, preset_names
 from pmc_jax.runs.verbs import FLAGS, VERBS, Verb, path, setting_name
+from pmc_jax.tracking.library_threads import hushed_libraries
 from pmc_jax.tracking.stopping import EXIT_CODE, Stopped, raise_stopped
 
 OPTIONS = "prompt.template_options"
@@ -167,7 +168,7 @@ def main() -> None:
     # It would say at each start that torch is missing, which nothing here needs.
     os.environ.setdefault("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
     try:
-        with sigterm_told():
+        with hushed_libraries(), sigterm_told():
             run(sys.argv[1:])
     except KeyboardInterrupt:
         end(130, "stopped; a run goes on from its last saved round with the same command")

@@ -6,6 +6,7 @@ import hashlib
 import io
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
@@ -59,7 +60,9 @@ def telling_save_errors(folder: Path) -> Iterator[None]:
     except UserError:
         raise
     except Exception as error:  # Orbax and tensorstore have many kinds, most of them for a full disk
-        raise UserError(f"{folder}: a round could not be saved: {first_line(error)[:120]}; {ROOM}") from None
+        code = re.search(r"os_error_code='(\d+)'", str(error))  # tensorstore's, behind what it was doing
+        why = os.strerror(int(code[1])) if code else first_line(error)[:120]
+        raise UserError(f"{folder}: a round could not be saved: {why}; {ROOM}") from None
 
 
 @contextlib.contextmanager
