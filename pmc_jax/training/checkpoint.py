@@ -23,6 +23,7 @@ from pmc_jax.training.digest import digest
 
 SMALL = 2**20  # bytes of the largest array that is written with others as one
 INTERRUPTED, PARTS = "interrupted", 10**6  # a round that was stopped after k updates has the number round * PARTS + k
+GO_ON = "give the same command again to go on from the round before"
 LATE = 1.0  # seconds in which the threads of a failed read end
 SEAL = "seal"  # key in the notes on disk: what the round is checked by
 
@@ -61,8 +62,8 @@ def telling_save_errors(folder: Path) -> Iterator[None]:
         raise
     except Exception as error:  # Orbax and tensorstore have many kinds, most of them for a full disk
         code = re.search(r"os_error_code='(\d+)'", str(error))  # tensorstore's, behind what it was doing
-        why = os.strerror(int(code[1])) if code else first_line(error)[:120]
-        raise UserError(f"{folder}: a round could not be saved: {why}; {ROOM}") from None
+        why, remedy = (os.strerror(int(code[1])), ROOM) if code else (first_line(error)[:120], GO_ON)
+        raise UserError(f"{folder}: a round could not be saved: {why}; {remedy}") from None
 
 
 @contextlib.contextmanager
