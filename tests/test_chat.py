@@ -128,8 +128,10 @@ def test_options_reach_the_template(using):
     assert thinking.read_part(thinking.answer("Me and you.")[:1]) == "", "perhaps the start of a thinking block"
     tools = Template(system="", template_options={"tools": [{"name": "clock"}]})
     assert "tools\nclock\n" in tokenizer.decode(text_of(using(QWEN25, IM), tools).prompt("Who?"))
-    assert "Tools: 1\nToday: 10 Apr" in tokenizer.decode(text_of(using(LLAMA3), tools).prompt("Who?"))
-    dated = text_of(using(LLAMA3), Template(date="1 May 2026"))
+    assert "Tools: 1\nToday: 10 Apr" in tokenizer.decode(
+        text_of(using(LLAMA3, SHAPES["llama3"].special), tools).prompt("Who?")
+    )
+    dated = text_of(using(LLAMA3, SHAPES["llama3"].special), Template(date="1 May 2026"))
     assert "Today: 1 May 2026" in tokenizer.decode(dated.prompt("Who?"))
 
 
@@ -192,6 +194,16 @@ def test_what_ends_a_turn_is_an_end_token(using):
     assert text_of(tokenizer, KIND, "<|im_end|>").end_tokens == (tokenizer.eos_token_id, end)
     words = using(CHATML.replace("<|im_end|>", " over"), IM)  # an end in plain words is none
     assert text_of(words).end_tokens == (words.eos_token_id,) and text_of(words).end_token == words.eos_token_id
+    assert text_of(words).note.endswith("with the words 'over', which are no end token; answers end with '<|end|>'")
+
+
+def test_no_prompt_holds_the_day_s_date(using):
+    """It would be another prompt tomorrow."""
+    inner = "{% macro today() %}{{ strftime_now('%Y-%m-%d') }}{% endmacro %}"
+    for source in ("{{ strftime_now('%d %b %Y') }} " + LLAMA3, inner + "{{ today() }} " + LLAMA3):
+        tokenizer = using(source, SHAPES["llama3"].special)
+        text = text_of(tokenizer, Template(date="1 May 2024"))
+        assert tokenizer.decode(text.prompt("Who?")).startswith("1 May 2024 <|begin|>")
 
 
 def test_answers_of_a_tokenizer_that_puts_a_space_in_front(splits):

@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 from pmc_jax.errors import UserError
 
 SYSTEM, QUESTION, ANSWER = "pmcsystemtext", "pmcquestiontext", "pmcanswertext"  # what no template says by itself
+# The day's date in a prompt would make another prompt of it tomorrow: `prompt.date` takes its place.
+TODAY, DATED = "strftime_now", "{%- macro strftime_now(form) -%}{{ date_string }}{%- endmacro -%}"
 SET_ELSEWHERE = {"date_string": "prompt.date", "chat_template": "prompt.template"}
 SET_HERE = (
     *("messages", "conversation", "add_generation_prompt", "continue_final_message", "tokenize", "return_dict"),
@@ -104,7 +106,7 @@ def choose_template(templates: str | dict[str, str], name: str) -> str:
     named = {"default": templates} if isinstance(templates, str) else templates
     wanted = name or "default"
     if wanted in named:
-        return named[wanted]
+        return DATED * (TODAY in named[wanted]) + named[wanted]
     problem = f"prompt.template={name!r}: the tokenizer has no such chat template"
     if not name:
         problem = "prompt.template is empty, and none of the tokenizer's chat templates is called 'default'"

@@ -4,13 +4,14 @@ import bz2
 import gzip
 import io
 import lzma
+import stat
 import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from pmc_jax.data.parse import DELIMITERS, Rows, parse_text
+from pmc_jax.data.parse import DELIMITERS, Rows, parse_text, without_nan
 from pmc_jax.errors import UserError, few, first_line
 from pmc_jax.settings.paths import expand
 
@@ -23,6 +24,7 @@ EXCEL = "an Excel sheet; save it as CSV (UTF-8)"
 FOREIGN = (
     (LFS, "a Git LFS pointer and not the file itself; run `git lfs pull` in its folder, or download the file"),
     (b"\xd0\xcf\x11\xe0", EXCEL),
+    (b"\x1f\x8b", "packed twice; unpack it once (gunzip)"),
     (b"\x28\xb5\x2f\xfd", "packed with zstd; unpack it (unzstd)"),
     (b"\x04\x22\x4d\x18", "packed with lz4; unpack it (unlz4)"),
     (b"7z\xbc\xaf", "a 7-Zip archive; unpack it"),
@@ -54,12 +56,15 @@ def read_file(path: str | Path) -> Rows:
         UserError: the file is absent, empty, of another kind, or damaged; the message names file and row.
     """
     path = Path(expand(path))
-    if path.is_dir():
-        raise UserError(f"{path}: no such file: it is a folder; name a file in it, or give the folder as data.path")
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
     try:
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            raise UserError(f"{path}: no such file: it is a folder; name a file in it, or give the folder as data.path")
+        if not stat.S_ISREG(mode):
+            raise UserError(f"{path}: a pipe or a device, and data is read more than once; save it as a file first")
         content = path.read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
     rows = read_content(unpack(content, str(path)), str(path))
@@ -141,6 +146,7 @@ def decode(content: bytes, source: str) -> str:
         shown = encoding.removesuffix("-sig").upper()
         line = content[: error.start].count(b"\n") + 1
         raise UserError(f"{source}, line {line}: cannot be read as {shown}; {hint}") from None
+    text = text.removesuffix("\x1a")  # ends a file of DOS
     if "\0" in text:
         line = text[: text.index("\0")].count("\n") + 1
         raise UserError(f"{source}, line {line}: holds NUL bytes: a damaged file, or UTF-16 without its mark; {hint}")
@@ -149,7 +155,7 @@ def decode(content: bytes, source: str) -> str:
 
 def _read_arrow(read: Callable[[bytes], Any], content: bytes, source: str, kind: str) -> Rows:
     try:
-        return read(content).to_pylist()
+        return without_nan(read(content).to_pylist())
     except Exception as error:  # arrow raises many kinds, NotImplementedError among them
         raise UserError(f"{source}: cannot be read as {kind}: {first_line(error)}; download or save it again") from None
 

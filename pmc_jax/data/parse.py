@@ -3,10 +3,15 @@
 import csv
 import io
 import json
+import re
 from typing import Any
 
 from pmc_jax.errors import UserError, few
 
+COMMENTED = re.compile(r"\s*((#|//)[^\n]*\n\s*)+[\[{]")  # JSON below comments
+LINE_END = re.compile(r"\r\n|\r|\n")
+MISSING = ("nan", "NaN", "<NA>", "#N/A")  # cells in which programs write that there is no value
+RULE = re.compile(r"\s*:?-+:?\s*")  # a cell of the line below the header of a Markdown table
 DELIMITERS = (",", "\t", ";", "|")
 Rows = list[dict[str, Any]]
 
@@ -24,15 +29,23 @@ def parse_text(text: str, source: str) -> Rows:
     start = text.lstrip()[:1]
     if not start:
         raise UserError(f"{source}: has no rows")
-    if start in "[{":
-        return rows_of(parse_json(text, source), source)
+    if start in "[{" or COMMENTED.match(text):
+        return without_nan(rows_of(parse_json(text, source), source))
     return parse_table(text, source)
+
+
+def without_nan(rows: Rows) -> Rows:
+    """The rows where NaN, as pandas writes what is missing, is missing."""
+    return [{key: None if value != value else value for key, value in row.items()} for row in rows]
 
 
 def parse_json(text: str, source: str) -> list[Any]:
     """The values of a JSON text: one, or one after the other as in JSON lines."""
     lines = text.replace("\r\n", "\n").replace("\r", "\n").split("\n")
     numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    comment = next((number for number, line in numbered if line.lstrip().startswith(("#", "//"))), 0)
+    if comment:
+        raise UserError(f"{source}, line {comment}: a comment, and JSON has none; remove the line")
     try:
         _load(numbered[0][1])
     except ValueError:  # a value that goes over several lines
@@ -104,12 +117,22 @@ def _unwrap(value: dict[str, Any], source: str) -> Rows:
     """The rows in one object: of its only list of objects, of its columns, or the object itself."""
     if isinstance(value.get("question"), str):
         return [value]
+    inner = next(iter(value.values()), None)
+    if len(value) == 1 and isinstance(inner, dict) and any(isinstance(v, list) for v in inner.values()):
+        return _unwrap(inner, source)
     tables = {k: v for k, v in value.items() if isinstance(v, list) and (not v or all(isinstance(x, dict) for x in v))}
+    if any({"role", "content"} <= row.keys() or {"from", "value"} <= row.keys() for v in tables.values() for row in v):
+        return [value]  # one conversation
     if len(tables) == 1:
         return next(iter(tables.values()))
     if tables:
         raise UserError(f"{source}: an object with several lists of rows ({few(tables)}); give a file of one of them")
     columns = list(value.values())
+    if columns and all(isinstance(c, dict) for c in columns):  # as pandas writes a frame
+        if all(name.isdigit() for name in value):
+            return columns
+        if all(c.keys() == columns[0].keys() for c in columns) and all(key.isdigit() for key in columns[0]):
+            return [{name: column[key] for name, column in value.items()} for key in columns[0]]
     if columns and all(isinstance(c, list) for c in columns):
         if len({len(c) for c in columns}) > 1:
             raise UserError(f"{source}: its columns ({few(value)}) are not of one length; a row needs a value of each")
@@ -123,7 +146,7 @@ def _unwrap(value: dict[str, Any], source: str) -> Rows:
 
 def parse_table(text: str, source: str) -> Rows:
     """The rows of a table with a header; what stands between cells is what the header is cut by most often."""
-    first, _, rest = text.partition("\n")
+    first, rest = (*LINE_END.split(text, maxsplit=1), "")[:2]
     if first.strip().lower()[:4] == "sep=" and len(first.strip()) == 5:  # as spreadsheets write it
         delimiter, text = first.strip()[4], rest
     else:
@@ -137,6 +160,8 @@ def parse_table(text: str, source: str) -> Rows:
             f"{source}, line {reader.line_num}: cannot be read as a table ({delimiter!r} between cells): {error}{hint}"
         ) from None
     header, *records = [[cell.strip() for cell in records[0]], *records[1:]]
+    if delimiter == "|" and records and all(RULE.fullmatch(cell) for cell in records[0] if cell):
+        records = [[cell.strip() for cell in record] for record in records[1:]]
     twice = [name for name in header if name and header.count(name) > 1]
     if twice:
         raise UserError(f"{source}: the column {twice[0]!r} is there twice; rename or remove one")
@@ -148,4 +173,4 @@ def parse_table(text: str, source: str) -> Rows:
 def _table_row(header: list[str], record: list[str], source: str) -> dict[str, Any]:
     if any(cell.strip() for cell in record[len(header) :]):
         raise UserError(f"{source}: has more values than there are columns; put texts with commas in quotes")
-    return {name: cell for name, cell in zip(header, record) if name}
+    return {name: "" if cell in MISSING else cell for name, cell in zip(header, record) if name}

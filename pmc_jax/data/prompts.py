@@ -4,6 +4,7 @@ Prompt and answer are tokenised apart and joined, so that labels are known by co
 """
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -11,6 +12,8 @@ from pmc_jax.data.chat import QUESTION, Chat, check_options, choose_template, fi
 from pmc_jax.data.packing import Row
 from pmc_jax.errors import UserError
 
+# How templates write tokens that only they use, such as <|im_end|>, </s> or [/ANSWER].
+CONTROL = re.compile(r"\s*(<[^<>\s]+>|\[/?[A-Z_]+\])")
 CHOICES = {"style": ("auto", "chat", "plain"), "tag_in": ("answer", "prompt")}
 CHOICES |= {"system_in": ("auto", "turn", "user", "none")}
 
@@ -218,12 +221,24 @@ def add_end(text: Text, after: str) -> Text:
     Args:
         text: its `end_tokens` are those of the checkpoint.
         after: what the template puts after an answer.
+
+    Raises:
+        UserError: that is meant for a token, and the tokenizer does not have it.
     """
     ids = text._ids(after) if after else []
     if ids and ids[0] not in text.end_tokens and is_special(text.tokenizer, ids[0]):
         return text._replace(end_token=ids[0], end_tokens=tuple(sorted({*text.end_tokens, ids[0]})))
     ends = [i for i in ids if i in text.end_tokens]
-    return text._replace(end_token=ends[0]) if ends else text
+    if ends or not after.strip():
+        return text._replace(end_token=ends[0]) if ends else text
+    shown, own = after.strip()[:30], text.tokenizer.convert_ids_to_tokens(text.end_token)
+    if CONTROL.match(after):
+        raise UserError(
+            f"the chat template ends an answer with {shown!r}, which is no token of this tokenizer: where an answer "
+            "ends could not be seen; take the tokenizer that belongs to the template, or prompt.style=plain"
+        )
+    odd = f"the chat template ends an answer with the words {shown!r}, which are no end token; answers end with {own!r}"
+    return text._replace(note="; ".join(filter(None, (text.note, odd))))
 
 
 def is_special(tokenizer: Any, token: int) -> bool:

@@ -68,7 +68,7 @@ def find_end_tokens(
     ends: set[Any] = set()
     for value in (raw.get("eos_token_id"), generation.get("eos_token_id"), tokenizer.eos_token_id):
         ends |= set(map(_hashable, value if isinstance(value, list) else [value])) - {None}
-    return probe.check_ends(ends, vocab_size, source)
+    return probe.check_ends(ends, tokenizer, vocab_size, source)
 
 
 def _hashable(value: Any) -> Any:

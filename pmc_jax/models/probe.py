@@ -33,6 +33,9 @@ def check_config(raw: dict[str, Any]) -> None:
         raise UserError("config.json: architectures must be a list, as ['LlamaForCausalLM']")
     if not isinstance(raw.get("quantization_config") or {}, dict):
         raise UserError("config.json: quantization_config must be an object; give the checkpoint before quantising")
+    tied = raw.get("tie_word_embeddings")
+    if tied is not None and not isinstance(tied, bool):
+        raise UserError(f"config.json: tie_word_embeddings={tied!r}: must be true or false")
     ends = raw.get("eos_token_id")
     for end in ends if isinstance(ends, list) else [ends]:
         if end is not None and type(end) is not int:
@@ -155,8 +158,13 @@ def check_tokenizer(tokenizer: Any, vocab_size: int, source: Any) -> None:
         )
 
 
-def check_ends(ends: set[Any], vocab_size: int, source: Any) -> tuple[int, ...]:
-    """The end tokens in order. UserError where there is none, or one is no id of the vocabulary."""
+def check_ends(ends: set[Any], tokenizer: Any, vocab_size: int, source: Any) -> tuple[int, ...]:
+    """The end tokens in order.
+
+    Raises:
+        UserError: there is none, one is no id of the vocabulary, or one is a piece of ordinary text, where the
+            tokenizer has an end token of its own: answers would be cut at it.
+    """
     wrong = [end for end in ends if type(end) is not int or not 0 <= end < vocab_size]
     if wrong:
         raise UserError(
@@ -166,5 +174,13 @@ def check_ends(ends: set[Any], vocab_size: int, source: Any) -> tuple[int, ...]:
     if not ends:
         raise UserError(
             "the checkpoint names no end token (eos_token_id) in config.json, generation_config.json or its tokenizer"
+        )
+    special, own = {*tokenizer.all_special_ids, *tokenizer.added_tokens_decoder}, tokenizer.eos_token_id
+    ordinary = sorted(end for end in ends if own is not None and end not in special)
+    if ordinary:
+        text = tokenizer.convert_ids_to_tokens(ordinary[0])
+        raise UserError(
+            f"{source}: eos_token_id={ordinary[0]} in config.json or generation_config.json is the ordinary token "
+            f"{text!r}, and the tokenizer ends texts with {own} = {tokenizer.eos_token!r}; set eos_token_id to that"
         )
     return tuple(sorted(ends))

@@ -18,7 +18,7 @@ from flax import traverse_util
 from jax.sharding import Mesh, NamedSharding
 
 from pmc_jax.distributed import meshes
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, few
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.family import Family
 from pmc_jax.models.probe import check_names
@@ -169,12 +169,12 @@ def load_params(
         dtype: what they are cast to.
 
     Raises:
-        UserError: tensors are missing or too many, or have another shape or kind of number.
+        UserError: tensors are missing or too many, or have another shape or kind of number, or hold what is no number.
     """
     weights, sizes = weight_map(family, model), model.config.axis_sizes
     shapes = {w.name: w.tensor_shape(sizes) for w in weights.values()}
     check_names(files, shapes, model.config.tied_head, family.carried, source)
-    params = {}
+    params, finite = {}, {}
     for path, weight in weights.items():
         stored = files[weight.name]
         if stored.dtype not in DTYPES.values():
@@ -190,13 +190,23 @@ def load_params(
 
             array = jax.make_array_from_callback(weight.source_shape(sizes), source_sharding, read)
             del tensor, read
-        params[path] = _to_param(weight.layout, tuple(sizes.items()), dtype, sharding)(array)
+        params[path], finite[path] = _to_param(weight.layout, tuple(sizes.items()), dtype, sharding)(array)
+    broken = sorted({weights[path].name for path, is_finite in jax.device_get(finite).items() if not is_finite})
+    if broken:
+        raise UserError(
+            f"{source}: NaN or Inf in {few(broken, 2)}, as {dtype}: such a model says nothing; download it again, or "
+            "choose another model.dtype"
+        )
     return traverse_util.unflatten_dict(params, sep="/")
 
 
 @functools.lru_cache(maxsize=64)
 def _to_param(weight: Weight, sizes: tuple, dtype: str, sharding: NamedSharding) -> Any:
-    return jax.jit(lambda tensor: weight.to_param(tensor, dict(sizes)).astype(dtype), out_shardings=sharding)
+    def to_param(tensor: jax.Array) -> tuple[jax.Array, jax.Array]:
+        param = weight.to_param(tensor, dict(sizes)).astype(dtype)
+        return param, jnp.isfinite(param).all()
+
+    return jax.jit(to_param, out_shardings=(sharding, meshes.replicated_sharding(sharding.mesh)))
 
 
 @functools.lru_cache(maxsize=64)

@@ -80,5 +80,7 @@ PROMPTS = (  # (name, what is done to a tokenizer, settings, words)
     ("several names", template({"rag": USER, "tools": USER}), {}, ["choose one of rag, tools"]),
     ("a date of its own", template(USER), {"template_options": {"date_string": "x"}}, ["prompt.date"]),
     ("an option that is ours", template(USER), {"template_options": {"tokenize": True}}, ["remove it"]),
+    ("an end that is no token", template(USER + "<|im_end|>"), {}, ["'<|im_end|>'", "no token of this tokenizer"]),
+    ("an end of another model", template(USER + "</s>\n"), {}, ["ends an answer with '</s>'", "prompt.style=plain"]),
     ("a token without an embedding", template(USER + "<picture>"), {}, ["<picture>", "512 rows"]),
 )

@@ -1,12 +1,16 @@
 """Files of other people are read by what is in them, whatever they are called."""
 
 import bz2
+import contextlib
 import csv
 import gzip
 import io
 import json
 import lzma
+import os
+import socket
 import zipfile
+from pathlib import Path
 
 import datasets
 import pyarrow
@@ -74,6 +78,11 @@ CONTENTS = {
     "an object with one list": json.dumps({"version": "1", "data": ROWS}).encode(),
     "an object with a split": json.dumps({"train": ROWS}, indent=2).encode(),
     "an object of columns": json.dumps({key: [row[key] for row in ROWS] for key in ROWS[0]}).encode(),
+    "a frame of pandas": json.dumps(
+        {key: {str(i): row[key] for i, row in enumerate(ROWS)} for key in ROWS[0]}
+    ).encode(),
+    "a frame of pandas by its rows": json.dumps({str(i): row for i, row in enumerate(ROWS)}).encode(),
+    "an object in an object": json.dumps({"data": {"train": ROWS}}).encode(),
     "UTF-16": LINES.encode("utf-16"),
     "UTF-16, big end first": b"\xfe\xff" + ARRAY.encode("utf-16-be"),
     "UTF-32": LINES.encode("utf-32"),
@@ -83,6 +92,12 @@ CONTENTS = {
     "a table with bars": table("|").encode(),
     "a table of a spreadsheet": ("sep=;\r\n" + table(";", lineterminator="\r\n")).encode("utf-8-sig"),
     "a table all in quotes": table(quoting=csv.QUOTE_ALL).encode(),
+    "a table of an old Mac": table()
+    .replace("two\nlines", "two\rlines")
+    .replace("\r\n", "\r")
+    .encode()
+    .replace(b"two\rlines", b"two\nlines"),
+    "a table of DOS": table().encode() + b"\x1a",
     "a table with empty rows and cells": (table() + ",,,\r\n,\r\n").encode(),
     "parquet": arrow(pyarrow.parquet.write_table),
     "arrow": arrow(lambda t, out: pyarrow.feather.write_feather(t, out)),
@@ -100,6 +115,53 @@ CONTENTS = {
 def test_what_is_in_a_file_counts_and_not_its_name(tmp_path, content, name):
     (tmp_path / name).write_bytes(CONTENTS[content])
     assert read_file(tmp_path / name) == ROWS
+
+
+def test_a_table_of_markdown(tmp_path):
+    (tmp_path / "rows.md").write_text("| question | answer |\n|:--|--:|\n| Who? | Me. |\n| Where? | Here. |\n")
+    assert read_file(tmp_path / "rows.md") == [
+        {"question": "Who?", "answer": "Me."},
+        {"question": "Where?", "answer": "Here."},
+    ]
+
+
+@pytest.mark.parametrize("text", ["NaN", "nan", "#N/A", "<NA>"])
+def test_what_programs_write_for_no_value_is_none(tmp_path, small, text):
+    (tmp_path / "f.csv").write_text(f"question,answer\nWho?,{text}\nWhere?,Nan lives here.\n")
+    (tmp_path / "f.json").write_text('[{"question": "Who?", "answer": NaN}, {"question": "Where?", "answer": "nan"}]')
+    for name, answer in (("f.csv", "Nan lives here."), ("f.json", "nan")):
+        rows = questions.load_forget(small({"data.forget_file": str(tmp_path / name)}).data)
+        assert not rows[0]["answer"] and rows[1]["answer"] == answer
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket", "device"])
+def test_a_pipe_is_no_file(tmp_path, kind):
+    """It would hang, or be empty at the second look."""
+    place = tmp_path / "rows.jsonl"
+    if kind == "pipe":
+        os.mkfifo(place)
+    elif kind == "device":
+        place = "/dev/zero"
+    with contextlib.ExitStack() as stack:
+        if kind == "socket":
+            stack.enter_context(contextlib.chdir(tmp_path))  # a socket's path is short
+            stack.enter_context(socket.socket(socket.AF_UNIX)).bind("rows.jsonl")
+        with pytest.raises(UserError, match="a pipe or a device.*save it as a file first"):
+            read_file(place)
+
+
+def test_a_file_that_goes_between_the_look_and_the_reading(tmp_path, monkeypatch):
+    file = tmp_path / "rows.jsonl"
+    file.write_text(LINES)
+    read = Path.read_bytes
+
+    def go(path):
+        os.unlink(file)
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", go)
+    with pytest.raises(UserError, match=r"rows\.jsonl: no such file$"):
+        read_file(file)
 
 
 def test_one_object_is_one_row(tmp_path):
