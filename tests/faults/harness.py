@@ -183,10 +183,14 @@ def no_locks() -> None:
     fcntl.flock = flock
 
 
-def jumping_clock() -> None:
-    """A clock that is set, forwards and backwards, while the run goes on."""
-    real, calls = time.time, iter(range(10**9))
-    time.time = lambda: real() + (-86_400, 0, 3600, 1e6)[next(calls) % 4]
+def clock_set(after: float, by: float) -> Callable[[], None]:
+    """A wall clock that is set `by` seconds forward, `after` seconds from the start of a command."""
+
+    def before() -> None:
+        real, begun = time.time, time.monotonic()
+        time.time = lambda: real() + (by if time.monotonic() - begun > after else 0.0)
+
+    return before
 
 
 @contextlib.contextmanager
