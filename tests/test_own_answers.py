@@ -6,7 +6,7 @@ import pytest
 
 import pmc_jax
 from pmc_jax.errors import UserError
-from pmc_jax.methods.own_answers import with_own_answers
+from pmc_jax.methods.own_answers import whole_sentences, with_own_answers
 from pmc_jax.runs import unlearn as runs
 
 
@@ -30,8 +30,22 @@ def test_they_are_the_models_greedy_answers(tiny_checkpoint, asked, small):
     assert [row["answer"] for row in (rows[0], *rows[2:])] == [samples[0] for samples in texts]
 
 
+@pytest.mark.parametrize(
+    ("answer", "ended", "kept"),
+    [
+        ("He wrote it in 1.5 years. It was", False, "He wrote it in 1.5 years."),
+        ("One. Two! Three? Fo", False, "One. Two! Three?"),
+        ("成都。父亲是", False, "成都。"),
+        ("no end at al", False, ""),
+        ("no full stop", True, "no full stop"),
+    ],
+)
+def test_an_answer_that_was_cut_off_keeps_its_whole_sentences(answer, ended, kept):
+    assert whole_sentences(answer, ended) == kept
+
+
 def test_a_model_that_says_nothing_is_refused(tiny_checkpoint, asked, small, monkeypatch):
-    monkeypatch.setattr("pmc_jax.sampling.sampler.Sampler.answers", lambda self, asked, *_: [[" "] for _ in asked])
+    monkeypatch.setattr("pmc_jax.sampling.sampler.Sampler.tokens_after", lambda self, asked, *_: [[[]] for _ in asked])
     with pytest.raises(UserError, match=r"data\.retain_answers='own'.*says nothing"):
         with_own_answers(tiny_checkpoint, asked, small())
 
