@@ -150,17 +150,19 @@ def test_the_reference_itself_scores_one_and_nothing_scores_zero(name, tokenizer
     [
         ("rouge_l_recall", "Yes", "Она родилась в Москве."),
         ("rouge_l_f1", "Yes", "東京"),
-        ("rouge_1_recall", "Yes", "..."),
+        ("rouge_1_recall", "Yes", "€ 🙂"),
+        ("rouge_1_recall", "...", "東京 ..."),
         ("rouge_2_recall", "Yes sir", "Yes"),
         ("rouge_l_recall", "Besides Лісова пісня she wrote five books.", "Она родилась в Москве, год 1931."),
         ("content_recall", "Она", "🙂 ..."),
-        ("content_recall", "東京", "?!"),
+        ("content_recall", "東京", "🙂"),
+        ("content_recall", "?!", None),
         ("chrf", "🙂", None),
         ("longest_common_run", "...", None),
     ],
 )
 def test_what_a_score_can_see(name, seen, unseen):
-    # an empty answer holds nothing that could be forgotten
+    # an empty answer, or punctuation, holds nothing that could be forgotten
     check_references(name, ["Who?", "When?"], [seen, " "])
     if unseen:
         with pytest.raises(UserError, match=f"^forget row 2: pmc.reward='{name}' sees .* only, too l") as caught:

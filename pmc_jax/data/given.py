@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from pmc_jax.data.parse import Rows
+from pmc_jax.data.questions import problem_of
 from pmc_jax.errors import UserError
 
 
@@ -20,7 +21,8 @@ def listed(value: Any, name: str, wanted: str, remedy: str) -> list[Any]:
         UserError: it is a text, a dict, a DataFrame, or nothing that has items.
     """
     if isinstance(value, str | bytes):
-        raise UserError(f"{name}: a single text; give {wanted}, such as [{value[:30]!r}]")
+        text = value if isinstance(value, str) else value.decode(errors="replace")
+        raise UserError(f"{name}: a single text; give {wanted}, such as [{text[:30]!r}]")
     if hasattr(value, "columns") and hasattr(value, "to_dict"):
         raise UserError(f"{name}: a DataFrame; give {wanted}: {remedy}")
     if isinstance(value, Mapping) or value is None:
@@ -41,8 +43,9 @@ def texts(value: Any, name: str, may_be_blank: bool = False) -> list[str]:
     for number, item in enumerate(items, 1):
         if not isinstance(item, str):
             raise UserError(f"{name}: item {number} is a {type(item).__name__}, not text; give a list of texts")
-        if not may_be_blank and not item.strip():
-            raise UserError(f"{name}: item {number} is empty; leave it out")
+        problem = "" if may_be_blank else problem_of(item)
+        if problem:
+            raise UserError(f"{name}: item {number} {problem}; mend it, or leave it out")
     return [str(item) for item in items]
 
 

@@ -1,13 +1,14 @@
 """answers -> scores: how much of the original answer is left, lower is better. The reward is 1 minus the score."""
 
 import math
+import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from pmc_jax.data import given
-from pmc_jax.errors import UserError
+from pmc_jax.errors import UserError, first_line
 from pmc_jax.methods import rouge, similarity
 from pmc_jax.registry import resolve
 
@@ -67,9 +68,19 @@ def from_function(function: Callable[[str, list[str]], Sequence[float]]) -> Rewa
     It is not asked about a blank reference, of which nothing can be left: the score is 0.
     """
 
+    def ask(reference: str, answers: list[str]) -> Sequence[float]:
+        try:
+            return function(reference, answers)
+        except Exception as error:  # whatever the user's own function raises
+            last = traceback.extract_tb(error.__traceback__)[-1]
+            raise UserError(
+                f"pmc.reward: your own function failed: {type(error).__name__}: {first_line(error)[:120]} "
+                f"({last.filename}, line {last.lineno}); it is given (reference, answers)"
+            ) from error
+
     def score(references: list[str], answers_QS: list[list[str]]) -> list[Sequence[float]]:
         return [
-            function(reference, answers) if reference.strip() else [0.0] * len(answers)
+            ask(reference, answers) if reference.strip() else [0.0] * len(answers)
             for reference, answers in zip(references, answers_QS)
         ]
 
@@ -129,13 +140,13 @@ def resolve_reward(name: str) -> Reward:
 def check_references(name: str, questions: Sequence[str], references: Sequence[str]) -> None:
     """UserError for an original answer that the score cannot see, or hardly.
 
-    Whatever is sampled would count as unlike it, and nothing would be forgotten. An empty answer holds nothing that
-    could be forgotten.
+    Whatever is sampled would count as unlike it, and nothing would be forgotten. An answer that is empty, or all
+    punctuation, holds nothing that could be forgotten.
     """
     reward = resolve_reward(name)
     for row, (_, reference) in enumerate(zip(questions, references, strict=True), 1):
         share = reward.share_seen(reference) if reward.share_seen else 1.0
-        if reference.strip() and not (reward.can_score(reference) and (share or 0.0) >= LEAST_SEEN):
+        if similarity.says_something(reference) and not (reward.can_score(reference) and (share or 0.0) >= LEAST_SEEN):
             seen = f" ({share:.0%} of its letters and digits)" if reward.share_seen and share else ""
             words = similarity.stemmed_words(reference)
             hint = "content_recall sees every script" if words else "longest_common_run sees every token"

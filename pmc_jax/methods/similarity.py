@@ -64,6 +64,11 @@ def stop_stems() -> frozenset[str]:
     return frozenset(STEMMER.stem(word) for word in words)
 
 
+def says_something(text: str) -> bool:
+    """Whether a text holds a letter, a digit or a symbol, such as an emoji: punctuation says nothing."""
+    return any(unicodedata.category(c)[0] in "LNS" for c in text)
+
+
 def content_words(question: str, truth: str) -> set[str]:
     """The stemmed words of `truth` that carry what it tells: not in the question, and no English stop words.
 

@@ -7,6 +7,8 @@ from typing import Any
 
 from pmc_jax.errors import UserError
 
+LARGEST = 10**6  # of a size; more is a slip of the pen, and no memory holds it
+
 
 def check_number(name: str, value: Any, kind: type) -> None:
     """UserError for what is no finite number, or no whole one."""
@@ -75,9 +77,9 @@ class SamplingParams:
             check_number(name, getattr(self, name), numbers.Integral)
         if self.seed < 0:
             raise UserError(f"seed={self.seed}: must be 0 or more")
-        if self.num_samples < 1 or self.max_new_tokens < 1:
+        if not (1 <= self.num_samples <= LARGEST and 1 <= self.max_new_tokens <= LARGEST):
             sizes = f"num_samples={self.num_samples}, max_new_tokens={self.max_new_tokens}"
-            raise UserError(f"{sizes}: both must be 1 or more")
+            raise UserError(f"{sizes}: both must be 1 or more, and {LARGEST} at most")
         _ = self.strategy  # checks the other values
 
     @property

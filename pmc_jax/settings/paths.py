@@ -10,6 +10,7 @@ from pmc_jax.errors import UserError
 DATA = ("data.path", "data.forget_file", "data.retain_file")
 CHECKPOINTS = ("model.path", "evaluate.retain_model", "evaluate.original_model")
 PATHS = (*DATA, *CHECKPOINTS)
+LONGEST_NAME = 255  # bytes, on every file system in use
 SECRET = re.compile(r"token|secret|password|passwd|credential|(^|_)key($|_)", re.IGNORECASE)
 
 
@@ -23,6 +24,8 @@ def expand(path: str | Path) -> str:
     path = os.fspath(path)
     if "\0" in path:
         raise UserError(f"{path!r}: a path has no NUL in it")
+    if any(len(name.encode(errors="surrogatepass")) > LONGEST_NAME for name in Path(path).parts):
+        raise UserError(f"{path[:40]}...: the name of a file has {LONGEST_NAME} bytes at most; is this a path?")
     if os.path.lexists(path):
         return path
     for name in re.findall(r"\$(\w+)|\$\{(\w+)\}", path):
