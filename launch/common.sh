@@ -114,6 +114,21 @@ pack() {
     --exclude='./.*_cache' -czf "$1" .
 }
 
+# unpacking ARCHIVE: what a host does with a packed checkout, for its shell. What an earlier launch put into ~/pmc_jax, as
+# the list .launched has it, is replaced as long as it is as it was put there. .venv and runs/ stay.
+unpacking() {
+  cat <<LINES
+mkdir -p pmc_jax && cd pmc_jax && {
+  sent=\$(tar -tzf ../$1 | grep -v '/\$')
+  [ "\$(ls -A)" ] || touch .launched
+  own=\$(cut -c67- .launched) && { [ -z "\$own" ] || sha256sum --quiet -c .launched >&2; } &&
+  [ -z "\$(echo "\$sent" | grep -vxF "\$own" | tr '\n' '\0' | xargs -0 ls -d 2>/dev/null)" ]
+} || { echo "~/pmc_jax of \$(uname -n) holds what no launch wrote, or what was changed since: move it away" >&2; exit 2; }
+echo "\$own" | tr '\n' '\0' | xargs -0 rm -f && tar -xzf ../$1 &&
+echo "\$sent" | tr '\n' '\0' | xargs -0 sha256sum >.launched && cd ..
+LINES
+}
+
 # A folder of this machine that results may go into: absent, empty, or with an earlier part of the same run.
 check_fetch() {
   [[ $fetch && -e $fetch ]] || return 0

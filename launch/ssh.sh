@@ -49,7 +49,7 @@ pack "$archive"
 for host in "${hosts[@]}"; do
   run scp -q "$archive" "$host:pmc_jax.tgz"
   install="bash pmc_jax/launch/setup_host.sh --extra=$extra"
-  run ssh -n "$host" "mkdir -p pmc_jax && tar -xzf pmc_jax.tgz -C pmc_jax && $install"
+  run ssh -n "$host" "$(unpacking pmc_jax.tgz) && $install"
 done
 
 # -tt: with a terminal of its own the remote process ends when the connection does.

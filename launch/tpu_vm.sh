@@ -139,7 +139,7 @@ pack "${TMPDIR:-/tmp}/$archive"
 copy all "${TMPDIR:-/tmp}/$archive" "$name:"
 [[ ! $hf_token ]] || copy all "$hf_token" "$name:hf_token"
 setup=$(quoted bash pmc_jax/launch/setup_host.sh --extra=tpu ${bucket:+--bucket="$bucket"} ${nfs:+--nfs="$nfs"})
-on all "mkdir -p pmc_jax && tar -xzf $archive -C pmc_jax && $setup"
+on all "$(unpacking "$archive") && $setup"
 
 # The same line on every host: JAX finds the others by itself on Cloud TPU.
 on all "cd pmc_jax && $(quoted .venv/bin/pmc-jax "${pmc[@]}")" || {

@@ -190,3 +190,33 @@ def test_the_examples_of_the_helps_run(launch):
         example = re.search(r"Example:\n((?:  .*\n)+)", text).group(1).replace("\\\n", " ")
         _, *words = shlex.split(example)
         assert launch(script, "--dry-run", *words).code == 0, example
+
+
+def test_a_host_replaces_only_what_a_launch_put_there(tmp_path):
+    """~/pmc_jax of a host may be somebody's own checkout."""
+
+    def unpack(**files):
+        for name, text in files.items():
+            (tmp_path / "from" / name).write_text(text)
+        subprocess.run(["tar", "-C", tmp_path / "from", "-czf", tmp_path / "sent.tgz", "."], check=True)
+        line = f'. "{LAUNCH}/common.sh"; eval "$(unpacking sent.tgz) && pwd"'
+        said = subprocess.run(["bash", "-c", line], cwd=tmp_path, capture_output=True, text=True)
+        assert (said.returncode, said.stdout) in ((0, f"{tmp_path}\n"), (2, "")), said
+        return "move it away" in said.stderr
+
+    (tmp_path / "from").mkdir()
+    there = tmp_path / "pmc_jax"
+    assert not unpack(a="1", b="1") and (there / "a").read_text() == "1"
+    (there / "runs").mkdir()
+    (there / "runs" / "mine").write_text("kept")
+    (tmp_path / "from" / "b").unlink()
+    assert not unpack(a="2", c="2") and (there / "a").read_text() == "2" and not (there / "b").exists()
+    (there / "a").write_text("changed")
+    assert unpack(a="3") and (there / "a").read_text() == "changed"
+    (there / "a").write_text("2")
+    (there / "d").write_text("mine")
+    assert unpack(d="3") and (there / "d").read_text() == "mine"
+    (there / "d").unlink()
+    assert not unpack(a="4") and (there / "a").read_text() == "4" and (there / "runs" / "mine").read_text() == "kept"
+    (there / ".launched").unlink()
+    assert unpack(a="5") and (there / "a").read_text() == "4", "a checkout of somebody's own"
