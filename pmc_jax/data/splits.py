@@ -34,12 +34,18 @@ def data_files(folder: Path) -> dict[str, list[Path]]:
 def find_split(folder: Path, split: str) -> list[Path]:
     """The files of a split: SPLIT.jsonl or another kind, shards of it (also in data/), or a folder called SPLIT.
 
+    CONFIG/SPLIT, as data sets with several configs have it, is SPLIT in the folder CONFIG; where there is no such
+    folder, the files of CONFIG.
+
     Returns:
         The files whose rows follow each other; [] where there are none.
 
     Raises:
         UserError: there are several, and nothing says which.
     """
+    config, _, name = split.rpartition("/")
+    if config:
+        return find_split(folder / config, name) if (folder / config).is_dir() else find_split(folder, config)
     whole = data_files(folder).get(split, []) or data_files(folder / "data").get(split, [])
     if len({file.name for file in whole if not SHARD.search(file.name)}) > 1:
         raise UserError(f"{folder}: {few(f.name for f in whole)} are all split {split!r}; keep one of them")
@@ -73,30 +79,36 @@ def split_names(folder: Path) -> list[str]:
     return sorted({*data_files(folder), *data_files(folder / "data"), *inside})
 
 
-def check_path(path: str) -> None:
-    """UserError for what is no folder and cannot be a hub id."""
+def check_path(path: str, setting: str = "data.path") -> None:
+    """UserError that names the setting for what is no folder and cannot be a hub id."""
     if not path:
-        raise UserError("data.path is empty: give a hub id or a folder, as --config.data.path=locuslab/TOFU")
+        raise UserError(f"{setting} is empty: give a hub id or a folder, as --config.data.path=locuslab/TOFU")
     if Path(path).is_file():
-        raise UserError(
-            f"data.path={path!r}: a file, not a folder of splits; give it as data.forget_file or data.retain_file"
-        )
+        instead = "; give it as data.forget_file or data.retain_file" if setting == "data.path" else ""
+        raise UserError(f"{setting}={path!r}: a file, not a folder of splits{instead}")
     if not Path(path).is_dir() and (path.startswith((".", "/", "~")) or path.count("/") != 1):
-        raise UserError(f"data.path={path!r}: no such folder, and not a hub id (owner/name)")
+        raise UserError(f"{setting}={path!r}: no such folder, and not a hub id (owner/name)")
 
 
-def load_split(path: str, split: str) -> Rows:
-    """The rows of one TOFU split.
+def hub_names(split: str) -> tuple[str, str]:
+    """(config, split) on the hub: those of CONFIG/SPLIT, else TOFU's, whose configs have one split called train."""
+    config, _, name = split.rpartition("/")
+    return (config, name) if config else (name, "train")
+
+
+def load_split(path: str, split: str, setting: str = "data.path") -> Rows:
+    """The rows of one split.
 
     Args:
         path: a folder of SPLIT.jsonl (or another kind of file, or as `find_split` says), or the hub id of a data set.
-        split: the name of the file, or of the data set's config, such as "forget10".
+        split: the name of the file, or of the data set's config, such as "forget10"; or CONFIG/SPLIT.
+        setting: the setting that holds the path, for error messages.
 
     Raises:
         UserError: the split is not there; the message names those that are.
     """
     path = expand(path)
-    check_path(path)
+    check_path(path, setting)
     if Path(path).is_dir():
         files = find_split(Path(path), split)
         if not files:
@@ -105,11 +117,12 @@ def load_split(path: str, split: str) -> Rows:
         return [row for file in files for row in read_file(file)]
     import datasets
 
+    config, name = hub_names(split)
     try:
-        return datasets.load_dataset(path, split, split="train").to_list()
+        return datasets.load_dataset(path, config, split=name).to_list()
     except Exception as error:  # the hub client raises many kinds; each means that the split could not be had
         raise UserError(
-            f"data.path={path!r}, split {split!r}: no such folder, and the hub did not give it: {hub_problem(error)}"
+            f"{setting}={path!r}, split {split!r}: no such folder, and the hub did not give it: {hub_problem(error)}"
         ) from None
 
 
@@ -120,8 +133,11 @@ def has_split(path: str, split: str) -> bool:
         return bool(find_split(Path(path), split))
     import datasets
 
+    config, name = hub_names(split)
     try:
-        return split in datasets.get_dataset_config_names(path)
+        if config not in datasets.get_dataset_config_names(path):
+            return False
+        return "/" not in split or name in datasets.get_dataset_split_names(path, config)
     except Exception as error:  # as in load_split
         raise UserError(
             f"data.path={path!r}: no such folder, and the hub did not give it: {hub_problem(error)}"

@@ -47,7 +47,7 @@ def is_finished_with(work: Workdir, config: ConfigDict) -> bool:
     if work.frozen() is None or not work.result():
         return False
     there = work.settings()
-    return all(there.get(name) == settings.lookup(config, name) for name in paths.DATA)
+    return all(there.get(name, settings.DEFAULTS[name]) == settings.lookup(config, name) for name in paths.DATA)
 
 
 def claim(work: Workdir, started: Started) -> None:

@@ -43,6 +43,10 @@ EVALUATION = (
     Setting(
         "evaluate.benchmarks",
         "tofu",
-        "evaluate: benchmarks, joined by commas: tofu, or module:attribute of your own; PMC's own measures always run",
+        "evaluate: benchmarks, joined by commas: tofu, lume, wmdp, mmlu, arc, or module:attribute of your own; "
+        "PMC's own measures always run",
     ),
+    Setting("evaluate.wmdp", "cais/wmdp", "evaluate: the data of the benchmark wmdp: hub id, or a folder like it"),
+    Setting("evaluate.mmlu", "cais/mmlu", "evaluate: the data of the benchmark mmlu: hub id, or a folder like it"),
+    Setting("evaluate.arc", "allenai/ai2_arc", "evaluate: the data of the benchmark arc: hub id, or a folder like it"),
 )

@@ -6,8 +6,10 @@ from pathlib import Path
 
 from pmc_jax.errors import UserError
 
-# Settings that may name a file or a folder; those of data may name a data set, the others a checkpoint, by a hub id.
-DATA = ("data.path", "data.forget_file", "data.retain_file")
+# Settings that may name a file or a folder; those of data and of benchmarks may name a data set, the others a
+# checkpoint, by a hub id.
+BENCHMARKS = ("evaluate.wmdp", "evaluate.mmlu", "evaluate.arc")
+DATA = ("data.path", "data.forget_file", "data.retain_file", *BENCHMARKS)
 CHECKPOINTS = ("model.path", "evaluate.retain_model", "evaluate.original_model")
 PATHS = (*DATA, *CHECKPOINTS)
 LONGEST_NAME = 255  # bytes, on every file system in use

@@ -2,12 +2,15 @@
 
 from pmc_jax.errors import UserError
 from pmc_jax.evaluate.benchmark import Benchmark
+from pmc_jax.evaluate.benchmarks.choices import ARC, MMLU, WMDP
+from pmc_jax.evaluate.benchmarks.lume import LUME
 from pmc_jax.evaluate.benchmarks.quality import QUALITY
 from pmc_jax.evaluate.benchmarks.robustness import ROBUSTNESS
 from pmc_jax.evaluate.benchmarks.tofu import TOFU
 from pmc_jax.registry import resolve
 
-BENCHMARKS: dict[str, Benchmark] = {"quality": QUALITY, "tofu": TOFU, "robustness": ROBUSTNESS}
+TABLE = (QUALITY, TOFU, LUME, WMDP, MMLU, ARC, ROBUSTNESS)
+BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in TABLE}
 
 
 def chosen(names: str) -> tuple[Benchmark, ...]:
