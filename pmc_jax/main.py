@@ -15,6 +15,7 @@ from pmc_jax.errors import UserError, explain
 from pmc_jax.runs.presets import find_preset, preset_names
 from pmc_jax.runs.verbs import FLAGS, VERBS, Verb, path, setting_name
 from pmc_jax.tracking.library_threads import hushed_libraries
+from pmc_jax.tracking.log import show_log
 from pmc_jax.tracking.stopping import EXIT_CODE, Stopped, raise_stopped
 
 OPTIONS = "prompt.template_options"
@@ -22,7 +23,8 @@ DICTS = tuple(f"{name}." for name in settings.DICTS)
 HOSTS = """\
 Several hosts: start the same command on each, with a workdir that all of them share. Under SLURM, in a Kubernetes
 JobSet and on Cloud TPU they find each other. Elsewhere give each --coordinator=HOST:PORT (of process 0),
---num_processes=N and --process_id=I. One that is not heard of for --peer_timeout=100 seconds ends the run."""
+--num_processes=N and --process_id=I. One that is not heard of for --peer_timeout=100 seconds ends the run.
+--verbosity=0 writes a line on stderr as each round and each phase begins, on every process."""
 
 
 def usage() -> str:
@@ -134,6 +136,10 @@ def run(argv: list[str]) -> None:
         print_help(usage_of(named[0]) if named else usage())
         return
     verb, words = parse(argv)
+    if FLAGS.verbosity >= logging.INFO:
+        show_log()
+    if FLAGS.verbosity < logging.DEBUG:  # the libraries' own lines would hide ours
+        logging.set_verbosity(logging.ERROR)
     for name in ("workdir", "output", "log", "retain_log"):
         FLAGS[name].value = FLAGS[name].value and path(FLAGS[name].value)
     verb.run(words)

@@ -29,6 +29,7 @@ if (
 ):  # later ones have fusion emitters only, and do not start with a flag that they do not know
     QUICK_COMPILER += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {QUICK_COMPILER}"
+os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"  # axes are named: none is to appear by itself
 os.environ["HF_HUB_OFFLINE"] = os.environ["HF_DATASETS_OFFLINE"] = "1"
 
 import jax  # noqa: E402

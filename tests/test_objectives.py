@@ -150,7 +150,7 @@ def test_the_hidden_states_are_the_layers(fresh_checkpoint, rows):
     final_AD = forward.label_hidden(short, params, where_predicted_next, 0)[0][0]
     scale = np.asarray(params["final_norm"]["scale"])
     mean_square_A1 = jnp.mean(jnp.square(hidden_AD), axis=-1, keepdims=True)
-    normed_AD = hidden_AD / jnp.sqrt(mean_square_A1 + model.config.norm_eps) * scale
+    normed_AD = hidden_AD / jnp.sqrt(mean_square_A1 + model.config.norm_eps) * scale[None]
     label_A = np.asarray(batch.group_MSA[0, 0]) != NO_LABEL
     np.testing.assert_allclose(normed_AD[label_A], final_AD[label_A], rtol=1e-4, atol=1e-5)
     assert forward.compute_terms(model, params, batch, 0).hidden_SAD is None

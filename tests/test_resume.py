@@ -36,7 +36,7 @@ def outcome(run):
         "numbers": (result["before"], result["after"], result["solved"], result["sampled_tokens"]),
         "answers": (run / "answers" / "after.jsonl").read_bytes(),
         "samples": {p.name: p.read_bytes() for p in sorted((run / "samples").iterdir())},
-        "metrics": [{k: v for k, v in m.items() if k != "seconds"} for m in metrics],
+        "metrics": [{k: v for k, v in m.items() if k not in ("seconds", "speed")} for m in metrics],
     }
 
 

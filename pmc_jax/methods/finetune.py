@@ -21,6 +21,7 @@ from pmc_jax.training.objectives import OBJECTIVES
 from pmc_jax.training.position import Hooks
 from pmc_jax.training.settings import TrainSettings, check_length
 from pmc_jax.training.state import with_remat
+from pmc_jax.training.watch import UNSEEN, Watch
 
 
 def finetune(
@@ -33,6 +34,7 @@ def finetune(
     on_epoch: Callable[[dict[str, Any]], None] | None = None,
     keep_start: bool = True,
     on_start: Callable[[int], None] | None = None,
+    watch: Watch = UNSEEN,
 ) -> tuple[PretrainedModel, list[dict[str, Any]]]:
     """Train on the answers of the rows by cross-entropy: answer tokens only, end token included.
 
@@ -48,6 +50,7 @@ def finetune(
         on_epoch: called after each epoch with its line of the history.
         keep_start: False = the checkpoint's parameters are given away: one copy less in memory (`training.loop.fit`).
         on_start: called with the number of the first epoch that is to be run.
+        watch: looks on: is told what was done in which time.
 
     Returns:
         The checkpoint with new parameters, and one dict an epoch: its number, mean loss, and updates.
@@ -66,7 +69,7 @@ def finetune(
     examples = [training_row(text, r["question"], r["answer"], t.max_length, FORGET) for r in rows]
     source = FinetuneSource(examples, t.epochs, t.batch_size, config.seed)
     told = (lambda summary, seen, updates: on_epoch(summary)) if on_epoch else None
-    hooks = Hooks(on_start=on_start, on_round=told)
+    hooks = Hooks(on_start=on_start, on_round=told, watch=watch)
     training = finetune_settings(config)
     return fit(checkpoint, source, training, rounds=rounds, clock=clock, hooks=hooks, keep_start=keep_start)
 

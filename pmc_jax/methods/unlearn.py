@@ -27,6 +27,7 @@ from pmc_jax.training.position import Hooks
 from pmc_jax.training.settings import check_length
 from pmc_jax.training.source import Source
 from pmc_jax.training.state import with_remat
+from pmc_jax.training.watch import UNSEEN, Watch
 
 
 def unlearn(
@@ -42,6 +43,7 @@ def unlearn(
     on_evaluate: Callable[[int, PretrainedModel], bool | None] | None = None,
     on_start: Callable[[int], None] | None = None,
     keep_start: bool = True,
+    watch: Watch = UNSEEN,
 ) -> tuple[PretrainedModel, list[dict[str, Any]]]:
     """Unlearn the forget questions, by partial model collapse or another method that `config.method` names.
 
@@ -60,6 +62,7 @@ def unlearn(
             last round for which it returned True.
         on_start: called with the number of the first round that is to be run.
         keep_start: False = the checkpoint's parameters are given away: one copy less in memory (`training.loop.fit`).
+        watch: looks on: is told what was done in which time.
 
     Returns:
         The checkpoint with new parameters, and the history: one summary a round, those of earlier rounds included when
@@ -81,7 +84,7 @@ def unlearn(
     check_length(config.train.max_length, checkpoint.config.ropes)
     checkpoint = with_remat(checkpoint, config.train.remat)
     source = make_source(checkpoint, config, rows, retain, references)
-    hooks = Hooks(on_start, on_round, on_evaluate)
+    hooks = Hooks(on_start, on_round, on_evaluate, watch)
     return fit(
         checkpoint, source, read_training(config), rounds=rounds, clock=clock, hooks=hooks, keep_start=keep_start
     )

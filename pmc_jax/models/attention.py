@@ -57,7 +57,7 @@ class Stream:
 def causal_mask(mask_BT: jax.Array) -> jax.Array:
     """[B, T, T]: each position looks at itself and at real tokens before it."""
     T = mask_BT.shape[1]
-    return jnp.tril(jnp.ones((T, T), bool)) & mask_BT[:, None, :]
+    return jnp.tril(jnp.ones((1, T, T), bool)) & mask_BT[:, None, :]
 
 
 def positions_from_mask(mask_BT: jax.Array) -> jax.Array:

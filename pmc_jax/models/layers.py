@@ -27,6 +27,11 @@ ACTIVATION = {
 init_weight = nn.initializers.normal(0.02)
 
 
+def in_front(x: jax.Array, rank: int) -> jax.Array:
+    """x with axes of one in front, `rank` axes in all: no axis appears by itself."""
+    return x.reshape((1,) * (rank - x.ndim) + x.shape)
+
+
 class RMSNorm(nn.Module):
     """x / sqrt(mean(x^2) + eps) * scale (Zhang and Sennrich, 2019).
 
@@ -45,7 +50,7 @@ class RMSNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         init = nn.initializers.constant(1.0 - self.offset)
-        scale = self.param("scale", init, x.shape[-self.axes :])
+        scale = in_front(self.param("scale", init, x.shape[-self.axes :]), x.ndim)
         y = x.astype(jnp.float32)
         axes = tuple(range(-self.axes, 0))
         y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=axes, keepdims=True) + self.eps)
@@ -63,8 +68,8 @@ class LayerNorm(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         shape, axes = x.shape[-self.axes :], tuple(range(-self.axes, 0))
-        scale = self.param("scale", nn.initializers.ones, shape)
-        bias = self.param("bias", nn.initializers.zeros, shape)
+        scale = in_front(self.param("scale", nn.initializers.ones, shape), x.ndim)
+        bias = in_front(self.param("bias", nn.initializers.zeros, shape), x.ndim)
         y = x.astype(jnp.float32)
         y = y - jnp.mean(y, axis=axes, keepdims=True)
         y = y * jax.lax.rsqrt(jnp.mean(jnp.square(y), axis=axes, keepdims=True) + self.eps)
@@ -98,7 +103,7 @@ def project(module: nn.Module, name: str, x: jax.Array, into: tuple[int, ...], b
     B, T, *width = x.shape
     weight = module.param(name, init_weight, (*width, *into))
     y = (x.reshape(B * T, -1) @ weight.reshape(math.prod(width), -1)).reshape(B, T, *into)
-    return y + module.param(f"{name}_bias", nn.initializers.zeros, into) if bias else y
+    return y + in_front(module.param(f"{name}_bias", nn.initializers.zeros, into), y.ndim) if bias else y
 
 
 class Attention(nn.Module):

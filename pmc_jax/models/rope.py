@@ -25,7 +25,8 @@ def inverse_frequencies(rope: Rope, theta: float | jax.Array) -> np.ndarray | ja
         [..., R] float32.
     """
     theta = theta if isinstance(theta, jax.Array) else np.float32(theta)
-    freq = np.float32(1.0) / theta[..., None] ** (np.arange(0, rope.dim, 2, dtype=np.float32) / rope.dim)
+    power_R = np.arange(0, rope.dim, 2, dtype=np.float32) / rope.dim
+    freq = np.float32(1.0) / theta[..., None] ** power_R.reshape((1,) * theta.ndim + power_R.shape)
     if rope.type == "linear":
         return freq / rope.factor
     if rope.type == "llama3":

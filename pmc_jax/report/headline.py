@@ -1,11 +1,18 @@
 """The head of the page: each run's name, its two big numbers, and facts of a few words."""
 
+import statistics
 from typing import Any
 
 from pmc_jax.evaluate.recall import CONTENT
 from pmc_jax.report.read import Run
 from pmc_jax.report.recalls import intervals
 from pmc_jax.tracking.progress import clock_time
+
+SPEEDS = {
+    "tokens_per_second": "{:,.0f} training tokens a second",
+    "answer_tokens_per_second": "{:,.0f} answer tokens a second",
+    "mfu": "{:.1%} of the chips' peak in updates",
+}
 
 
 def content_recall(run: Run) -> str:
@@ -16,6 +23,16 @@ def content_recall(run: Run) -> str:
         "never saw them": run.now.get("never_saw", {}).get(CONTENT),
     }
     return ", ".join(f"{when} {e['mean']:.3f}" for when, e in entries.items() if e and e["mean"] is not None)
+
+
+def speed(run: Run) -> str:
+    """Tokens a second, use of the chips and memory: medians over the rounds, and the peak."""
+    told = []
+    for key, words in SPEEDS.items():
+        values = [r[key] for r in run.rounds if r.get(key) is not None]
+        told += [words.format(statistics.median(values))] if values else []
+    peaks = [r["peak_memory"] for r in run.rounds if r.get("peak_memory") is not None]
+    return ", ".join(told + ([f"{max(peaks) / 2**30:.2f} GiB of memory at most"] if peaks else []))
 
 
 def headline(run: Run) -> dict[str, Any]:
@@ -35,6 +52,8 @@ def headline(run: Run) -> dict[str, Any]:
         if "solved" in last:  # methods that sample nothing solve nothing
             facts["Solved"] = f"{last['solved']:.0%} of the forget questions"
             facts["Sampled"] = f"{sum(r['sampled_tokens'] for r in run.rounds):,} tokens"
+    if told := speed(run):
+        facts["Speed"] = told
     if told := content_recall(run):
         facts["Content recall of forget answers"] = told
     fluent = [(run.before, "before"), (run.now, "now")]

@@ -95,7 +95,7 @@ def redacted(answers: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[st
 
 
 def read_rounds(file: Path) -> list[dict[str, Any]]:
-    """The lines of metrics.jsonl about rounds, each with what an evaluation during the run found."""
+    """The lines of metrics.jsonl about rounds, each with its speed and what an evaluation during the run found."""
     lines = read_lines(file)
     evaluated = {
         row["round"]: {key: row[key] for key in ("unlearn_quality", "utility")}
@@ -103,7 +103,8 @@ def read_rounds(file: Path) -> list[dict[str, Any]]:
         for row in lines
         if row.get("kind") == "evaluation"
     }
-    return [row | evaluated.get(row["round"], {}) for row in lines if row.get("kind") == "round"]
+    rounds = [row for row in lines if row.get("kind") == "round"]
+    return [row | row.get("speed", {}) | evaluated.get(row["round"], {}) for row in rounds]
 
 
 def read_tables(result: dict[str, Any], answers: dict[str, list[dict[str, Any]]], score: str) -> dict[str, Table]:

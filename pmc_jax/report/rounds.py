@@ -28,6 +28,9 @@ def charts(runs: list[Run]) -> list[dict[str, Any]]:
         chart("Stored score", "likeness of kept to original answers", lines("stored_score"), 1.0),
         chart("Solved", "questions whose kept answer scores 0", lines("solved"), 1.0),
         chart("Sampled tokens", "solved questions are not sampled again", lines("sampled_tokens")),
+        chart("Training tokens a second", "of the updates, without padding", lines("tokens_per_second")),
+        chart("Answer tokens a second", "of sampling", lines("answer_tokens_per_second")),
+        chart("Model FLOPs utilisation", "of the updates, share of the chips' peak", lines("mfu"), 1.0),
     ]
     return [c for c in drawn if c]
 

@@ -14,6 +14,7 @@ from pmc_jax.runs.console import console
 from pmc_jax.runs.export import adopt_export
 from pmc_jax.runs.load import finetune_rows, keep_tokenizer, start_checkpoint
 from pmc_jax.runs.start import claim, read_data
+from pmc_jax.runs.watch import RunWatch, profiled_rounds
 from pmc_jax.tracking.files import write_json
 from pmc_jax.tracking.progress import clock_time, track
 from pmc_jax.tracking.timing import Clock
@@ -26,8 +27,12 @@ def finetune_hashes(rows: Rows) -> dict[str, str]:
     return {"finetune": data_hash(rows)}
 
 
-def run_finetune(config: ConfigDict, workdir: str) -> dict[str, Any]:
-    """Fine-tune in `workdir`, export to hf/; goes on where an earlier run of the same command was stopped."""
+def run_finetune(config: ConfigDict, workdir: str, profile: str = "") -> dict[str, Any]:
+    """Fine-tune in `workdir`, export to hf/; goes on where an earlier run of the same command was stopped.
+
+    profile: epochs whose traces are written, such as "2,3".
+    """
+    profiled = profiled_rounds(profile, config.train.epochs)
     config = settings.with_whole_paths(settings.check(config))
     with Workdir(workdir) as work, Clock() as clock:
         with clock.phase("load"):
@@ -45,7 +50,7 @@ def run_finetune(config: ConfigDict, workdir: str) -> dict[str, Any]:
             keep_tokenizer(checkpoint, work.path)
             rounds = RoundCheckpointer(work.file("rounds"), config.rounds.keep)
         with contextlib.ExitStack() as stack:
-            advance = None
+            advance, watch = None, RunWatch(checkpoint, work.path / "profile", profiled)
 
             def on_start(first):
                 nonlocal advance
@@ -53,10 +58,10 @@ def run_finetune(config: ConfigDict, workdir: str) -> dict[str, Any]:
                 advance = stack.enter_context(track("finetune, epochs", config.train.epochs, first))
 
             def on_epoch(summary):
-                work.add_metrics([{"kind": "epoch", **summary}])
+                work.add_metrics([{"kind": "epoch", **summary, "speed": watch.speed}])
                 advance(summary["round"] + 1, f"loss {summary['loss']:.3f}")
 
-            hooks = dict(on_start=on_start, on_epoch=on_epoch)
+            hooks = dict(on_start=on_start, on_epoch=on_epoch, watch=watch)
             trained, history = finetune(checkpoint, rows, config, rounds=rounds, clock=clock, keep_start=False, **hooks)
         with clock.phase("save"):
             rounds.close()

@@ -23,6 +23,7 @@ from pmc_jax.runs.export import adopt_export
 from pmc_jax.runs.load import load_checkpoint
 from pmc_jax.runs.report import write_page
 from pmc_jax.runs.start import claim, read_data
+from pmc_jax.runs.watch import RunWatch, profiled_rounds
 from pmc_jax.sampling.generate import greedy_sampler
 from pmc_jax.tracking.files import read_json, write_json, write_lines
 from pmc_jax.tracking.recorder import recording
@@ -125,12 +126,13 @@ def with_retain_answers(work: Workdir, checkpoint: PretrainedModel, config: Conf
     return data._replace(retain=kept, sets=data.sets | {"retain": shown})
 
 
-def unlearn(config: ConfigDict, workdir: str) -> dict[str, Any]:
+def unlearn(config: ConfigDict, workdir: str, profile: str = "") -> dict[str, Any]:
     """Evaluate, unlearn, evaluate, export, all in a workdir; go on where the same command was stopped.
 
     Args:
         config: all settings.
         workdir: the folder of the run; made when absent.
+        profile: rounds whose traces are written, such as "2,3".
 
     Returns:
         What result.json holds.
@@ -143,6 +145,7 @@ def unlearn(config: ConfigDict, workdir: str) -> dict[str, Any]:
         with clock.phase("load"):
             pretrained.check_path(config.model.path)  # before the data, which may have to come from the hub
             data = read_data(work, config, lambda: load_data(config), lambda data: data.hashes)
+            profiled = profiled_rounds(profile, read_schedule(config, len(data.forget)).rounds) if data else frozenset()
             started = started_with("unlearn", config, data and data.hashes)
             finished = multihost.broadcast_from_primary(lambda: work.finished(started))
             if finished:
@@ -157,7 +160,8 @@ def unlearn(config: ConfigDict, workdir: str) -> dict[str, Any]:
             data = with_retain_answers(work, checkpoint, config, data)
             before, references = before_and_references(work, checkpoint, config, data.sets)
         check_floor(config.guard.min_utility, before["utility"])
-        unlearned, history, stopped = run_rounds(work, checkpoint, config, data, references, rounds, clock)
+        watch = RunWatch(checkpoint, work.path / "profile", profiled)
+        unlearned, history, stopped = run_rounds(work, checkpoint, config, data, references, rounds, clock, watch)
         with clock.phase("evaluate"):
             after = evaluate_on(unlearned, config, data.sets, references, "after")
             write_lines(work.file("answers/after.jsonl"), after.answers)
@@ -202,6 +206,7 @@ def run_rounds(
     references: list[str],
     rounds: RoundCheckpointer,
     clock: Clock,
+    watch: RunWatch,
 ) -> tuple[PretrainedModel, list[dict[str, Any]], dict[str, Any]]:
     """The rounds from the first that is not saved on, each written down in the workdir.
 
@@ -234,7 +239,8 @@ def run_rounds(
             references=references,
             rounds=rounds,
             clock=clock,
-            on_round=recorder.write_round,
+            on_round=lambda *round_told: recorder.write_round(*round_told, watch.speed),
+            watch=watch,
             on_evaluate=on_evaluate,
             keep_start=False,
             on_start=on_start,

@@ -30,6 +30,7 @@ flags.DEFINE_string(
 )
 flags.DEFINE_integer("round", None, "Which saved round; default: the last one.")
 flags.DEFINE_integer("samples", 0, "Answers to draw for each question; 0 = the greedy one.", lower_bound=0)
+flags.DEFINE_string("profile", None, "Rounds to trace for TensorBoard, from 0 on, such as 2 or 2,3: WORKDIR/profile.")
 flags.DEFINE_bool("json", False, "Print JSON instead of tables.")
 flags.DEFINE_bool("redact", False, "Show no answer to a forget question.")
 flags.DEFINE_string("topology", None, "The TPU slice to plan for, such as v5e:2x4, v5p:2x4x4, 2*v5e:4x4.")
@@ -159,7 +160,7 @@ def start_finetune(words: list[str]) -> None:
     with devices("finetune"):
         from pmc_jax.runs.finetune import run_finetune
 
-        run_finetune(FLAGS.config, FLAGS.workdir)
+        run_finetune(FLAGS.config, FLAGS.workdir, FLAGS.profile or "")
 
 
 def start_unlearn(words: list[str]) -> None:
@@ -167,7 +168,7 @@ def start_unlearn(words: list[str]) -> None:
     with devices("unlearn"):
         from pmc_jax.runs.unlearn import unlearn
 
-        unlearn(FLAGS.config, FLAGS.workdir)
+        unlearn(FLAGS.config, FLAGS.workdir, FLAGS.profile or "")
 
 
 def start_ask(words: list[str]) -> None:
@@ -241,12 +242,14 @@ VERBS = {
         start_finetune,
         "pmc-jax finetune --config=tofu_llama --config.model.path=FOLDER_OR_HUB_ID --workdir=runs/taught",
         MODEL + TRAINING,
+        ("workdir", "profile"),
     ),
     "unlearn": Verb(
         "make a checkpoint forget questions, by partial model collapse or a rival method",
         start_unlearn,
         "pmc-jax unlearn --config=tofu_llama --config.model.path=FOLDER_OR_HUB_ID --workdir=runs/first",
         (*MODEL, "method", "method_options", "pmc", "sample", *TRAINING, "evaluate"),
+        ("workdir", "profile"),
     ),
     "ask": Verb(
         "put questions to the original and the unlearned model; without a question, from the terminal or a pipe",

@@ -67,7 +67,8 @@ def candidates(logits_BV: jax.Array, strategy: SamplingStrategy) -> tuple[jax.Ar
     if strategy.top_p < 1:
         probs_BC = jax.nn.softmax(values_BC, axis=-1)
         before_BC = jnp.cumsum(probs_BC, axis=-1) - probs_BC
-        values_BC = jnp.where((before_BC < strategy.top_p) | (jnp.arange(values_BC.shape[1]) == 0), values_BC, -jnp.inf)
+        first_BC = jnp.arange(values_BC.shape[1])[None] == 0
+        values_BC = jnp.where((before_BC < strategy.top_p) | first_BC, values_BC, -jnp.inf)
     ids_BC, values_BC = jax.lax.sort((ids_BC, values_BC), num_keys=1)
     return values_BC, ids_BC
 

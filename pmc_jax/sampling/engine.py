@@ -161,13 +161,14 @@ def next_chunk(call: Call, batch: DecodeBatch, origins: Origins) -> DecodeBatch:
     """The batch after its next chunk, which ends at a multiple of CHUNK or where its slots end."""
     step = batch.step // CHUNK * CHUNK
     last_step = min(step + CHUNK, batch.state.tokens_BC.shape[1])
-    uniform_BT2 = meshes.put(origins.uniforms(batch.origin_B, step), meshes.row_sharding(meshes.mesh_of(call.params)))
+    mesh = meshes.mesh_of(call.params)
+    uniform_BT2 = meshes.put(origins.uniforms(batch.origin_B, step), meshes.row_sharding(mesh))
     state = decode_chunk(
         call.model,
         call.params,
         batch.state,
         uniform_BT2,
-        last_step,
+        meshes.put(np.int32(last_step), meshes.replicated_sharding(mesh)),
         strategy=call.sampling.strategy,
         end_tokens=call.end_tokens,
     )

@@ -52,7 +52,7 @@ def sample_tokens(
     state, accepted_B = prefill(model, params, prompts, jnp.ones(Q, bool), uniform_BA2, plan=plan, **static)
 
     def next_chunk(chunk: jax.Array, state: DecodeState) -> DecodeState:
-        position_BT = accepted_B[:, None] + chunk * CHUNK + jnp.arange(CHUNK)
+        position_BT = accepted_B[:, None] + chunk * CHUNK + jnp.arange(CHUNK)[None]
         uniform_BT2 = jnp.take_along_axis(uniform_BL2, jnp.minimum(position_BT, L - 1)[:, :, None], axis=1)
         last_step = jnp.minimum((chunk + 1) * CHUNK, L)
         return decode_chunk(model, params, state, uniform_BT2, last_step, **static)
@@ -60,10 +60,10 @@ def sample_tokens(
     state = jax.lax.fori_loop(0, -(-L // CHUNK), next_chunk, state)
     drafts_BA = jnp.repeat(prompts.drafts_QA, B // Q, axis=0)
     tokens_BX = jnp.concatenate([drafts_BA, state.tokens_BC], axis=1)
-    index_L, first_B1 = jnp.arange(L), accepted_B[:, None]
-    index_BL = jnp.where(index_L < first_B1, index_L, index_L - first_B1 + drafts_BA.shape[1])
+    index_1L, first_B1 = jnp.arange(L)[None], accepted_B[:, None]
+    index_BL = jnp.where(index_1L < first_B1, index_1L, index_1L - first_B1 + drafts_BA.shape[1])
     tokens_BL = jnp.take_along_axis(tokens_BX, index_BL, axis=1)
     is_end_BL = jnp.isin(tokens_BL, ends)
     length_B = jnp.where(jnp.any(is_end_BL, axis=1), jnp.argmax(is_end_BL, axis=1) + 1, L).astype(jnp.int32)
-    tokens_BL = jnp.where(index_L < length_B[:, None], tokens_BL, 0)
+    tokens_BL = jnp.where(index_1L < length_B[:, None], tokens_BL, 0)
     return tokens_BL.reshape(Q, -1, L), length_B.reshape(Q, -1)

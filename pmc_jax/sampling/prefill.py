@@ -89,7 +89,7 @@ def prefill(
         tokens_BC=jnp.zeros((B, plan.slots), jnp.int32).at[:, 0].set(first_B),
         step=jnp.int32(1),
         done_B=ended_B | ~alive_B,
-        mask_BS=jnp.concatenate([mask_BP, jnp.arange(A - 1) < accepted_B[:, None]], axis=1),
+        mask_BS=jnp.concatenate([mask_BP, jnp.arange(A - 1)[None] < accepted_B[:, None]], axis=1),
         prompt_cache=prompt_cache,
         decode_cache=decode_cache,
     )

@@ -75,15 +75,22 @@ class RoundRecorder:
         told["forget_content_recall"] = summary["content_recall"]["forget"]["mean"]
         self.events.add(number, {name: value for name, value in told.items() if value is not None})
 
-    def write_round(self, summary: dict[str, Any], seen: list[dict[str, Any]], updates: list[dict[str, float]]) -> None:
-        """Write down a round: its summary, what was sampled, and the losses of its updates."""
+    def write_round(
+        self,
+        summary: dict[str, Any],
+        seen: list[dict[str, Any]],
+        updates: list[dict[str, float]],
+        speed: dict[str, float | None],
+    ) -> None:
+        """Write down a round: its summary, what was sampled, the losses of its updates, and its speed."""
         number = summary["round"]
         if "sampled_questions" in summary and self.keep_samples:  # absent for methods that sample nothing
             write_lines(self.work.file(f"samples/round_{number:05d}.jsonl"), seen)
         lines = [{"kind": "update", "round": number, **losses} for losses in updates]
-        lines.append({"kind": "round", **summary})
+        lines.append({"kind": "round", **summary, "speed": speed})
         self.work.add_metrics(lines + [line for line in self.evaluated if line["round"] == number])
-        self.events.add(number, {name: value for name, value in summary.items() if isinstance(value, float)})
+        told = summary | {f"speed/{name}": value for name, value in speed.items()}
+        self.events.add(number, {name: value for name, value in told.items() if isinstance(value, float)})
         self.advance(number + 1, progress_note(summary))
 
 

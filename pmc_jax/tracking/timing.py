@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import jax
 
+from pmc_jax.tracking.log import log
+
 PHASES = ("load", "compile", "sample", "score", "update", "save", "evaluate")
 
 
@@ -42,6 +44,7 @@ class Clock:
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Time spent inside is booked to `name`, compilation inside to "compile". Phases do not nest."""
+        log(name)
         start = time.perf_counter()
         try:
             yield

@@ -55,7 +55,7 @@ def packed_mask(segments_RT: jax.Array, stream: Stream) -> jax.Array:
     R, T = segments_RT.shape
     before_RT = row_before(segments_RT.reshape(stream.groups, -1, T)).reshape(R, T)
     query, key = segments_RT[:, :, None], jnp.concatenate([before_RT, segments_RT], axis=1)[:, None, :]
-    near_RTS = jnp.tril(jnp.ones((T, 2 * T), bool), T) & (key == query) & (key > 0)
+    near_RTS = jnp.tril(jnp.ones((1, T, 2 * T), bool), T) & (key == query) & (key > 0)
     return jnp.concatenate([jnp.broadcast_to(query > 1, (R, T, stream.prefix)), near_RTS], axis=-1)
 
 
@@ -154,7 +154,7 @@ STATISTICS: dict[str, LabelFunction] = {
 
 def sum_by_example(values_SA: jax.Array, group_SA: jax.Array, example_SA: jax.Array, examples: int) -> jax.Array:
     """Each example's sum of its labels' values, [S, E]. As a masked sum: its order is the same on every device."""
-    own_SEA = (example_SA[:, None] == jnp.arange(examples)[:, None]) & (group_SA[:, None] != NO_LABEL)
+    own_SEA = (example_SA[:, None] == jnp.arange(examples)[None, :, None]) & (group_SA[:, None] != NO_LABEL)
     return jnp.sum(jnp.where(own_SEA, values_SA[:, None], 0.0), axis=-1)
 
 

@@ -69,18 +69,19 @@ def fit(
         times = save_times(settings.save_every, settings.save_minutes, state)
         run = Run(source, settings, rounds, hooks, clock, patient, times)
         for number in range(len(position.history), source.rounds):
-            start = time.perf_counter()
-            current = functools.partial(trained, checkpoint, recipe, state)
-            batches, carry, record, seen = run.rows(number, carry, current, state, position)
-            with patient.hold():
-                state = run.train(number, state, carry, batches, packing, compiled, position)
-            record = {"round": number} | record | source.losses(position.part["updates"])
-            line = record | {"seconds": time.perf_counter() - start}
-            is_good = run.end(number, state, carry, line, functools.partial(trained, checkpoint, recipe), position)
-            if is_good is False:
-                del state
-                state = run.roll_back(number, shapes_of_state(checkpoint, recipe), position)
-                break
+            with hooks.watch.around(number):
+                start = time.perf_counter()
+                current = functools.partial(trained, checkpoint, recipe, state)
+                batches, carry, record, seen = run.rows(number, carry, current, state, position)
+                with patient.hold():
+                    state = run.train(number, state, carry, batches, packing, compiled, position)
+                record = {"round": number} | record | source.losses(position.part["updates"])
+                line = record | {"seconds": time.perf_counter() - start}
+                is_good = run.end(number, state, carry, line, functools.partial(trained, checkpoint, recipe), position)
+                if is_good is False:
+                    del state
+                    state = run.roll_back(number, shapes_of_state(checkpoint, recipe), position)
+                    break
     return trained(checkpoint, recipe, state), position.history
 
 

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from pmc_jax.models.pretrained import PretrainedModel
 from pmc_jax.tracking.timing import Clock
 from pmc_jax.training.source import Updates
+from pmc_jax.training.watch import UNSEEN, Watch
 
 
 class Hooks(NamedTuple):
@@ -18,11 +19,13 @@ class Hooks(NamedTuple):
             told before it is saved: lines of a round that a kill left unsaved are dropped on resume.
         on_evaluate: gets the number of the round and the model as it is then, every `evaluate_every` rounds but the
             last. It returns whether the model is good enough to go on; None = there is no such bound.
+        watch: looks on.
     """
 
     on_start: Callable[[int], None] | None = None
     on_round: Callable[[dict[str, Any], list[dict[str, Any]], Updates], None] | None = None
     on_evaluate: Callable[[int, PretrainedModel], bool | None] | None = None
+    watch: Watch = UNSEEN
 
 
 NO_HOOKS = Hooks()

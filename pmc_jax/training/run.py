@@ -12,6 +12,7 @@ from pmc_jax.data.packing import Batch, Packing, Row, pack
 from pmc_jax.distributed import meshes
 from pmc_jax.errors import UserError
 from pmc_jax.models.pretrained import PretrainedModel
+from pmc_jax.tracking.log import log
 from pmc_jax.tracking.stopping import Patience, Stopped
 from pmc_jax.tracking.timing import Clock
 from pmc_jax.training.checkpoint import RoundCheckpointer
@@ -20,13 +21,14 @@ from pmc_jax.training.saving import SaveTimes, is_due
 from pmc_jax.training.settings import TrainSettings
 from pmc_jax.training.source import Carry, Round, Source, Updates
 from pmc_jax.training.update import TrainState, put_batch
+from pmc_jax.training.watch import Worked
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
 
 
 @dataclasses.dataclass
 class Run:
-    """What all rounds of a run share."""
+    """What all rounds of a run share, and what this start has done in the round that it is at (`worked`)."""
 
     source: Source
     settings: TrainSettings
@@ -35,11 +37,14 @@ class Run:
     clock: Clock
     patient: Patience
     times: SaveTimes
+    worked: Worked = dataclasses.field(default_factory=Worked)
 
     def rows(
         self, number: int, carry: Carry, current: Callable[[], PretrainedModel], state: TrainState, position: Position
     ) -> Round:
         """The rows of a round, or what is left of them of a round that was interrupted."""
+        log(f"round {number}")
+        self.worked, before = Worked(), self.clock.seconds["sample"]
         if position.part:
             part = position.part
             batches = self.source.batches(number, carry)[len(part["updates"]) :]
@@ -52,6 +57,8 @@ class Run:
             self.wait()
             raise
         position.part = {"record": made.record, "seen": made.seen, "updates": []}
+        sampling = self.clock.seconds["sample"] - before
+        self.worked = Worked(sampled_tokens=made.record.get("sampled_tokens"), sample_seconds=sampling)
         return made
 
     def train(
@@ -68,14 +75,23 @@ class Run:
         with self.clock.phase("compile"):
             step = compiled.result()
         self.clock.seconds.setdefault("first_update", self.clock.total())
+        before = self.clock.seconds["update"]
         with self.clock.phase("update"):
             state, updates = train_on(step, state, batches, packing, self.patient)
+        self.count(batches[: len(updates)], packing, self.clock.seconds["update"] - before)
         check_finite(updates, number, len(position.part["updates"]))
         position.part["updates"] = position.part["updates"] + updates
         if self.patient.wanted:
             self.save_part(number, state, carry, position)
             raise Stopped
         return state
+
+    def count(self, batches: list[list[Row]], packing: Packing, seconds: float) -> None:
+        """Note the updates that were made, and how long they took."""
+        rows = [row for batch in batches for row in batch]
+        tokens = sum(len(row.tokens) - packing.prefix for row in rows) + packing.prefix * len(batches)
+        labels = sum(len(row.tokens) - row.start for row in rows)
+        self.worked = self.worked._replace(positions=tokens, labels=labels, update_seconds=seconds)
 
     def end(
         self,
@@ -127,6 +143,7 @@ class Run:
         """Tell of a round, and save it."""
         part, position.part = position.part, None
         position.history.append(line)
+        self.hooks.watch.worked(number, self.worked)
         with self.clock.phase("save"):
             if self.hooks.on_round:
                 self.hooks.on_round(line, part["seen"], part["updates"])

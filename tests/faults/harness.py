@@ -128,7 +128,7 @@ def outcome(place: Place) -> dict:
         "numbers": [result[name] for name in ("before", "after", "solved", "sampled_tokens", "rounds")],
         "answers": [(run / "answers" / f"{name}.jsonl").read_bytes() for name in ("before", "after")],
         "samples": {file.name: file.read_bytes() for file in sorted((run / "samples").iterdir())},
-        "metrics": [{k: v for k, v in line.items() if k != "seconds"} for line in metrics],
+        "metrics": [{k: v for k, v in line.items() if k not in ("seconds", "speed")} for line in metrics],
     }
 
 
