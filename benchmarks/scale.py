@@ -1,9 +1,10 @@
-"""Writes the tables of docs/scale.md: models on TPU slices that are not here.
+"""Writes the tables of docs/scale.md: models on TPU slices and GPUs that are not here.
 
-    python benchmarks/scale.py [--compile MODEL@TOPOLOGY ...]
+    python benchmarks/scale.py [--compile MODEL@TOPOLOGY ...] [--tables gpus ...]
 
 Every cell is `pmc-jax plan`. Cells that were compiled are kept in docs/scale/*.json, and `--compile` makes more of them
-(minutes each, best on an idle machine); the others are estimates of the same command. Needs libtpu.
+(minutes each, best on an idle machine); the others are estimates of the same command. Needs libtpu, but for the
+table `gpus`.
 """
 
 import argparse
@@ -31,6 +32,15 @@ SLICES = {
 }
 GROWTH = ("v5e:2x4", "v5e:4x4", "v5e:4x8", "v5e:8x8", "v5e:8x16", "v5e:16x16")
 ASSUMED = Assumed(400, 36, 64, 45)
+GPUS = ("h100:1", "h100:8", "h200:8", "a100:8")
+ADAPTERS = {"lora.rank": 16}
+TRAINED = {  # on GPUs, with what is trained there
+    "Llama-3.2-3B, all weights": ("Llama-3.2-3B", {"model.dtype": "float32"}),
+    "Llama-3.1-8B, all weights": ("Llama-3.1-8B", {"model.dtype": "float32"}),
+    "the same, bfloat16 weights": ("Llama-3.1-8B", {"model.dtype": "bfloat16"}),
+    "Llama-3.1-70B, adapters": ("Llama-3.1-70B", ADAPTERS | {"model.dtype": "float32"}),
+    "the same, bfloat16 weights under them": ("Llama-3.1-70B", ADAPTERS | {"model.dtype": "bfloat16"}),
+}
 
 
 def make_config(model: str) -> ConfigDict:
@@ -70,6 +80,15 @@ def fits_table() -> str:
     return pages.table(
         ["model", *SLICES], [[model, *(short(cell(model, where)) for where in SLICES.values())] for model in MODELS]
     )
+
+
+def gpus_table() -> str:
+    def plan(model: str, changes: dict[str, Any], where: str) -> dict[str, Any]:
+        config = settings.changed(make_config(model), changes)
+        return run.plan(config, topology.parse_topology(where), ASSUMED, "none")
+
+    rows = [[name, *(short(plan(*what, where)) for where in GPUS)] for name, what in TRAINED.items()]
+    return pages.table(["model", *(where.upper().replace(":", " x ") for where in GPUS)], rows)
 
 
 def growth_table(model: str = "Llama-3.1-8B") -> str:
@@ -117,17 +136,21 @@ def collectives_table(model: str = "Llama-3.2-3B", where: str = "v5e:2x4") -> st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--compile", nargs="*", default=[], help="cells to compile first, as Llama-3.2-3B@v5e:2x4")
-    for pair in parser.parse_args().compile:
-        cell(*pair.split("@"), "depths")
-    page = PAGE.read_text()
     tables = {
         "fits": fits_table,
+        "gpus": gpus_table,
         "growth": growth_table,
         "programs": programs_table,
         "collectives": lambda: collectives_table("Llama-3.2-3B", "v5e:2x4"),
     }
-    for name, make in tables.items():
+    parser.add_argument("--compile", nargs="*", default=[], help="cells to compile first, as Llama-3.2-3B@v5e:2x4")
+    parser.add_argument("--tables", nargs="*", default=list(tables), choices=tables, help="which are written; all")
+    asked = parser.parse_args()
+    for pair in asked.compile:
+        cell(*pair.split("@"), "depths")
+    page = PAGE.read_text()
+    for name in asked.tables:
+        make = tables[name]
         page = re.sub(
             rf"(<!-- {name} -->\n).*?(\n<!-- end -->)", lambda m, make=make: m[1] + make() + m[2], page, flags=re.DOTALL
         )

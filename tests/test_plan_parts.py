@@ -7,9 +7,10 @@ import jax
 import pytest
 from tiny import LLAMA
 
+from pmc_jax import config as settings
 from pmc_jax.errors import UserError
 from pmc_jax.models import weights
-from pmc_jax.plan import hlo, topology
+from pmc_jax.plan import hlo, run, topology
 from pmc_jax.plan.abstract import Assumed, make_shape, read_shape, shipped
 
 
@@ -124,3 +125,61 @@ def test_collectives_are_read_once_each():
     assert hlo.float32_products(PROGRAM) == 1
     assert hlo.seconds_sent(found[:1], 1.0) == 512 * 7 / 8
     assert hlo.seconds_sent(found[1:2], 1.0) == 2 * 14 * 3 / 4
+
+
+def test_gpus_come_in_nodes():
+    h100, two = topology.parse_topology("h100:8"), topology.parse_topology("2*h200:8")
+    assert (h100.chips, two.chips, str(two)) == (8, 16, "2*h200:8") and h100.is_gpu and two.slices == 2
+    assert not topology.parse_topology("v5e:2x4").is_gpu
+    for text, words in (
+        ("h100:9", "2\\*h100:8"),
+        ("h100:2x4", "1 axes"),
+        ("a100", "examples"),
+        ("h100:0", "1 or more"),
+    ):
+        with pytest.raises(UserError, match=words):
+            topology.parse_topology(text)
+
+
+def small_plan(folder, where, **changes):
+    values = {"model.path": str(folder), "train.batch_size": 8, "sample.num_samples": 2, "sample.max_rows": 8} | changes
+    config = settings.changed(settings.default(), values)
+    return run.plan(config, topology.parse_topology(where), Assumed(16, 36, 64, 45), "none")
+
+
+@pytest.fixture
+def llama_folder(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    return tmp_path
+
+
+def test_a_plan_for_gpus_needs_none(llama_folder):
+    """Weights and moments in float32 are exact, and are cut by the devices; the bounds follow the data sheets."""
+    one, two = (small_plan(llama_folder, where) for where in ("h100:1", "h100:2"))
+    held = one["held"]
+    assert held["params"] == 4 * one["parameters"] and 2 * held["params"] <= held["optimizer"] < 2 * held["params"] + 64
+    assert one["mesh"] == {"data": 1, "model": 1} and one["memory"]["hbm"] == 80e9 and one["memory"]["fits"]
+    assert [(m["data"], m["model"]) for m in two["meshes"]] == [(2, 1), (1, 2)]
+    assert two["held"]["params"] < 0.6 * held["params"]
+    newer = small_plan(llama_folder, "h200:1")["seconds"]
+    assert newer["sample"] < one["seconds"]["sample"], "the same products, a quicker memory"
+    tokens = {"mesh.data": 4, "mesh.model": 2}
+    nodes = small_plan(llama_folder, "2*h100:4", **tokens)
+    assert nodes["seconds"]["update"] > small_plan(llama_folder, "h100:8", **tokens)["seconds"]["update"]
+
+
+def test_what_no_gpu_can_be_asked(llama_folder):
+    config = settings.changed(settings.default(), {"model.path": str(llama_folder)})
+    with pytest.raises(UserError, match="h100:8: nothing is compiled for GPUs without a card; give --compile=none"):
+        run.plan(config, topology.parse_topology("h100:8"), Assumed(16, 36, 64, 45), "depths")
+    with pytest.raises(UserError, match="mesh.model=3: .* which is 8"):
+        small_plan(llama_folder, "h100:8", **{"mesh.model": 3})
+    with pytest.raises(UserError, match="2 slices"):
+        small_plan(llama_folder, "2*h100:4", **{"mesh.data": 1, "mesh.model": 8})
+
+
+def test_the_command_line_plans_for_gpus_without_a_compiler(cli, llama_folder):
+    said = cli("plan", "--config=tofu_llama", f"--config.model.path={llama_folder}", "--topology=h100:2")
+    assert said.code == 0, said.err
+    assert "not compiled: estimated" in said.out and "which kernels win" in " ".join(said.out.split())
+    assert "2 x 1" in said.out and "fits" in said.out

@@ -12,11 +12,12 @@ from typing import Any
 import jax
 import numpy as np
 from jax.experimental import mesh_utils
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
 
 from pmc_jax.errors import UserError
 
 TENSOR_PARALLEL = {"N": "model", "K": "model", "F": "model", "V": "model"}
+AXES = ("data", "model")
 LAYOUTS = {"train": TENSOR_PARALLEL | {"D": "data"}, "decode": TENSOR_PARALLEL}
 
 
@@ -30,7 +31,23 @@ def make_mesh(data: int = -1, model: int = 1, devices: list[Any] | None = None, 
     Of several slices only `data` goes from one to the next.
     """
     devices = jax.devices() if devices is None else devices
-    count = len(devices)
+    data = rows_of_mesh(len(devices), data, model, slices)
+    if slices > 1:
+        grid = mesh_utils.create_hybrid_device_mesh(
+            (data // slices, model), (slices, 1), devices, allow_split_physical_axes=True
+        )
+    else:
+        grid = mesh_utils.create_device_mesh((data, model), devices, allow_split_physical_axes=True)
+    return Mesh(grid, AXES, axis_types=(AxisType.Auto, AxisType.Auto))
+
+
+def make_abstract_mesh(count: int, data: int = -1, model: int = 1, slices: int = 1) -> AbstractMesh:
+    """As `make_mesh`, over `count` devices that are not there: a shape to plan with."""
+    return AbstractMesh((rows_of_mesh(count, data, model, slices), model), AXES, axis_types=(AxisType.Auto,) * 2)
+
+
+def rows_of_mesh(count: int, data: int, model: int, slices: int) -> int:
+    """How long `data` is over `count` devices; UserError where that cannot be."""
     if count % model or data not in (-1, count // model):
         raise UserError(
             f"mesh.data={data}, mesh.model={model}: data x model must be the number of devices, which is {count}"
@@ -38,13 +55,7 @@ def make_mesh(data: int = -1, model: int = 1, devices: list[Any] | None = None, 
     data = count // model
     if data % slices:
         raise UserError(f"mesh.data={data}: must be a multiple of the {slices} slices")
-    if slices > 1:
-        grid = mesh_utils.create_hybrid_device_mesh(
-            (data // slices, model), (slices, 1), devices, allow_split_physical_axes=True
-        )
-    else:
-        grid = mesh_utils.create_device_mesh((data, model), devices, allow_split_physical_axes=True)
-    return Mesh(grid, ("data", "model"), axis_types=(AxisType.Auto, AxisType.Auto))
+    return data
 
 
 def check_mesh(mesh: Mesh, sizes: dict[str, int]) -> None:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import jax
 
 from pmc_jax.models import Decoder, ModelConfig, weights
-from pmc_jax.plan.topology import CHIPS
+from pmc_jax.plan.topology import CHIPS, GPUS
 
 # numbers moved a parameter: the gradient written; then read, with the parameter and two moments; these three written
 OPTIMISER = 8
@@ -35,11 +35,9 @@ class Work(NamedTuple):
         return self.flops / self.bytes
 
 
-# Source: NVIDIA's data sheets of the SXM modules, without sparsity; those of TPUs are in topology.py.
-PEAKS = {"H100": Peak(989e12, 3.35e12), "H200": Peak(989e12, 4.8e12)} | {
-    name: Peak(c.flops, c.bandwidth) for name, c in CHIPS.items()
-}
+PEAKS = {name.upper() if name in GPUS else name: Peak(c.flops, c.bandwidth) for name, c in CHIPS.items()}
 KINDS = {
+    "A100-SXM4-80GB": "A100",
     "H100": "H100",
     "H200": "H200",
     "TPU v5 lite": "v5e",

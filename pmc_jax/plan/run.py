@@ -1,6 +1,7 @@
 """The verb: settings and a topology -> which mesh, does it fit, how long does a round take, and why."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -26,31 +27,32 @@ SHOWN = (
     "sample.num_samples",
     "sample.max_rows",
 )
+AnyMesh = jax.sharding.Mesh | jax.sharding.AbstractMesh
 MOST_TENSOR = 16  # a model axis longer than this leaves the links of a torus axis
 
 
-def candidate_meshes(shape: Shape, target: Topology, devices: list[Any]) -> list[jax.sharding.Mesh]:
+def candidate_meshes(shape: Shape, target: Topology, make_mesh: Callable[[int, int], AnyMesh]) -> list[AnyMesh]:
     """Every (data, model) mesh of the topology that divides the model and keeps `model` within a slice."""
     c, candidates = shape.model.config, []
     for tensor in range(1, MOST_TENSOR + 1):
         divides = not any(size % tensor for size in (c.num_heads, c.num_kv_heads, c.mlp_width, c.vocab_size))
-        if divides and len(devices) // target.slices % tensor == 0:
-            candidates.append(meshes.make_mesh(-1, tensor, devices, target.slices))
+        if divides and target.chips // target.slices % tensor == 0:
+            candidates.append(make_mesh(-1, tensor))
     return candidates
 
 
 def possible_meshes(
-    shape: Shape, config: ConfigDict, target: Topology, devices: list[Any]
-) -> tuple[list[jax.sharding.Mesh], bool]:
+    shape: Shape, config: ConfigDict, target: Topology, make_mesh: Callable[[int, int], AnyMesh]
+) -> tuple[list[AnyMesh], bool]:
     """The mesh that the settings fix, or every candidate; and whether they fix it."""
     if config.mesh.data == -1 and config.mesh.model == 1:
-        return candidate_meshes(shape, target, devices), False
-    mesh = meshes.make_mesh(config.mesh.data, config.mesh.model, devices, target.slices)
+        return candidate_meshes(shape, target, make_mesh), False
+    mesh = make_mesh(config.mesh.data, config.mesh.model)
     meshes.check_mesh(mesh, shape.model.config.axis_sizes)
     return [mesh], True
 
 
-def choose(options: list[tuple[jax.sharding.Mesh, Estimate]], hbm: float) -> jax.sharding.Mesh:
+def choose(options: list[tuple[AnyMesh, Estimate]], hbm: float) -> AnyMesh:
     """The quickest mesh that fits by the estimate; the one that needs least where none does."""
     fitting = [(e.round_seconds, i) for i, (_, e) in enumerate(options) if e.peak <= hbm]
     least = min(fitting) if fitting else min((e.peak, i) for i, (_, e) in enumerate(options))
@@ -137,9 +139,9 @@ def plan(config: ConfigDict, target: Topology, assumed: Assumed, compiling: str 
     settings.check(config)
     start = time.perf_counter()
     raw = abstract.read_shape(config.model.path)
-    devices = topology.devices(target)
+    make_mesh = topology.mesh_maker(target, compiled=compiling != "none")
     shape = abstract.make_shape(raw, config.train.remat, family=config.model.family)
-    layouts, fixed = possible_meshes(shape, config, target, devices)
+    layouts, fixed = possible_meshes(shape, config, target, make_mesh)
     options = [(mesh, estimate.estimate(shape, config, mesh, target, assumed)) for mesh in layouts]
     mesh = choose(options, target.chip.hbm)
     stays = estimate.held(shape, config, mesh, assumed)

@@ -6,6 +6,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from pmc_jax.plan.topology import GPUS
+
 HELD = {
     "params": "parameters",
     "optimizer": "optimizer",
@@ -117,6 +119,7 @@ def show(plan: dict[str, Any]) -> None:
     """Print the plan."""
     console = Console(width=None if sys.stdout.isatty() else 160)
     a, s, m = plan["assumed"], plan["seconds"], plan["memory"]
+    is_gpu = plan["topology"].split("*")[-1].split(":")[0] in GPUS
     extent = {
         "none": "not compiled: estimated",
         "depths": "compiled at two depths, extrapolated to all layers",
@@ -143,6 +146,11 @@ def show(plan: dict[str, Any]) -> None:
         f"a round: {seconds(s['round'])} = sampling {seconds(s['sample'])} + {a['updates_per_round']} updates "
         f"{seconds(s['update'])}, at the bounds"
     )
+    if is_gpu:
+        console.print(
+            "Without a card nobody can say which kernels win, nor how near they come to these bounds. JAX takes three "
+            "quarters of a GPU's memory, unless XLA_PYTHON_CLIENT_MEM_FRACTION says otherwise."
+        )
     console.print(
         f"largest that fits: train.batch_size={plan['largest']['batch_size']}, "
         f"sample.max_rows={plan['largest']['max_rows']}"

@@ -1,23 +1,28 @@
-"""TPU chips and topologies: what a chip can do, and the devices of a slice that is not there."""
+"""Chips and topologies: what a TPU's or GPU's chip can do, and the devices of a slice that is not there."""
 
+import functools
 import importlib.util
 import math
 import os
 import re
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+from jax.sharding import AbstractMesh, Mesh
 
+from pmc_jax.distributed import meshes
 from pmc_jax.errors import UserError
 
 
 class Chip(NamedTuple):
-    """One chip. flops: peak bfloat16 FLOP/s. hbm: bytes a program may use (the compiler's own limit). bandwidth: HBM
-    bytes/s.
+    """One chip. flops: peak bfloat16 FLOP/s, dense. hbm: bytes a program may use: the TPU compiler's own limit, a GPU's
+    whole memory. bandwidth: HBM bytes/s.
 
-    ici: bytes/s that a ring over one axis of the torus moves through a chip (two links). dcn: bytes/s between slices,
-    the host's share of a chip.
-    axes: of its torus. Source: Cloud TPU documentation, the pages of v5e, v5p and v6e.
+    ici: bytes/s that a ring over one axis of the torus moves through a chip (two links); of a GPU, NVLink in one
+    direction. dcn: bytes/s between slices, or nodes of GPUs: the host's share of a chip.
+    axes: of its torus; a node of GPUs has one. Source: Cloud TPU documentation, the pages of v5e, v5p and v6e; NVIDIA's
+    data sheets of the SXM modules, and those of DGX A100, H100 and H200 for the network.
     """
 
     flops: float
@@ -32,8 +37,13 @@ CHIPS = {
     "v5e": Chip(197e12, 15.75 * 2**30, 819e9, 100e9, 3.125e9, 2),
     "v5p": Chip(459e12, 95.74 * 2**30, 2765e9, 200e9, 6.25e9, 3),
     "v6e": Chip(918e12, 31.25 * 2**30, 1640e9, 200e9, 12.5e9, 2),
+    "a100": Chip(312e12, 80e9, 2.039e12, 300e9, 25e9, 1),
+    "h100": Chip(989e12, 80e9, 3.35e12, 450e9, 50e9, 1),
+    "h200": Chip(989e12, 141e9, 4.8e12, 450e9, 50e9, 1),
 }
-EXAMPLES = "v5e:2x4, v5e:4x4, v5p:2x4x4, v6e:8x8, 2*v5e:4x4"
+GPUS = ("a100", "h100", "h200")
+NODE = 8  # GPUs that NVLink joins
+EXAMPLES = "v5e:2x4, v5e:4x4, v5p:2x4x4, v6e:8x8, 2*v5e:4x4, h100:8, 2*h200:8"
 # Nothing but the compiler of libtpu is wanted: no look for a TPU's surroundings, and no lock against others that use it
 # at the same time.
 SURROUNDINGS = {
@@ -45,7 +55,7 @@ SURROUNDINGS = {
 
 
 class Topology(NamedTuple):
-    """`slices` slices of chips of one kind."""
+    """`slices` slices of chips of one kind; of GPUs, nodes."""
 
     kind: str
     shape: tuple[int, ...]
@@ -55,6 +65,11 @@ class Topology(NamedTuple):
     def chip(self) -> Chip:
         """One chip of the kind."""
         return CHIPS[self.kind]
+
+    @property
+    def is_gpu(self) -> bool:
+        """Whether the chips are GPUs, for which nothing is compiled here."""
+        return self.kind in GPUS
 
     @property
     def chips(self) -> int:
@@ -69,7 +84,7 @@ def parse_topology(text: str | None, slices: int = 1) -> Topology:
     """A Topology from "v5e:2x4" or, with several slices, "2*v5e:4x4". UserError when there can be no such one."""
     if not text:
         raise UserError(f"--topology is missing: the slice to plan for, as {EXAMPLES}")
-    match = re.fullmatch(r"(?:(\d+)\*)?(\w+):(\d+(?:x\d+)+)", text)
+    match = re.fullmatch(r"(?:(\d+)\*)?(\w+):(\d+(?:x\d+)*)", text)
     if not match or match[2] not in CHIPS:
         raise UserError(
             f"--topology={text}: not a topology that is known here ({', '.join(CHIPS)}); examples: {EXAMPLES}"
@@ -78,6 +93,8 @@ def parse_topology(text: str | None, slices: int = 1) -> Topology:
     axes = CHIPS[match[2]].axes
     if len(shape) != axes or 0 in shape:
         raise UserError(f"--topology={text}: a {match[2]} slice has {axes} axes of 1 or more chips, as {EXAMPLES}")
+    if match[2] in GPUS and shape[0] > NODE:
+        raise UserError(f"--topology={text}: a node has at most {NODE} GPUs; several nodes are such as 2*{match[2]}:8")
     if match[1] and slices > 1:
         raise UserError(f"--topology={text} --slices={slices}: name the slices once")
     slices = int(match[1] or slices)
@@ -86,8 +103,23 @@ def parse_topology(text: str | None, slices: int = 1) -> Topology:
     return Topology(match[2], shape, slices)
 
 
+def mesh_maker(topology: Topology, compiled: bool) -> Callable[[int, int], Mesh | AbstractMesh]:
+    """(data, model) -> a mesh over the topology, as `meshes.make_mesh`. A mesh of GPUs has a shape and no devices:
+    memory and bounds follow from it.
+
+    Raises:
+        UserError: there are no such devices, or something is to be `compiled` for GPUs, whose compiler chooses among
+            kernels by running them.
+    """
+    if topology.is_gpu and compiled:
+        raise UserError(f"--topology={topology}: nothing is compiled for GPUs without a card; give --compile=none")
+    if topology.is_gpu:
+        return functools.partial(meshes.make_abstract_mesh, topology.chips, slices=topology.slices)
+    return functools.partial(meshes.make_mesh, devices=devices(topology), slices=topology.slices)
+
+
 def devices(topology: Topology) -> list[Any]:
-    """The topology's devices, to compile for. UserError where libtpu is absent or knows no such slice."""
+    """A TPU topology's devices, to compile for. UserError where libtpu is absent or knows no such slice."""
     if importlib.util.find_spec("libtpu") is None:
         raise UserError(
             "plan needs the TPU compiler: pip install 'pmc-jax[plan]' (the libtpu package; no TPU is needed)"

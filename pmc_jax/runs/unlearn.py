@@ -160,8 +160,7 @@ def unlearn(config: ConfigDict, workdir: str, profile: str = "") -> dict[str, An
             data = with_retain_answers(work, checkpoint, config, data)
             before, references = before_and_references(work, checkpoint, config, data.sets)
         check_floor(config.guard.min_utility, before["utility"])
-        watch = RunWatch(checkpoint, work.path / "profile", profiled)
-        unlearned, history, stopped = run_rounds(work, checkpoint, config, data, references, rounds, clock, watch)
+        unlearned, history, stopped = run_rounds(work, checkpoint, config, data, references, rounds, clock, profiled)
         with clock.phase("evaluate"):
             after = evaluate_on(unlearned, config, data.sets, references, "after")
             write_lines(work.file("answers/after.jsonl"), after.answers)
@@ -206,7 +205,7 @@ def run_rounds(
     references: list[str],
     rounds: RoundCheckpointer,
     clock: Clock,
-    watch: RunWatch,
+    profiled: frozenset[int],
 ) -> tuple[PretrainedModel, list[dict[str, Any]], dict[str, Any]]:
     """The rounds from the first that is not saved on, each written down in the workdir.
 
@@ -215,6 +214,7 @@ def run_rounds(
     """
     total, floor = read_schedule(config, len(data.forget)).rounds, config.guard.min_utility
     stopped: dict[str, Any] = {}
+    watch = RunWatch(checkpoint, work.path / "profile", profiled)
     with recording(work, total, config.log.samples) as recorder:
 
         def on_start(first: int) -> None:

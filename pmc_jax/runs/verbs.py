@@ -33,13 +33,13 @@ flags.DEFINE_integer("samples", 0, "Answers to draw for each question; 0 = the g
 flags.DEFINE_string("profile", None, "Rounds to trace for TensorBoard, from 0 on, such as 2 or 2,3: WORKDIR/profile.")
 flags.DEFINE_bool("json", False, "Print JSON instead of tables.")
 flags.DEFINE_bool("redact", False, "Show no answer to a forget question.")
-flags.DEFINE_string("topology", None, "The TPU slice to plan for, such as v5e:2x4, v5p:2x4x4, 2*v5e:4x4.")
+flags.DEFINE_string("topology", None, "The TPUs or GPUs to plan for, such as v5e:2x4, 2*v5e:4x4, h100:8, 2*h200:8.")
 flags.DEFINE_integer("slices", 1, "How many such slices.")
 flags.DEFINE_enum(
     "compile",
-    "depths",
+    None,
     ["none", "depths", "whole"],
-    "What is compiled: two shallow models, extrapolated (depths); every layer (whole); nothing (none).",
+    "What is compiled: two shallow models, extrapolated (depths: TPUs); every layer (whole); nothing (none: GPUs).",
 )
 flags.DEFINE_integer("questions", 400, "Questions to forget.")
 flags.DEFINE_integer("prefix_tokens", 36, "Tokens that all prompts begin with.")
@@ -215,7 +215,7 @@ def start_export(words: list[str]) -> None:
 
 
 def start_plan(words: list[str]) -> None:
-    """Print what a run would take; needs no workdir, no weights, and no TPU."""
+    """Print what a run would take; needs no workdir, no weights, and no device."""
     import json
 
     from pmc_jax.plan import run, show, topology
@@ -223,7 +223,7 @@ def start_plan(words: list[str]) -> None:
 
     target = topology.parse_topology(FLAGS.topology, FLAGS.slices)
     assumed = Assumed(FLAGS.questions, FLAGS.prefix_tokens, FLAGS.prompt_tokens, FLAGS.answer_tokens)
-    numbers = run.plan(FLAGS.config, target, assumed, FLAGS.compile)
+    numbers = run.plan(FLAGS.config, target, assumed, FLAGS.compile or ("none" if target.is_gpu else "depths"))
     print(json.dumps(numbers, indent=1)) if FLAGS.json else show.show(numbers)
 
 
@@ -282,7 +282,7 @@ VERBS = {
         ("workdir", "output", "round"),
     ),
     "plan": Verb(
-        "memory and time of a run on a TPU slice, compiled without one",
+        "memory and time of a run on TPUs, compiled without one, or on GPUs, estimated",
         start_plan,
         "pmc-jax plan --config=tofu_llama --config.model.path=Llama-3.2-3B --topology=v5e:2x4",
         ("model", "pmc", "sample", "train", "lora", "mesh"),
