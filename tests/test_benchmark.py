@@ -110,8 +110,9 @@ def test_two_benchmarks_of_one_name_are_refused(evaluate, tmp_path):
 
 
 def test_what_always_runs():
-    assert [benchmark.name for benchmark in chosen("")] == ["quality", "robustness"]
-    assert [benchmark.name for benchmark in chosen("robustness, tofu,tofu")] == ["quality", "tofu", "robustness"]
+    always = ["quality", "robustness", "ability"]
+    assert [benchmark.name for benchmark in chosen("")] == always
+    assert [benchmark.name for benchmark in chosen("robustness, tofu,tofu")] == ["quality", "tofu", *always[1:]]
     assert all(name == benchmark.name for name, benchmark in BENCHMARKS.items())
 
 

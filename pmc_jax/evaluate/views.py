@@ -82,7 +82,11 @@ def fluency_lines(result: dict[str, Any]) -> list[Line]:
         neither = f"neither: perplexity above {kinds['limit']:.0f}, ten times that of the model's own answers"
         lines += [
             Line(f"forget answers, share {name}", kinds[kind], rows=kinds["rows"], form="share", hint=why)
-            for kind, name, why in (("refused", "that refuse", ""), ("neither", "neither fluent nor refusals", neither))
+            for kind, name, why in (
+                ("fluent", "that are fluent", ""),
+                ("refused", "that refuse", ""),
+                ("neither", "neither fluent nor refusals", neither),
+            )
         ]
     return lines
 

@@ -19,7 +19,7 @@ from pmc_jax.distributed import meshes
 from pmc_jax.errors import UserError
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.family import Family
-from pmc_jax.models.weights import Weight, by_tensor, weight_map
+from pmc_jax.models.weights import Weight, by_tensor, layer_matrices
 
 
 class Lora(NamedTuple):
@@ -64,7 +64,7 @@ def plan(family: Family, model: Decoder, rank: int, alpha: float, targets: str) 
     Raises:
         UserError: the model has no such module.
     """
-    layers = {p: w for p, w in weight_map(family, model).items() if p.startswith("layer_") and len(w.source_axes) == 2}
+    layers = layer_matrices(family, model)
     known = dict.fromkeys(map(module_of, layers.values()))
     wanted = list(known) if targets == "all" else [t.strip() for t in targets.split(",")]
     unknown = [t for t in wanted if t not in known]

@@ -137,6 +137,12 @@ def weight_map(family: Family, model: Decoder) -> dict[str, Weight]:
     return weights
 
 
+def layer_matrices(family: Family, model: Decoder) -> dict[str, Weight]:
+    """{parameter path: Weight} of every matrix of attention and MLP: rows of output channels in the checkpoint."""
+    weights = weight_map(family, model)
+    return {p: w for p, w in weights.items() if p.startswith("layer_") and len(w.source_axes) == 2}
+
+
 def layout_shardings(family: Family, model: Decoder, mesh: Mesh, layout: str) -> dict[str, Any]:
     """Tree of NamedShardings for the parameters, layout "train" or "decode"."""
     sizes = model.config.axis_sizes

@@ -21,9 +21,11 @@ MEASURED: dict[str, Callable[[Run], Any]] = {
     "leakage": lambda run: piece(run, "leakage", "sampled", "measures"),
     "option": lambda run: piece(run, "least_likely_option", "chance"),
     "relearning": lambda run: piece(run, "relearning", "model", "looks"),
+    "quantised": lambda run: piece(run, "quantised", "as it is"),
     "drift": lambda run: piece(run, "drift", "forget_words"),
     "fluency": lambda run: piece(run, "after", "forget_perplexity") or piece(run, "fluency", "forget_perplexity"),
     "neighbours": lambda run: "neighbours" in run.tables and run.tables["neighbours"].lines,
+    "ability": lambda run: piece(run, "ability", "now", "perplexity"),
 }
 # name in MEASURED -> (title, why it would matter): what `pmc-jax evaluate` measures and other runs do not, or not all
 # of them.
@@ -45,6 +47,7 @@ MEASURABLE = {
     "leakage": ("Leakage under sampling", "greedy answers only: what the worst of many sampled answers gives away."),
     "option": ("Least likely option", "whether the secret is the answer that the model avoids most."),
     "relearning": ("Relearning", "how fast a little fine-tuning brings the answers back."),
+    "quantised": ("Rounded weights", "whether the answers come back in fewer bits, as models are served in."),
     "drift": (
         "Drift in unrelated text",
         "what became of the forget answers' words elsewhere; it needs the model from before unlearning.",
@@ -53,14 +56,14 @@ MEASURABLE = {
         "Neighbouring knowledge",
         "whether what lies near the secret suffers more than what lies far from it.",
     ),
+    "ability": ("General ability", "perplexity of unrelated text, multiple choice."),
 }
 ALWAYS = (
     (
         "Other ways to ask",
         "the questions as written (and one paraphrase) only: no translation, no jailbreak, no examples in the prompt.",
     ),
-    ("Quantisation and merging", "whether the answers come back in fewer bits or in another model's weights."),
-    ("General ability", "no benchmark beyond the sets above."),
+    ("Merging", "whether the answers come back in another model's weights."),
     (
         "Chance",
         "intervals are over rows of one run; another seed may give another result. Rows that all score the same give "

@@ -46,6 +46,19 @@ EVALUATION = (
         "evaluate: benchmarks, joined by commas: tofu, lume, wmdp, mmlu, arc, or module:attribute of your own; "
         "PMC's own measures always run",
     ),
+    Setting(
+        "evaluate.quantise",
+        "",
+        "evaluate: the model is rounded to these, such as int8,int4, and asked again; empty = off",
+        "int8, int4, or both joined by a comma",
+        lambda v: {kind.strip() for kind in v.split(",") if kind.strip()} <= {"int8", "int4"},
+    ),
+    Setting(
+        "evaluate.choices",
+        "",
+        "evaluate: multiple choice of your own for general ability: file, folder or hub id; question, choices, answer",
+    ),
+    Setting("evaluate.choices_split", "all/test", "evaluate: the split of evaluate.choices, where that is no file"),
     Setting("evaluate.wmdp", "cais/wmdp", "evaluate: the data of the benchmark wmdp: hub id, or a folder like it"),
     Setting("evaluate.mmlu", "cais/mmlu", "evaluate: the data of the benchmark mmlu: hub id, or a folder like it"),
     Setting("evaluate.arc", "allenai/ai2_arc", "evaluate: the data of the benchmark arc: hub id, or a folder like it"),

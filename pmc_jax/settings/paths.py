@@ -8,7 +8,7 @@ from pmc_jax.errors import UserError
 
 # Settings that may name a file or a folder; those of data and of benchmarks may name a data set, the others a
 # checkpoint, by a hub id.
-BENCHMARKS = ("evaluate.wmdp", "evaluate.mmlu", "evaluate.arc")
+BENCHMARKS = ("evaluate.wmdp", "evaluate.mmlu", "evaluate.arc", "evaluate.choices")
 DATA = ("data.path", "data.forget_file", "data.retain_file", *BENCHMARKS)
 CHECKPOINTS = ("model.path", "evaluate.retain_model", "evaluate.original_model")
 PATHS = (*DATA, *CHECKPOINTS)

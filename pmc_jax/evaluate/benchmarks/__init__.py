@@ -2,6 +2,7 @@
 
 from pmc_jax.errors import UserError
 from pmc_jax.evaluate.benchmark import Benchmark
+from pmc_jax.evaluate.benchmarks.ability import ABILITY
 from pmc_jax.evaluate.benchmarks.choices import ARC, MMLU, WMDP
 from pmc_jax.evaluate.benchmarks.lume import LUME
 from pmc_jax.evaluate.benchmarks.quality import QUALITY
@@ -9,12 +10,13 @@ from pmc_jax.evaluate.benchmarks.robustness import ROBUSTNESS
 from pmc_jax.evaluate.benchmarks.tofu import TOFU
 from pmc_jax.registry import resolve
 
-TABLE = (QUALITY, TOFU, LUME, WMDP, MMLU, ARC, ROBUSTNESS)
+TABLE = (QUALITY, TOFU, LUME, WMDP, MMLU, ARC, ROBUSTNESS, ABILITY)
+LAST = ("robustness", "ability")
 BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in TABLE}
 
 
 def chosen(names: str) -> tuple[Benchmark, ...]:
-    """The benchmarks of an evaluation: `quality` first and `robustness` last always, the named ones between them.
+    """The benchmarks of an evaluation: `quality` first and `LAST` last always, the named ones between them.
 
     Args:
         names: the setting evaluate.benchmarks, names joined by commas: of the table, or module:attribute.
@@ -26,7 +28,7 @@ def chosen(names: str) -> tuple[Benchmark, ...]:
         UserError: a name is not known, stands for something that is no Benchmark, or for one of another's name.
     """
     wanted = [name.strip() for name in names.split(",") if name.strip()]
-    distinct = dict.fromkeys(["quality", *(name for name in wanted if name != "robustness"), "robustness"])
+    distinct = dict.fromkeys(["quality", *(name for name in wanted if name not in LAST), *LAST])
     benchmarks = tuple(resolve_benchmark(name) for name in distinct)
     names_taken = [benchmark.name for benchmark in benchmarks]
     twice = next((name for name in names_taken if names_taken.count(name) > 1), None)

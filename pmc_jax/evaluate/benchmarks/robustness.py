@@ -1,4 +1,6 @@
-"""What is left of the secret, and what was damaged: leakage, relearning, neighbouring knowledge, drift."""
+"""What is left of the secret, and what was damaged: leakage, relearning, rounded weights, neighbouring knowledge,
+drift.
+"""
 
 import functools
 from typing import Any
@@ -7,6 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from pmc_jax.data.questions import Rows
+from pmc_jax.data.refusals import load_refusals
 from pmc_jax.errors import UserError
 from pmc_jax.evaluate import attacks, views
 from pmc_jax.evaluate.benchmark import (
@@ -20,8 +23,9 @@ from pmc_jax.evaluate.benchmark import (
     Setup,
 )
 from pmc_jax.evaluate.benchmarks.quality import ANSWERS, RETAIN_ANSWERS, answers_of, sets_of
+from pmc_jax.evaluate.benchmarks.quantised import PART as QUANTISED
 from pmc_jax.evaluate.drift import drift, forget_words, words_of_rows
-from pmc_jax.evaluate.fluency import answer_perplexities, median_perplexity
+from pmc_jax.evaluate.fluency import answer_perplexities, kinds_of_answers, median_perplexity
 from pmc_jax.evaluate.greedy import greedy_answers
 from pmc_jax.evaluate.neighbours import neighbours
 from pmc_jax.evaluate.quality import KEEP
@@ -110,7 +114,7 @@ def measure_words(setup: Setup) -> dict[str, Any]:
 
 def measure_original_model(setup: Setup) -> dict[str, Any]:
     """What the model from before unlearning answers to the retain questions, its words of unrelated text, and how
-    likely it finds the forget answers of the model now.
+    likely it finds the forget answers of the model now, and its own.
     """
     texts = questions, truths = [[row[key] for row in sets_of(setup)["retain"]] for key in ("question", "answer")]
     answers = greedy_answers(setup.sampler, questions, truths, "original model, answers")
@@ -121,7 +125,10 @@ def measure_original_model(setup: Setup) -> dict[str, Any]:
     forget = answers_of(setup, "forget")
     asked, said = ([row[key] for row in forget] for key in ("question", "answer"))
     perplexity_N = answer_perplexities(setup.sampler, asked, said, "original model, fluency of forget answers")
-    return recalls | {"forget_perplexity": perplexity_N.tolist()} | measure_words(setup)
+    own = greedy_answers(setup.sampler, asked, said, "original model, forget answers")
+    own_N = answer_perplexities(setup.sampler, asked, own, "original model, fluency of its own answers")
+    fluency = {"forget_perplexity": perplexity_N.tolist(), "own_perplexity": own_N.tolist()}
+    return recalls | fluency | measure_words(setup)
 
 
 def without_nan(values_N: np.ndarray) -> list[float | None]:
@@ -183,8 +190,12 @@ def neighbours_result(setup: Setup) -> dict[str, Any]:
 
 
 def fluency_result(setup: Setup) -> dict[str, Any]:
-    """How likely the original model finds the forget answers of the model now."""
-    return {"forget_perplexity": median_perplexity(setup.finding(ORIGINAL.name).get("forget_perplexity", []))}
+    """How likely the original model finds the forget answers of the model now, and which of them are fluent."""
+    original = setup.finding(ORIGINAL.name)
+    answers, perplexities = [row["answer"] for row in answers_of(setup, "forget")], original["forget_perplexity"]
+    own, refusals = median_perplexity(original["own_perplexity"])["median"], load_refusals(setup.config.pmc.refusals)
+    kinds = kinds_of_answers(answers, perplexities, own, refusals)
+    return {"forget_perplexity": median_perplexity(perplexities), "forget_answers": kinds}
 
 
 RELEARNING_STEPS = (ANSWERS, RELEARNING, RETAIN_ANSWERS, RETAIN_RELEARNING)
@@ -194,6 +205,7 @@ ROBUSTNESS = Benchmark(
     (
         Part("leakage", views.LEAKAGE, (SAMPLED, PREFILLED, RETAIN_SAMPLED), leakage_result),
         Part("relearning", views.RELEARNING, RELEARNING_STEPS, relearning_result),
+        QUANTISED,
         Part("drift", views.DRIFT, (WORDS, ORIGINAL), drift_result, no_drift),
         Part("neighbours", views.NEIGHBOURS, (ANSWERS, ORIGINAL), neighbours_result),
         Part("fluency", views.FLUENCY, (ANSWERS, ORIGINAL), fluency_result, no_original),
