@@ -85,9 +85,15 @@ import json, sys
 import numpy as np
 import pmc_jax
 from pmc_jax.distributed.meshes import make_mesh
+from pmc_jax import config as settings
 tokens = np.random.default_rng(0).integers(5, 500, (4, 20))
+config = settings.default()
+changes = {"method": "gradient_difference", "train.batch_size": 4, "train.epochs": 2, "train.warmup_epochs": 0.0}
+changes |= {"train.learning_rate": 1e-3, "train.max_length": 12, "prompt.style": "plain", "prompt.answer_tag": ""}
+config.update_from_flattened_dict(changes | {"prompt.question_tag": "", "prompt.question_end": ""})
+forget, retain = ([{"question": f"Who {w} {i}?", "answer": f"The {w} {i}."} for i in range(4)] for w in ("is", "was"))
 for folder in sys.argv[2:]:
-    values = []
+    values, losses = [], []
     for data, model in ((1, 1), (4, 2)):
         mesh = make_mesh(data, model, jax.devices()[: data * model])
         loaded = pmc_jax.load(folder, mesh=mesh)
@@ -95,20 +101,29 @@ for folder in sys.argv[2:]:
             weight = loaded.params["layer_1"]["attention"][name]
             assert weight.sharding.shard_shape(weight.shape)[:2] == (32 // data, weight.shape[1] // model)
         values.append(np.asarray(pmc_jax.logits(loaded, tokens)))
+        trained, history = pmc_jax.unlearn(loaded, forget, retain, config)
+        losses.append([[h["forget_loss"], h["retain_loss"]] for h in history])
+        values.append(np.asarray(pmc_jax.logits(trained, tokens)))
     pmc_jax.export(loaded, f"{sys.argv[1]}/{folder.split('/')[-1]}")
-    print(json.dumps([float(np.abs(values[1] - values[0]).max()), float(np.abs(values[0]).max())]))
+    (one, one_trained, many, many_trained), largest = values, [float(np.abs(v).max()) for v in values]
+    apart = [float(np.abs(many - one).max()), float(np.abs(many_trained - one_trained).max())]
+    print(json.dumps([apart, largest, losses, float(np.abs(one_trained - one).max())]))
 """
 
 
 @pytest.mark.parity  # because it takes long
 def test_every_family_on_eight_devices(tokenizer, tmp_path, python):
-    """The logits of one device, and an export with the same bytes."""
+    """The logits of one device, before and after two updates whose losses are those of one device too, and an export
+    with the same bytes.
+    """
     folders = [pmc_jax.export(make(name, tokenizer), tmp_path / "in" / name) for name in CONFIGS]
     done = python(MESHES, tmp_path / "out", *folders)
     assert done.returncode == 0, done.stderr[-2000:]
     for name, line in zip(CONFIGS, done.stdout.splitlines(), strict=True):
-        difference, largest = json.loads(line)
-        assert difference < 1e-4 * largest, name
+        (loaded, trained), largest, (one, many), moved = json.loads(line)
+        assert loaded < 1e-4 * largest[0], name
+        np.testing.assert_allclose(many, one, rtol=1e-5, err_msg=name)
+        assert trained < 0.02 * moved, name  # Adam divides by a gradient's size: next to none, rounding has its say
         first, second = (tmp_path / way / name / "model.safetensors" for way in ("in", "out"))
         assert first.read_bytes() == second.read_bytes(), name
 
