@@ -43,6 +43,7 @@ A way through:
 {first}
 
 Presets: {", ".join(preset_names())}. --config takes one of them, or the path of a settings file of your own.
+rivals takes a method: --config=rivals:npo.
 A setting on the command line takes the place of the preset's. The same command again goes on where it was stopped.
 
 {HOSTS}

@@ -17,6 +17,7 @@ STORED = Path(__file__).parent / "golden"
 VOCAB = 48
 PAD, END = 0, 1
 RETAIN_WEIGHT = 1.25
+HYPER = (("retain_weight", RETAIN_WEIGHT),)
 ANSWER_TOKENS = 24  # greedy answers, tokens
 
 COMMON = {"vocab_size": VOCAB, "num_hidden_layers": 2, "bos_token_id": None, "eos_token_id": END, "pad_token_id": None}
@@ -218,9 +219,11 @@ def package_batch(rows: list[Any], length: int, packed_rows: int, labels: int, s
 
 
 def package_gradients(
-    checkpoint: Any, batch: Any, retain_weight: float, objective: str = "pmc"
+    checkpoint: Any, batch: Any, hyper: tuple[tuple[str, float], ...], objective: str = "pmc", start: Any = None
 ) -> tuple[Any, dict[str, np.ndarray]]:
     """(metrics, {name in the checkpoint: gradient in its layout}) of one update of the package on a packed batch.
+
+    start: parameters of the start model, for objectives that compare with it.
 
     After a first AdamW step without clipping the first moment is 0.1 times the gradient: what is tested is the training
     step itself.
@@ -230,10 +233,10 @@ def package_gradients(
     from pmc_jax.training.objectives import OBJECTIVES
     from pmc_jax.training.update import Recipe, create_state, put_batch, update
 
-    chosen = dict(objective=OBJECTIVES[objective], hyper=(("retain_weight", retain_weight),))
+    chosen = dict(objective=OBJECTIVES[objective], hyper=hyper)
     recipe = Recipe(1e-3, 0.0, 0, 10, 0.0, "float32", **chosen)
     state, metrics = update(
-        checkpoint.model, recipe, create_state(checkpoint.params, recipe), put_batch(batch, package_mesh())
+        checkpoint.model, recipe, create_state(checkpoint.params, recipe), put_batch(batch, package_mesh()), start
     )
     moments = source_tensors(checkpoint, optax.tree_utils.tree_get(state.opt_state, "mu"))
     return metrics, {name: 10 * m for name, m in moments.items()}

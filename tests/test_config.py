@@ -8,16 +8,22 @@ import pytest
 from pmc_jax import config as settings
 from pmc_jax import main
 from pmc_jax.errors import UserError
+from pmc_jax.runs.presets import find_preset
+from pmc_jax.training.objectives import OBJECTIVES
 
 PRESETS = sorted((Path(__file__).parents[1] / "configs").glob("*.py"))
 CHECKED = [s for s in settings.SETTINGS if s.test]
 
 
-def preset(file):
+def load(file):
     spec = importlib.util.spec_from_file_location(file.stem, file)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    return module.get_config()
+    return module
+
+
+def preset(file):
+    return load(file).get_config()
 
 
 @pytest.mark.parametrize("file", PRESETS, ids=lambda f: f.stem)
@@ -26,6 +32,19 @@ def test_every_preset_passes_the_checks(file):
     assert settings.check(config) is config
     with pytest.raises((KeyError, AttributeError)):
         config.sample.num_sample = 3  # presets stay locked: a misspelt setting is an error
+
+
+def test_every_rival_has_a_recipe():
+    """And the word behind the colon reaches it."""
+    (rivals,) = (f for f in PRESETS if f.stem == "rivals")
+    module = load(rivals)
+    assert module.OWN.keys() == OBJECTIVES.keys() - {"pmc", "cross_entropy"}
+    for method in module.OWN:
+        config = settings.check(module.get_config(method))
+        assert config.method == method and config.train.warmup_epochs == 1.0
+    assert find_preset("rivals:npo") == find_preset("configs/rivals.py:npo") == f"{rivals}:npo"
+    with pytest.raises(ValueError, match="rivals:nop: choose one of"):
+        module.get_config("nop")
 
 
 def test_the_published_settings():

@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from test_packing import RECIPE, make_rows
 
-from pmc_jax.data.packing import FORGET, NO_LABEL, RETAIN, Packing, common_prefix, pack
+from pmc_jax.data.packing import FORGET, NO_LABEL, REFUSAL, RETAIN, Packing, common_prefix, pack
 from pmc_jax.errors import UserError
 from pmc_jax.training import forward, label_values, objectives, update
 from pmc_jax.training.objectives import OBJECTIVES, Objective
+from pmc_jax.training.objectives.objective import wanted
 
 LAYER, STEERED = 0, 0.3
 
@@ -28,7 +29,8 @@ def toy_loss(terms, hyper):
 
 
 TOY = Objective(toy_loss, hyper=(("steer", 2.0),), statistics=("max", "mean", "entropy"), hidden_layer=LAYER)
-ALL = OBJECTIVES | {"toy": TOY}
+PLAIN = ("pmc", "cross_entropy", "gradient_ascent", "gradient_difference", "retain_only", "npo")
+ALL = {name: OBJECTIVES[name] for name in PLAIN} | {"toy": TOY}
 
 
 def plain_losses(model, params, rows):
@@ -71,7 +73,7 @@ def packed_losses(model, params, batch):
     """{objective: its loss}, the sum of the shares of the batch's micro-batches."""
     shares = []
     for index in range(int(batch.used)):
-        terms = forward.compute_terms(model, params, batch, index, TOY.statistics, TOY.hidden_layer)
+        terms = forward.compute_terms(model, params, batch, index, wanted(TOY, {}))
         shares.append({name: o.loss(terms, objectives.hyperparameters(o)) for name, o in ALL.items()})
     return jax.tree.map(lambda *values: sum(values), *shares)
 
@@ -88,6 +90,35 @@ def rows():
     return [
         r._replace(reference=float(6.2 * (len(r.tokens) - r.start) + rng.normal(scale=5))) for r in make_rows(4, 10)
     ]
+
+
+@pytest.mark.parametrize("name", [name for name in OBJECTIVES if name not in PLAIN])
+def test_micro_batches_and_shards_change_no_objective(fresh_checkpoint, name):
+    """Pairs stay together, counts are those of the global batch, and what is told of the start model is its own."""
+    groups = {FORGET: 0, REFUSAL: 0}
+    rows = make_rows(4, 12)
+    for i, row in enumerate(rows):
+        if row.group in groups:
+            groups[row.group] += 1
+            rows[i] = row._replace(pair=groups[row.group])
+    objective = OBJECTIVES[name]
+    small = {"layer": 1, "kl_weight": 0.4}
+    own = tuple((key, value) for key, value in small.items() if key in dict(objective.hyper))
+    hyper = objectives.hyperparameters(objective, own)
+    start = jax.tree.map(lambda x: 1.1 * x, fresh_checkpoint.params)
+
+    @jax.jit
+    def share(batch, index):
+        needs = wanted(objective, hyper, start)
+        return objective.loss(
+            forward.compute_terms(fresh_checkpoint.model, fresh_checkpoint.params, batch, index, needs), hyper
+        )
+
+    values = []
+    for shape, shards in ((Packing(5, 64, 8, 160, 12), 1), (Packing(5, 24, 3, 48, 4), 2)):
+        batch = pack(rows, shape._replace(prefix=common_prefix(rows)), shards)
+        values.append(sum(float(share(jax.tree.map(jnp.asarray, batch), index)) for index in range(int(batch.used))))
+    assert batch.used > 1 and values[1] == pytest.approx(values[0], rel=1e-5)
 
 
 @pytest.fixture(scope="module")
@@ -144,7 +175,7 @@ def test_the_hidden_states_are_the_layers(fresh_checkpoint, rows):
     """Normed, the first layer's output is the final hidden state of a model of that layer alone."""
     model, params = fresh_checkpoint.model, fresh_checkpoint.params
     batch = jax.tree.map(jnp.asarray, pack(rows, Packing(common_prefix(rows), 64, 8, 160, 10)))
-    hidden_AD = forward.compute_terms(model, params, batch, 0, hidden_layer=0).hidden_SAD[0]
+    hidden_AD = forward.compute_terms(model, params, batch, 0, forward.Wanted(hidden_layer=0)).hidden_SAD[0]
     short = model.clone(config=dataclasses.replace(model.config, layers=model.config.layers[:1]))
     where_predicted_next = batch._replace(index_MSA=batch.index_MSA + 1)
     final_AD = forward.label_hidden(short, params, where_predicted_next, 0)[0][0]
@@ -195,13 +226,20 @@ def test_objectives_that_cannot_be_trained_are_refused(fresh_checkpoint, rows, o
 
 
 def test_hyperparameters_are_checked():
-    assert objectives.hyperparameters(OBJECTIVES["npo"], (("beta", 0.5),)) == {"beta": 0.5, "retain_weight": 1.0}
-    with pytest.raises(ValueError, match="no hyperparameter 'lambda'; it has beta, retain_weight"):
+    changed = objectives.hyperparameters(OBJECTIVES["npo"], (("beta", 0.5),))
+    assert changed == {"beta": 0.5, "forget_weight": 1.0, "retain_weight": 1.0, "kl_weight": 0.0}
+    with pytest.raises(ValueError, match="no hyperparameter 'lambda'; it has beta, forget_weight, retain_weight"):
         objectives.hyperparameters(OBJECTIVES["npo"], (("lambda", 0.5),))
 
 
 @pytest.mark.parametrize(
-    ("needs", "words"), [({"answers": "drawn"}, "sampled, given, none"), ({"statistics": ("min",)}, "max, mean")]
+    ("needs", "words"),
+    [
+        ({"answers": "drawn"}, "sampled, given, none"),
+        ({"alternates": "given"}, "none, refusals, own"),
+        ({"statistics": ("min",)}, "max, mean"),
+        ({"moving": ("rate",)}, "'rate' is none of the hyperparameters"),
+    ],
 )
 def test_needs_that_nothing_provides_are_refused(needs, words):
     with pytest.raises(ValueError, match=words):

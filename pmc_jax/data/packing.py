@@ -32,6 +32,7 @@ class Row(NamedTuple):
         group: FORGET, RETAIN or REFUSAL.
         reference: sum of -log p of the answer's tokens under the frozen start model, for objectives that need it.
         weight: how much the example counts, for objectives that weigh theirs.
+        pair: rows of a batch with the same number, not 0, are two of a pair: an objective sees them together.
     """
 
     tokens: list[int]
@@ -39,6 +40,7 @@ class Row(NamedTuple):
     group: int
     reference: float = 0.0
     weight: float = 1.0
+    pair: int = 0
 
 
 class Batch(NamedTuple):
@@ -57,6 +59,7 @@ class Batch(NamedTuple):
         group_MSE: int32, each example's group; NO_LABEL where there is no example.
         reference_MSE: float32, each example's `Row.reference`.
         weight_MSE: float32, each example's `Row.weight`; 0 where there is no example.
+        pair_MSE: int32, the number within its shard of the example that each one is paired with; its own without one.
         row_MSE: int32, which of the packed rows each example is; NO_ROW where there is no example.
         label_counts_G: float32, labels of each of GROUPS in the whole global batch; 1 where there are none.
         example_counts_G: float32, the same of examples.
@@ -74,6 +77,7 @@ class Batch(NamedTuple):
     group_MSE: np.ndarray
     reference_MSE: np.ndarray
     weight_MSE: np.ndarray
+    pair_MSE: np.ndarray
     row_MSE: np.ndarray
     label_counts_G: np.ndarray
     example_counts_G: np.ndarray
@@ -137,14 +141,25 @@ def place(lengths: list[int], block: int, start: int) -> tuple[list[int], int]:
     return begins, end
 
 
+def bundles(rows: list[Row]) -> list[list[int]]:
+    """Indices of rows that stay together: both of a pair, or one alone."""
+    together: dict[int, list[int]] = {}
+    for index, row in enumerate(rows):
+        together.setdefault(row.pair or -1 - index, []).append(index)
+    return list(together.values())
+
+
 def deal(rows: list[Row], parts: int) -> list[list[int]]:
-    """Indices of rows for each of `parts` parts: the longest row first, to the part with the fewest tokens."""
+    """Indices of rows for each of `parts` parts: the longest row first, to the part with the fewest tokens. Pairs stay
+    together.
+    """
     dealt: list[list[int]] = [[] for _ in range(parts)]
     fewest = [(0, part) for part in range(parts)]
-    for index in sorted(range(len(rows)), key=lambda i: -len(rows[i].tokens)):
+    sizes = [(sum(len(rows[i].tokens) for i in bundle), bundle) for bundle in bundles(rows)]
+    for size, bundle in sorted(sizes, key=lambda entry: -entry[0]):
         tokens, part = fewest[0]
-        dealt[part].append(index)
-        heapq.heapreplace(fewest, (tokens + len(rows[index].tokens), part))
+        dealt[part] += bundle
+        heapq.heapreplace(fewest, (tokens + size, part))
     return dealt
 
 
@@ -154,7 +169,9 @@ def need(rows: list[Row], prefix: int, length: int) -> tuple[int, int]:
     return max(1, -(-end // length)), sum(len(r.tokens) - r.start for r in rows)
 
 
-def plan_packing(batches: list[list[Row]], longest: int, prefix: int, shards: int, micro_batches: int) -> Packing:
+def plan_packing(
+    batches: list[list[Row]], longest: int, prefix: int, shards: int, micro_batches: int, longest_pair: int = 0
+) -> Packing:
     """The packing for batches like these typical ones.
 
     Blocks are as short as the longest example allows. There are as many blocks and labels as nine of ten of the batches
@@ -166,6 +183,7 @@ def plan_packing(batches: list[list[Row]], longest: int, prefix: int, shards: in
         prefix: tokens that all examples share.
         shards: data shards.
         micro_batches: how many a typical batch is to need.
+        longest_pair: tokens of the longest pair of examples; 0 without pairs.
     """
     length = round_up(max(prefix, -(-(longest - prefix) // 2)), LENGTH_MULTIPLE)
     needs = [
@@ -173,10 +191,13 @@ def plan_packing(batches: list[list[Row]], longest: int, prefix: int, shards: in
         for b in batches
     ]
     rows, labels = (int(np.quantile(column, 0.9, method="higher")) for column in np.array(needs).T)
-    rows = max(rows, -(-longest // length))
+    # Between the two of a pair, less than a block may stay empty.
+    rows = max(rows, -(-longest // length), -(-(prefix + longest_pair) // length) + 1 if longest_pair else 0)
     most_examples = max(len(b) for b in batches)
     examples = min(most_examples, 2 * -(-most_examples // shards))
-    return Packing(prefix, length, rows, round_up(max(labels, longest), LABEL_MULTIPLE), examples, micro_batches)
+    return Packing(
+        prefix, length, rows, round_up(max(labels, longest, longest_pair), LABEL_MULTIPLE), examples, micro_batches
+    )
 
 
 def pack(rows: list[Row], packing: Packing, shards: int = 1) -> Batch:
@@ -186,7 +207,7 @@ def pack(rows: list[Row], packing: Packing, shards: int = 1) -> Batch:
     loss over the same examples one a row.
 
     Raises:
-        ValueError: an example is longer than what fits.
+        ValueError: an example, or a pair of them, is longer than what fits.
     """
     longest = max(len(r.tokens) for r in rows)
     if longest > packing.longest:
@@ -194,6 +215,8 @@ def pack(rows: list[Row], packing: Packing, shards: int = 1) -> Batch:
     used = max(1, sum(len(r.tokens) - packing.prefix for r in rows) // (packing.rows * packing.length * shards))
     while None in (packed := [_pack_shard(rows, part, packing) for part in deal(rows, used * shards)]):
         used += 1
+        if used > len(rows):
+            raise ValueError(f"a pair of examples is longer than what the packing has room for: {packing}")
     slots = max(used, 2 * packing.micro_batches) * shards
     packed += [_pack_shard(rows, [], packing)] * (slots - len(packed))
     prefix_P = np.array(rows[0].tokens[: packing.prefix], np.int32)
@@ -204,12 +227,21 @@ def pack(rows: list[Row], packing: Packing, shards: int = 1) -> Batch:
     return Batch(prefix_P, *fields, *counts, np.int32(used))
 
 
+def partners(rows: list[Row]) -> list[int]:
+    """The index of the row that each is paired with; its own without one."""
+    partner = list(range(len(rows)))
+    for bundle in bundles(rows):
+        for index, other in zip(bundle, reversed(bundle)):
+            partner[index] = other
+    return partner
+
+
 def _pack_shard(rows: list[Row], indices: list[int], packing: Packing) -> tuple[np.ndarray, ...] | None:
     """The arrays of one shard that holds the rows of these indices; None where there is no room for them.
 
     Returns:
         Batch's fields in their order: tokens, positions, segments [R, T]; index, labels, group, example [1, A];
-        group, reference, weight, row [1, E].
+        group, reference, weight, pair, row [1, E].
     """
     prefix, size = packing.prefix, packing.rows * packing.length
     own = [rows[i] for i in indices]
@@ -235,6 +267,7 @@ def _pack_shard(rows: list[Row], indices: list[int], packing: Packing) -> tuple[
         np.array([[*(r.group for r in own), *[NO_LABEL] * spare]], np.int32),
         np.array([[*(r.reference for r in own), *[0.0] * spare]], np.float32),
         np.array([[*(r.weight for r in own), *[0.0] * spare]], np.float32),
+        np.array([[*partners(own), *[0] * spare]], np.int32),
         np.array([[*indices, *[NO_ROW] * spare]], np.int32),
     )
     stream = (x.reshape(packing.rows, packing.length) for x in (tokens, positions, segments))

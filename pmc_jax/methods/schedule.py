@@ -6,7 +6,8 @@ import numpy as np
 
 from pmc_jax.data.packing import Row
 
-ORDER, RETAIN_DRAW, SELECTION, REFUSAL_DRAW = 1, 2, 3, 4  # first word of a numpy seed: these streams never meet
+# First word of a numpy seed: these streams never meet. 5 is taken (`objectives.representation`).
+ORDER, RETAIN_DRAW, SELECTION, REFUSAL_DRAW, RETAIN_ORDER = 1, 2, 3, 4, 6
 
 
 class Schedule(NamedTuple):

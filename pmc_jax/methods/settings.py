@@ -28,6 +28,8 @@ def read_objective(config: ConfigDict) -> tuple[Objective, tuple[tuple[str, floa
     if objective.answers == "sampled":
         weights = {name: config.pmc[name] for name in ("retain_weight", "refusal_weight")}
         options = {name: value for name, value in weights.items() if name in dict(objective.hyper)} | options
+    if "seed" in dict(objective.hyper):
+        options = {"seed": config.seed} | options
     overrides = tuple(options.items())
     try:
         hyperparameters(objective, overrides)

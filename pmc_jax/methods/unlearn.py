@@ -7,25 +7,21 @@ from ml_collections import ConfigDict
 
 from pmc_jax import config as settings
 from pmc_jax.data import given, questions
-from pmc_jax.data.packing import FORGET, RETAIN
+from pmc_jax.data.packing import FORGET
 from pmc_jax.data.prompts import training_row
-from pmc_jax.distributed import meshes, multihost
-from pmc_jax.distributed.device_kind import choose_compute_dtype
+from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
 from pmc_jax.methods.own_answers import with_own_answers
-from pmc_jax.methods.pmc import PmcSource
 from pmc_jax.methods.rewards import resolve_reward
-from pmc_jax.methods.settings import read_objective, read_pmc, read_schedule, read_training
-from pmc_jax.methods.supervised import ExampleRows, SupervisedSource
+from pmc_jax.methods.settings import read_objective, read_training
+from pmc_jax.methods.sources import make_source
 from pmc_jax.models.pretrained import PretrainedModel, check_checkpoint
-from pmc_jax.sampling.generate import round_sampler, say_once, text_of
+from pmc_jax.sampling.generate import say_once, text_of
 from pmc_jax.tracking.timing import Clock
 from pmc_jax.training.checkpoint import RoundCheckpointer
-from pmc_jax.training.label_values import row_nll
 from pmc_jax.training.loop import fit
 from pmc_jax.training.position import Hooks
 from pmc_jax.training.settings import check_length
-from pmc_jax.training.source import Source
 from pmc_jax.training.state import with_remat
 from pmc_jax.training.watch import UNSEEN, Watch
 
@@ -88,37 +84,6 @@ def unlearn(
     return fit(
         checkpoint, source, read_training(config), rounds=rounds, clock=clock, hooks=hooks, keep_start=keep_start
     )
-
-
-def make_source(
-    checkpoint: PretrainedModel,
-    config: ConfigDict,
-    forget: list[dict[str, str]],
-    retain: list[dict[str, str]],
-    references: list[str] | None,
-) -> Source:
-    """The source of the method's rows: one that samples answers, or one that has them."""
-    objective, _ = read_objective(config)
-    schedule, text, longest = read_schedule(config, len(forget)), text_of(checkpoint, config), config.train.max_length
-
-    def training_rows(rows: list[dict[str, str]], group: int) -> list:
-        return [training_row(text, row["question"], row["answer"], longest, group) for row in rows]
-
-    if objective.answers == "sampled":
-        capacity = config.pmc.questions_per_round or len(forget)
-        # Each round has its own parameters: a copy laid out for decoding is most of a large model's memory.
-        sampler = round_sampler(checkpoint, config, capacity)._replace(params=None)
-        texts = [row["question"] for row in forget]
-        return PmcSource(read_pmc(config), schedule, sampler, texts, training_rows(retain, RETAIN), references)
-    rows = ExampleRows(
-        training_rows(forget, FORGET) if objective.answers == "given" else [],
-        training_rows(retain, RETAIN) if objective.retain else [],
-    )
-    reference = None
-    if objective.reference:
-        dtype = choose_compute_dtype(config.model.compute_dtype, meshes.mesh_of(checkpoint.params))
-        reference = lambda rows: row_nll(checkpoint.model, checkpoint.params, rows, dtype).tolist()  # noqa: E731
-    return SupervisedSource(rows, schedule, config.train.batch_size, reference)
 
 
 def check_data(config: ConfigDict, forget: list[dict[str, str]], retain: list[dict[str, str]]) -> None:

@@ -126,8 +126,8 @@ def params(shape: Shape, mesh: Mesh, layout: str, dtype: str) -> Any:
 
 
 class Training(NamedTuple):
-    """What an update is given beside its batch. state: of the parameters, or of adapters. base: the parameters under
-    adapters, None without those.
+    """What an update is given beside its batch. state: of the parameters, or of adapters. base: the parameters that the
+    run begins with, where the update reads them, otherwise None.
     """
 
     recipe: update.Recipe
@@ -142,7 +142,8 @@ def training(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> 
     recipe = make_recipe(shape.family, shape.model, settings, updates)
     whole = params(shape, mesh, "train", config.model.dtype)
     if not recipe.lora:
-        return Training(recipe, update.abstract_state(whole, recipe), None)
+        base = params(shape, mesh, "train", recipe.compute_dtype) if recipe.needs_start else None
+        return Training(recipe, update.abstract_state(whole, recipe), base)
     return Training(recipe, update.abstract_state(lora.abstract(shape.model, recipe.lora, mesh), recipe), whole)
 
 

@@ -22,19 +22,23 @@ def find_preset(name: str) -> str:
     """The file of a preset.
 
     Args:
-        name: the path of a settings file, or a preset's name: "tofu", "tofu.py" and "configs/tofu.py" are the same.
+        name: the path of a settings file, or a preset's name: "tofu", "tofu.py" and "configs/tofu.py" are the same. A
+            word behind a colon, as in "rivals:npo", goes to the file's `get_config`.
 
     Returns:
-        The path of the file.
+        The path of the file, with that word.
 
     Raises:
         UserError: there is neither such a file nor such a preset; the message lists the presets.
     """
     if Path(expand(name)).is_file():
         return expand(name)
-    stem = name.removesuffix(".py")
-    if stem.removeprefix("configs/") in preset_names():
-        return str(preset_folder() / f"{stem.removeprefix('configs/')}.py")
+    file, colon, word = name.partition(":")
+    if colon and Path(expand(file)).is_file():
+        return expand(file) + colon + word
+    stem = file.removesuffix(".py").removeprefix("configs/")
+    if stem in preset_names():
+        return f"{preset_folder() / stem}.py{colon}{word}"
     raise UserError(
         f"--config={name}: no such file and no such preset; choose one of {', '.join(preset_names())}, or the path of "
         "a file of your own"

@@ -39,8 +39,7 @@ RUN = (
     Setting(
         "method",
         "pmc",
-        "unlearning method: pmc, gradient_ascent, gradient_difference, npo, retain_only, ..., or your own objective as "
-        "module:attribute",
+        "unlearning method: pmc, a name of docs/methods.md such as npo, or your own objective as module:attribute",
     ),
     Setting("method_options", "", "hyperparameters of the method, such as beta=0.1,retain_weight=2; empty = its own"),
     Setting("seed", 0, "all randomness: draws, order of questions, retain rows", *AT_LEAST_0),

@@ -39,7 +39,11 @@ PMC = (
         "its authors (with pmc.min_words=5)",
         *AT_LEAST_0,
     ),
-    Setting("pmc.refusals", "", "PMC-alignment: your own refusals, a text file with one a line; empty = the package's"),
+    Setting(
+        "pmc.refusals",
+        "",
+        "PMC-alignment, idk, dpo: your own refusals, a text file with one a line; empty = the package's",
+    ),
     Setting("pmc.min_words", 0, "shorter answers are penalised; 0 = off", *AT_LEAST_0),
     Setting("pmc.keep_best", True, "a new pick replaces the stored answer only if it scores no worse"),
     Setting(

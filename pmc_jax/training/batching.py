@@ -32,11 +32,13 @@ class ExpectedRows(NamedTuple):
         groups: training rows, a list a group.
         longest: the most tokens that any row to come can have.
         together: examples that are dealt to batches at a time.
+        paired: whether the rows of the first two groups are pairs.
     """
 
     groups: tuple[list[Row], ...]
     longest: int
     together: int
+    paired: bool = False
 
 
 def even_batches(examples: list[tuple[Row, ...]], size: int) -> list[list[Row]]:
@@ -62,6 +64,13 @@ def even_batches(examples: list[tuple[Row, ...]], size: int) -> list[list[Row]]:
     return [[row for example in batch for row in example] for batch in batches]
 
 
+def paired(examples: list[tuple[Row, ...]]) -> list[tuple[Row, ...]]:
+    """The same examples; the first two rows of each are a pair."""
+    return [
+        (*(row._replace(pair=number) for row in rows[:2]), *rows[2:]) for number, rows in enumerate(examples, start=1)
+    ]
+
+
 def choose_packing(expected: ExpectedRows, settings: BatchSettings, mesh: Mesh | AbstractMesh) -> Packing:
     """Choose the packing for batches of such rows, planned on drawn batches. The same rows give the same packing.
 
@@ -80,11 +89,13 @@ def choose_packing(expected: ExpectedRows, settings: BatchSettings, mesh: Mesh |
     batches: list[list[Row]] = []
     while len(batches) < DRAWN_BATCHES:
         columns = [[rows[i] for i in rng.integers(len(rows), size=expected.together)] for rows in groups]
-        batches += even_batches(list(zip(*columns)), settings.size)
+        examples = list(zip(*columns))
+        batches += even_batches(paired(examples) if expected.paired else examples, settings.size)
     prefix, shards = common_prefix(every_row), mesh.shape["data"]
     micro_batches = settings.accumulate
     if not micro_batches:
         positions = np.mean([sum(len(r.tokens) - prefix for r in rows) for rows in batches]) / shards
         size = device_kind(mesh).micro_batch_positions
         micro_batches = max(1, round(positions / size)) if size else 1
-    return plan_packing(batches, longest, prefix, shards, micro_batches)
+    longest_pair = sum(max(len(r.tokens) for r in rows) for rows in groups[:2]) if expected.paired else 0
+    return plan_packing(batches, longest, prefix, shards, micro_batches, longest_pair)

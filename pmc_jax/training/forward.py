@@ -12,8 +12,9 @@ from pmc_jax.data.packing import NO_LABEL, Batch
 from pmc_jax.errors import UserError
 from pmc_jax.models import Decoder, Stream
 from pmc_jax.models.attention import row_before
+from pmc_jax.training.statistics import STATISTICS, Hyper, LabelLogits
 
-LabelFunction = Callable[[jax.Array, jax.Array], Any]  # (logits_CV float32, labels_C) -> arrays [C]
+LabelFunction = Callable[..., Any]  # (logits_CV float32, labels_C) -> arrays [C]; of two models (.., .., start_CV)
 
 
 class Terms(NamedTuple):
@@ -32,6 +33,8 @@ class Terms(NamedTuple):
         example_counts_G: float32, the same of examples.
         statistics: the STATISTICS that the objective asks for, by name, float32 [S, A] each.
         hidden_SAD: one layer's output at each label's own token, where the objective asks for it; otherwise None.
+        start_hidden_SAD: the same of the start model, where the objective compares with it; otherwise None.
+        pair_SE: int32, the number within its shard of the example that each one is paired with; its own without one.
     """
 
     log_probs_SA: jax.Array
@@ -46,6 +49,30 @@ class Terms(NamedTuple):
     example_counts_G: jax.Array
     statistics: dict[str, jax.Array]
     hidden_SAD: jax.Array | None
+    start_hidden_SAD: jax.Array | None
+    pair_SE: jax.Array
+
+
+NO_HYPER: Hyper = {}
+
+
+class Wanted(NamedTuple):
+    """What is wanted of a forward pass beside log-probabilities.
+
+    Attributes:
+        statistics: names in STATISTICS; computed from the same logits.
+        hyper: hyperparameters that the statistics read.
+        hidden_layer: the layer whose output is wanted, counted from 0.
+        start: parameters of the start model, for what compares with it: a second forward pass, without a gradient.
+    """
+
+    statistics: tuple[str, ...] = ()
+    hyper: Hyper = NO_HYPER
+    hidden_layer: int | None = None
+    start: Any = None
+
+
+NOTHING_MORE = Wanted()
 
 
 def packed_mask(segments_RT: jax.Array, stream: Stream) -> jax.Array:
@@ -84,45 +111,55 @@ def label_hidden(
     return pick(final_RTD, index_SA), pick(layer_RTD[0], index_SA + 1) if layer_RTD else None
 
 
-def map_shard(model: Decoder, params: Any, f: LabelFunction, hidden_AD: jax.Array, labels_A: jax.Array) -> Any:
-    """f(logits_CV, labels_C) of one shard's labels.
+def map_shard(
+    model: Decoder, heads: tuple[Any, ...], f: LabelFunction, hidden: tuple[jax.Array, ...], labels_A: jax.Array
+) -> Any:
+    """f(logits_CV, labels_C) of one shard's labels; with the heads and hidden states of several models,
+    f(logits_CV, labels_C, other logits_CV).
 
     Chunked with recomputation: for a large vocabulary, A x V logits never exist at once.
     """
 
-    def map_chunk(hidden_CD, labels_C):
-        return f(model.apply({"params": params}, hidden_CD, method="unembed"), labels_C)
+    def map_chunk(hidden, labels_C):
+        logits, *others = (model.apply({"params": head}, x, method="unembed") for head, x in zip(heads, hidden))
+        return f(logits, labels_C, *others)
 
     A, V = labels_A.shape[0], model.config.vocab_size
     chunk = max(1, model.logits_at_once // V)
     if A <= chunk:
-        return map_chunk(hidden_AD, labels_A)
+        return map_chunk(hidden, labels_A)
     chunks = -(-A // chunk)
     filled = chunks * chunk - A
-    hidden_NCD = jnp.pad(hidden_AD, ((0, filled), (0, 0))).reshape(chunks, chunk, -1)
+    hidden_NCD = tuple(jnp.pad(x, ((0, filled), (0, 0))).reshape(chunks, chunk, -1) for x in hidden)
     labels_NC = jnp.pad(labels_A, (0, filled)).reshape(chunks, chunk)
     values = jax.lax.map(jax.checkpoint(lambda x: map_chunk(*x)), (hidden_NCD, labels_NC))
     return jax.tree.map(lambda x: x.reshape(-1)[:A], values)
 
 
-def map_labels(model: Decoder, params: Any, f: LabelFunction, hidden_SAD: jax.Array, labels_SA: jax.Array) -> Any:
+def map_labels(
+    model: Decoder, params: Any, f: LabelFunction, hidden_SAD: jax.Array, labels_SA: jax.Array, *start: Any
+) -> Any:
     """f(logits_CV, labels_C) of all labels, [S, A] each, shard by shard.
 
     Where the model's activations are laid out over a mesh, so is this. The head is gathered once and its gradient is
     summed over the shards once. Otherwise each chunk would send every shard's logits, or the whole gradient.
-    """
-    head = {
-        name: x for name, x in params.items() if not isinstance(x, dict)
-    }  # embedding, head and its bias: all that `unembed` reads
 
-    def map_shards(head, hidden_SAD, labels_SA):
-        map_one = functools.partial(map_shard, model, head, f)
+    start: parameters and final hidden states of the start model, where f takes its logits too.
+    """
+
+    def head(params):  # embedding, head and its bias: all that `unembed` reads
+        return {name: x for name, x in params.items() if not isinstance(x, dict)}
+
+    heads, hidden = tuple(map(head, (params, *start[:1]))), (hidden_SAD, *start[1:])
+
+    def map_shards(heads, hidden, labels_SA):
+        map_one = functools.partial(map_shard, model, heads, f)
         if labels_SA.shape[0] == 1:
-            return jax.tree.map(lambda x: x[None], map_one(hidden_SAD[0], labels_SA[0]))
-        return jax.vmap(map_one)(hidden_SAD, labels_SA)
+            return jax.tree.map(lambda x: x[None], map_one(tuple(x[0] for x in hidden), labels_SA[0]))
+        return jax.vmap(map_one)(hidden, labels_SA)
 
     if model.activations is None:
-        return map_shards(head, hidden_SAD, labels_SA)
+        return map_shards(heads, hidden, labels_SA)
     everywhere, rows = PartitionSpec(), PartitionSpec("data")
     return jax.shard_map(
         map_shards,
@@ -130,26 +167,12 @@ def map_labels(model: Decoder, params: Any, f: LabelFunction, hidden_SAD: jax.Ar
         in_specs=(everywhere, rows, rows),
         out_specs=rows,
         axis_names={"data"},
-    )(head, hidden_SAD, labels_SA)
+    )(heads, hidden, labels_SA)
 
 
 def label_log_probs(logits_CV: jax.Array, labels_C: jax.Array) -> jax.Array:
     """log p of each label, float32 [C]."""
     return jnp.take_along_axis(logits_CV, labels_C[:, None], axis=1)[:, 0] - jax.nn.logsumexp(logits_CV, axis=-1)
-
-
-def entropy(logits_CV: jax.Array, labels_C: jax.Array) -> jax.Array:
-    """-sum p log p over the vocabulary where each label is predicted, in nats, float32 [C]."""
-    log_probs_CV = jax.nn.log_softmax(logits_CV, axis=-1)
-    return -jnp.sum(jnp.exp(log_probs_CV) * log_probs_CV, axis=-1)
-
-
-# Statistics of the logits where a label is predicted, by the names that an objective asks for.
-STATISTICS: dict[str, LabelFunction] = {
-    "max": lambda logits_CV, labels_C: jnp.max(logits_CV, axis=-1),
-    "mean": lambda logits_CV, labels_C: jnp.mean(logits_CV, axis=-1),
-    "entropy": entropy,
-}
 
 
 def sum_by_example(values_SA: jax.Array, group_SA: jax.Array, example_SA: jax.Array, examples: int) -> jax.Array:
@@ -158,14 +181,7 @@ def sum_by_example(values_SA: jax.Array, group_SA: jax.Array, example_SA: jax.Ar
     return jnp.sum(jnp.where(own_SEA, values_SA[:, None], 0.0), axis=-1)
 
 
-def compute_terms(
-    model: Decoder,
-    params: Any,
-    batch: Batch,
-    index: Any,
-    statistics: tuple[str, ...] = (),
-    hidden_layer: int | None = None,
-) -> Terms:
+def compute_terms(model: Decoder, params: Any, batch: Batch, index: Any, wanted: Wanted = NOTHING_MORE) -> Terms:
     """The terms of micro-batch number `index`.
 
     Args:
@@ -173,22 +189,27 @@ def compute_terms(
         params: its parameters, in the dtype of the forward pass.
         batch: packed rows.
         index: which micro-batch, an int or an int32 scalar.
-        statistics: names in STATISTICS; computed beside the log-probabilities, from the same logits.
-        hidden_layer: the layer whose output is wanted, counted from 0.
+        wanted: what the objective wants besides.
 
     Raises:
         UserError: the model has no such layer.
     """
-    if hidden_layer is not None and not 0 <= hidden_layer < model.config.num_layers:
+    layer = wanted.hidden_layer
+    if layer is not None and not 0 <= layer < model.config.num_layers:
         last = model.config.num_layers - 1
-        raise UserError(f"the objective asks for hidden_layer={hidden_layer}; the model has layers 0 to {last}")
-    hidden_SAD, layer_SAD = label_hidden(model, params, batch, index, hidden_layer)
+        raise UserError(f"the objective asks for hidden_layer={layer}; the model has layers 0 to {last}")
+    hidden_SAD, layer_SAD = label_hidden(model, params, batch, index, layer)
+    start, start_layer_SAD = (), None
+    if wanted.start is not None:
+        start_SAD, start_layer_SAD = jax.lax.stop_gradient(label_hidden(model, wanted.start, batch, index, layer))
+        start = jax.lax.stop_gradient(wanted.start), start_SAD
 
-    def label_values(logits_CV, labels_C):
-        named = {name: STATISTICS[name](logits_CV, labels_C) for name in statistics}
+    def label_values(logits_CV, labels_C, start_CV=None):
+        seen = LabelLogits(logits_CV, labels_C, start_CV)
+        named = {name: STATISTICS[name].function(seen, wanted.hyper) for name in wanted.statistics}
         return label_log_probs(logits_CV, labels_C), named
 
-    log_probs_SA, named_SA = map_labels(model, params, label_values, hidden_SAD, batch.labels_MSA[index])
+    log_probs_SA, named_SA = map_labels(model, params, label_values, hidden_SAD, batch.labels_MSA[index], *start)
     group_SA, example_SA, group_SE = batch.group_MSA[index], batch.example_MSA[index], batch.group_MSE[index]
     sums = functools.partial(sum_by_example, group_SA=group_SA, example_SA=example_SA, examples=group_SE.shape[1])
     return Terms(
@@ -204,4 +225,6 @@ def compute_terms(
         example_counts_G=batch.example_counts_G,
         statistics=named_SA,
         hidden_SAD=layer_SAD,
+        start_hidden_SAD=start_layer_SAD,
+        pair_SE=batch.pair_MSE[index],
     )

@@ -21,7 +21,7 @@ from pmc_jax.training.run import Run, Step
 from pmc_jax.training.saving import save_times
 from pmc_jax.training.settings import TrainSettings, check_length, make_recipe
 from pmc_jax.training.source import Carry, Source
-from pmc_jax.training.state import restore_or_start, shapes_of_state, trained
+from pmc_jax.training.state import restore_or_start, shapes_of_state, start_params, trained
 from pmc_jax.training.update import TrainState, layout, on_mesh, put_batch, update
 
 
@@ -60,12 +60,14 @@ def fit(
     settings = settings.on(meshes.mesh_of(checkpoint.params))
     recipe = make_recipe(checkpoint.family, checkpoint.model, settings, source.updates_per_epoch)
     with clock or Clock() as clock, patience() as patient:
+        base = start_params(checkpoint, recipe)
+        keep_start = keep_start or recipe.objective.negated
         state, carry, position = begin(checkpoint, source, recipe, settings.seed, rounds, clock, keep_start)
         if hooks.on_start:
             hooks.on_start(len(position.history))
         expected = source.expected_rows(carry)
         packing = choose_packing(expected, settings.batch, meshes.mesh_of(state.params))
-        compiled = compile_update(checkpoint, recipe, state, packing, expected.groups[-1][0])
+        compiled = compile_update(checkpoint, recipe, state, packing, expected.groups[-1][0], base)
         times = save_times(settings.save_every, settings.save_minutes, state)
         run = Run(source, settings, rounds, hooks, clock, patient, times)
         for number in range(len(position.history), source.rounds):
@@ -104,19 +106,21 @@ def begin(
     return state, carry, Position.of(notes)
 
 
-def make_step(checkpoint: PretrainedModel, recipe: Recipe) -> Step:
-    """The update step, compiled at its first call."""
+def make_step(checkpoint: PretrainedModel, recipe: Recipe, base: Any = None) -> Step:
+    """The update step, compiled at its first call. base: what `start_params` gives."""
     mesh, model = meshes.mesh_of(checkpoint.params), checkpoint.model
     shardings = layout(shapes_of_state(checkpoint, recipe))
-    base = checkpoint.params if recipe.lora else None
     return functools.partial(update, on_mesh(model, mesh), recipe, base=base, shardings=shardings)
 
 
 def compile_update(
-    checkpoint: PretrainedModel, recipe: Recipe, state: TrainState, packing: Packing, row: Row
+    checkpoint: PretrainedModel, recipe: Recipe, state: TrainState, packing: Packing, row: Row, base: Any
 ) -> Future:
-    """The update step, compiled in a thread while the first answers are sampled. row: any example."""
-    any_shape = make_step(checkpoint, recipe)
+    """The update step, compiled in a thread while the first answers are sampled.
+
+    row: any example. base: what `start_params` gives.
+    """
+    any_shape = make_step(checkpoint, recipe, base)
     model, options = any_shape.args[0], any_shape.keywords
     mesh = meshes.mesh_of(state.params)
     batch = put_batch(pack([row], packing, mesh.shape["data"]), mesh)

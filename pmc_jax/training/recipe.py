@@ -3,7 +3,8 @@
 from typing import NamedTuple
 
 from pmc_jax.models.lora import Lora
-from pmc_jax.training.objectives import OBJECTIVES, Objective
+from pmc_jax.training.objectives import OBJECTIVES, Objective, hyperparameters
+from pmc_jax.training.objectives.objective import needs_start
 
 
 class Recipe(NamedTuple):
@@ -22,6 +23,7 @@ class Recipe(NamedTuple):
         lora: which adapters are trained instead of the parameters.
         objective: what the model is trained for.
         hyper: hyperparameters of the objective that differ from its defaults.
+        updates_per_epoch: for hyperparameters that move with the epochs.
     """
 
     learning_rate: float
@@ -35,3 +37,14 @@ class Recipe(NamedTuple):
     lora: Lora | None = None
     objective: Objective = OBJECTIVES["pmc"]
     hyper: tuple[tuple[str, float], ...] = ()
+    updates_per_epoch: int = 1
+
+    @property
+    def hyperparameters(self) -> dict[str, float]:
+        """All hyperparameters of the objective, by name."""
+        return hyperparameters(self.objective, self.hyper)
+
+    @property
+    def needs_start(self) -> bool:
+        """Whether each update reads the parameters that the run began with."""
+        return self.lora is not None or needs_start(self.objective, self.hyperparameters)

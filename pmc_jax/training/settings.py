@@ -113,6 +113,7 @@ def make_recipe(family: Family, model: Decoder, settings: TrainSettings, updates
         lora=plan_adapters(family, model, settings.adapters),
         objective=settings.objective,
         hyper=settings.hyper,
+        updates_per_epoch=updates,
     )
 
 

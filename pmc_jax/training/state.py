@@ -2,6 +2,9 @@
 
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from pmc_jax.distributed import meshes
 from pmc_jax.models import lora
 from pmc_jax.models.pretrained import PretrainedModel
@@ -17,6 +20,22 @@ def shapes_of_state(checkpoint: PretrainedModel, recipe: Recipe) -> TrainState:
     return abstract_state(
         lora.abstract(checkpoint.model, recipe.lora, mesh) if recipe.lora else checkpoint.params, recipe
     )
+
+
+def start_params(checkpoint: PretrainedModel, recipe: Recipe) -> Any:
+    """What each update reads of the start model; None where it reads nothing.
+
+    Under adapters these are the checkpoint's own parameters. Otherwise they are a copy in the dtype of the forward
+    pass: the checkpoint's may be given away to the training.
+    """
+    if not recipe.needs_start or recipe.lora:
+        return checkpoint.params if recipe.lora else None
+
+    def copy(x: jax.Array) -> jax.Array:
+        dtype = recipe.compute_dtype or x.dtype
+        return jnp.copy(x) if x.dtype == dtype else x.astype(dtype)
+
+    return jax.tree.map(copy, checkpoint.params)
 
 
 def start_state(checkpoint: PretrainedModel, recipe: Recipe, seed: int, keep_start: bool = True) -> TrainState:
@@ -58,11 +77,22 @@ def restore_or_start(
 
 
 def trained(checkpoint: PretrainedModel, recipe: Recipe, state: TrainState) -> PretrainedModel:
-    """The checkpoint with the state's parameters, or with the state's adapters merged into its own."""
+    """The checkpoint with the state's parameters, or with the state's adapters merged into its own.
+
+    Where the objective is negated: what training changed is taken from the checkpoint's parameters, `scale` times.
+    """
+    objective, params = recipe.objective, state.params
+    scale = recipe.hyperparameters["scale"] if objective.negated else 0.0
     if not recipe.lora:
-        return checkpoint.replace(params=state.params)
-    merged = lora.merge(checkpoint.model, recipe.lora, checkpoint.params, state.params)
-    return checkpoint.replace(params=merged, adapters=(recipe.lora, state.params))
+        if objective.negated:
+            params = jax.tree.map(
+                lambda start, now: (start - scale * (now - start)).astype(start.dtype), checkpoint.params, params
+            )
+        return checkpoint.replace(params=params)
+    if objective.negated:
+        params = {key: sides | {"b": -scale * sides["b"]} for key, sides in params.items()}
+    merged = lora.merge(checkpoint.model, recipe.lora, checkpoint.params, params)
+    return checkpoint.replace(params=merged, adapters=(recipe.lora, params))
 
 
 def with_remat(checkpoint: PretrainedModel, remat: bool) -> PretrainedModel:

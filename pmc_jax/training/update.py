@@ -17,6 +17,7 @@ from pmc_jax.models import Decoder
 from pmc_jax.models.lora import merge
 from pmc_jax.training import objectives
 from pmc_jax.training.forward import compute_terms
+from pmc_jax.training.objectives.objective import wanted as make_wanted
 from pmc_jax.training.optimizer import global_norm, make_optimizer
 from pmc_jax.training.recipe import Recipe
 
@@ -41,11 +42,13 @@ class TrainState(NamedTuple):
         params: what is trained: the parameters, or the adapters of them.
         opt_state: the optimizer's state.
         step: int32, updates done.
+        moving: float32, the objective's hyperparameters that move, by name; None where there are none.
     """
 
     params: Any
     opt_state: Any
     step: jax.Array
+    moving: dict[str, jax.Array] | None = None
 
 
 def abstract_state(params: Any, recipe: Recipe) -> TrainState:
@@ -65,8 +68,10 @@ def abstract_state(params: Any, recipe: Recipe) -> TrainState:
 
     shapes = jax.eval_shape(tx.init, params)
     of_moments = optax.tree.map_params(tx, layout, shapes, params, transform_non_params=lambda _: everywhere)
-    state = TrainState(params, shapes, jax.ShapeDtypeStruct((), jnp.int32))
-    shardings = TrainState(jax.tree.map(lambda x: x.sharding, params), of_moments, everywhere)
+    moving = dict.fromkeys(recipe.objective.moving, jax.ShapeDtypeStruct((), jnp.float32)) or None
+    state = TrainState(params, shapes, jax.ShapeDtypeStruct((), jnp.int32), moving)
+    of_moving = jax.tree.map(lambda _: everywhere, moving)
+    shardings = TrainState(jax.tree.map(lambda x: x.sharding, params), of_moments, everywhere, of_moving)
     return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), state, shardings)
 
 
@@ -75,7 +80,8 @@ def create_state(params: Any, recipe: Recipe, copy: bool = True) -> TrainState:
     like = jax.tree.map(lambda x: x.sharding, abstract_state(params, recipe))
     opt_state = jax.jit(make_optimizer(recipe).init, out_shardings=like.opt_state)(params)
     own = jax.tree.map(jnp.copy, params) if copy else params
-    return TrainState(own, opt_state, meshes.put(np.int32(0), like.step))
+    start = {name: np.float32(recipe.hyperparameters[name]) for name in recipe.objective.moving} or None
+    return TrainState(own, opt_state, meshes.put(np.int32(0), like.step), jax.tree.map(meshes.put, start, like.moving))
 
 
 def layout(state: TrainState) -> tuple[NamedSharding, ...]:
@@ -104,25 +110,26 @@ def update(
         recipe: objective, optimizer and compute dtype.
         state: donated: its arrays are gone afterwards.
         batch: packed rows.
-        base: the parameters that adapters are added to, where adapters are trained.
+        base: the parameters that the run began with, where it needs them: adapters are added to them, or the objective
+            compares with them.
         shardings: the `layout` that the new state gets. Left to the compiler (None), adapters would come back laid out
             like the weights that they change.
 
     Returns:
         The new state, and float32 scalars: loss (the objective), forget_loss and retain_loss (means of -log p over the
-        group's labels of the whole batch, whatever the objective), grad_norm; refusal_loss where refusals are weighed.
+        group's labels of the whole batch, whatever the objective), grad_norm; refusal_loss where there are alternate
+        answers; and the hyperparameters that move, as they were in this update.
 
     Raises:
         UserError: the objective's loss is not a scalar, or it asks for a layer that the model does not have.
     """
     objective = recipe.objective
-    hyper = objectives.hyperparameters(objective, recipe.hyper)
+    hyper = recipe.hyperparameters | (state.moving or {})
+    wanted = make_wanted(objective, hyper, base and cast(base, recipe.compute_dtype))
 
     def loss_of(params, index):
         params = merge(model, recipe.lora, base, params) if recipe.lora else params
-        terms = compute_terms(
-            model, cast(params, recipe.compute_dtype), batch, index, objective.statistics, objective.hidden_layer
-        )
+        terms = compute_terms(model, cast(params, recipe.compute_dtype), batch, index, wanted)
         losses_G = jnp.stack([objectives.mean_nll(terms, group) for group in GROUPS])
         loss = jnp.asarray(objective.loss(terms, hyper), jnp.float32)
         if loss.shape:
@@ -132,9 +139,14 @@ def update(
     (loss, losses_G), grads = sum_micro_batches(jax.value_and_grad(loss_of, has_aux=True), state.params, batch)
     updates, opt_state = make_optimizer(recipe).update(grads, state.opt_state, state.params)
     metrics = {"loss": loss, "forget_loss": losses_G[0], "retain_loss": losses_G[1], "grad_norm": global_norm(grads)}
-    if hyper.get("refusal_weight"):
+    if hyper.get("refusal_weight") or objective.alternates != "none":
         metrics["refusal_loss"] = losses_G[GROUPS.index(REFUSAL)]
-    new = TrainState(optax.apply_updates(state.params, updates), opt_state, state.step + 1)
+    moving = state.moving
+    if moving:
+        metrics |= moving
+        moment = objectives.Moment(losses_G[0], losses_G[1], state.step / recipe.updates_per_epoch)
+        moving = {name: jnp.asarray(x, jnp.float32) for name, x in objective.move(hyper, moment).items()}
+    new = TrainState(optax.apply_updates(state.params, updates), opt_state, state.step + 1, moving)
     if shardings:
         new = jax.lax.with_sharding_constraint(new, jax.tree.unflatten(jax.tree.structure(new), shardings))
     return new, metrics

@@ -77,7 +77,7 @@ def test_gradients_are_those_of_autograd(drawn):
     longest = min([rope.max_fixed_length or 99 for rope in ours.config.ropes])
     rows = [(tokens[:longest], start, group) for tokens, start, group in golden.gradient_rows()]
     batch = golden.package_batch(rows, length=16, packed_rows=2, labels=32, several=True)
-    metrics, gradients = golden.package_gradients(ours, batch, golden.RETAIN_WEIGHT)
+    metrics, gradients = golden.package_gradients(ours, batch, golden.HYPER)
     theirs.zero_grad()
     loss = golden_torch.torch_loss(theirs, rows, golden.RETAIN_WEIGHT)
     loss.backward()

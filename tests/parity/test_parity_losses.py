@@ -97,8 +97,10 @@ def assert_same_losses(ours: dict, expected: dict) -> None:
 
 def assert_same_gradients(gradients: dict[str, np.ndarray], model) -> None:
     """Per tensor, the norm of the difference is within 1e-4 of the gradient's norm."""
-    expected = {name: p.grad.numpy() for name, p in model.named_parameters()}
+    expected = {n: np.zeros(p.shape) if p.grad is None else p.grad.numpy() for n, p in model.named_parameters()}
     assert gradients.keys() == expected.keys()
+    for name in [n for n, g in expected.items() if not g.any()]:  # what the loss does not depend on
+        assert not gradients[name].any() and expected.pop(name) is not None, name
     off = {n: np.linalg.norm(gradients[n] - g) / np.linalg.norm(g) for n, g in expected.items()}
     worst = max(off, key=off.get)
     print(f"largest relative difference {off[worst]:.1e} of {len(off)} tensors: {worst}")
@@ -144,7 +146,7 @@ def test_gradients_of_packed_rows_are_autograds(tmp_path, family, seed):
     loss = golden_torch.torch_loss(model, rows, 1.7)
     loss.backward()
     batch = golden.package_batch(rows, 24, 2, 32, several=True) if seed % 2 else golden.package_batch(rows, 48, 4, 96)
-    metrics, gradients = golden.package_gradients(load_ours(folder), batch, 1.7)
+    metrics, gradients = golden.package_gradients(load_ours(folder), batch, (("retain_weight", 1.7),))
     assert float(metrics["loss"]) == pytest.approx(loss.item(), rel=1e-5)
     assert_same_gradients(gradients, model)
 
@@ -156,7 +158,7 @@ def test_gradients_of_one_group_alone_are_autograds(tmp_path):
         rows, model = [r for r in drawn_rows(vocab_size) if r.group == group], load_torch(folder)
         golden_torch.torch_loss(model, rows, 0.6).backward()
         batch = golden.package_batch(rows, 48, 2, 64)
-        metrics, gradients = golden.package_gradients(load_ours(folder), batch, 0.6)
+        metrics, gradients = golden.package_gradients(load_ours(folder), batch, (("retain_weight", 0.6),))
         assert float(metrics["retain_loss" if group == FORGET else "forget_loss"]) == 0
         assert_same_gradients(gradients, model)
 
@@ -172,7 +174,7 @@ def test_gradients_of_a_shared_checkpoint_are_autograds(name, parts, remat):
     rows, model = real_rows(ours), load_torch(folder)
     golden_torch.torch_loss(model, rows, 1.25).backward()
     metrics, gradients = golden.package_gradients(
-        ours, golden.package_batch(rows, 128, 12 // parts, 768 // parts, several=parts > 1), 1.25
+        ours, golden.package_batch(rows, 128, 12 // parts, 768 // parts, several=parts > 1), golden.HYPER
     )
     assert_same_gradients(gradients, model)
     norm = torch.nn.utils.get_total_norm([p.grad for p in model.parameters()])
