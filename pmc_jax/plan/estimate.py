@@ -22,7 +22,8 @@ HOP = 5e-6  # seconds that a small collective takes at least
 
 class Held(NamedTuple):
     """Bytes on a chip between the programs. params, optimizer: of the training state, adapters where such are trained.
-    start: the parameters under the adapters; 0 where the parameters themselves are trained: a run gives its own away.
+    start: the parameters that updates read besides, those under the adapters or those that a method compares with; 0
+    where there are none: a run gives its own away.
 
     sampling: the parameters laid out for decoding. cache: keys and values, of prompts and answers, of the rows decoded
     at once.
@@ -54,7 +55,7 @@ class Estimate(NamedTuple):
 
 def held(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Held:
     """What stays on a chip, exactly."""
-    state = abstract.training(shape, config, mesh, assumed).state
+    _, state, base = abstract.training(shape, config, mesh, assumed)
     dtype = abstract.compute_dtype(config)
     same = (
         not shape.model.scan and mesh.shape["data"] == 1 and dtype == config.model.dtype and not config.lora.rank
@@ -63,9 +64,7 @@ def held(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Held
     slots = plan.size * abstract.prefix_slots(config, assumed) + plan.rows * config.sample.max_new_tokens
     cache = 2 * c.num_layers * c.num_kv_heads * c.head_dim * slots * abstract.itemsize(config) // mesh.size
     sampling = 0 if same else abstract.bytes_of(abstract.params(shape, mesh, "decode", dtype))
-    start = 0
-    if config.lora.rank:
-        start = abstract.bytes_of(abstract.params(shape, mesh, "train", config.model.dtype))
+    start = abstract.bytes_of(base)
     return Held(abstract.bytes_of(state.params), abstract.bytes_of(state.opt_state), start, sampling, cache)
 
 
