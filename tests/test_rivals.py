@@ -10,8 +10,10 @@ from test_methods import same_bits, without_seconds
 from tiny import LLAMA
 
 import pmc_jax
+from pmc_jax.errors import UserError
 from pmc_jax.methods.alternates import MADE_UP, refusal_rows
 from pmc_jax.methods.schedule import Schedule
+from pmc_jax.methods.unlearn import check_inputs
 from pmc_jax.models import pretrained
 from pmc_jax.training.checkpoint import RoundCheckpointer
 from pmc_jax.training.objectives import OBJECTIVES, Moment
@@ -155,6 +157,13 @@ def test_the_multiplier_follows_the_retain_loss(unlearn):
     assert values[3] == pytest.approx(2 + 0.5 * (updates[2]["retain_loss"] - 0.3))
     hyper = {"multiplier": 1.0, "step": 5.0, "allowed": 0.3, "warmup_epochs": 0}
     assert raise_multiplier(hyper, Moment(None, 0.0, 0.0))["multiplier"] == 0, "never below 0"
+
+
+def test_a_layer_that_the_model_does_not_have(checkpoint, splits, small):
+    rows = splits["forget20"], splits["retain80"]
+    with pytest.raises(UserError, match=r"looks at layer 7; the model has layers 0 to 0; .* method_options=layer=N"):
+        check_inputs(checkpoint, small({"method": "rmu"}), *rows)
+    check_inputs(checkpoint, small(settings_of("rmu")), *rows)
 
 
 def test_refusals_are_drawn_anew_each_epoch():

@@ -20,6 +20,7 @@ from pmc_jax.sampling.generate import say_once, text_of
 from pmc_jax.tracking.timing import Clock
 from pmc_jax.training.checkpoint import RoundCheckpointer
 from pmc_jax.training.loop import fit
+from pmc_jax.training.objectives.objective import hidden_layer, hyperparameters
 from pmc_jax.training.position import Hooks
 from pmc_jax.training.settings import check_length
 from pmc_jax.training.state import with_remat
@@ -116,8 +117,17 @@ def check_data(config: ConfigDict, forget: list[dict[str, str]], retain: list[di
 def check_inputs(
     checkpoint: PretrainedModel, config: ConfigDict, forget: list[dict[str, str]], retain: list[dict[str, str]]
 ) -> None:
-    """UserError for rows or prompts that are too long: they would end a run after the model was evaluated."""
+    """UserError for rows or prompts that are too long, or a layer that the model does not have: they would end a run
+    after the model was evaluated.
+    """
     check_length(config.train.max_length, checkpoint.config.ropes)
+    objective, overrides = read_objective(config)
+    layer, layers = hidden_layer(objective, hyperparameters(objective, overrides)), checkpoint.config.num_layers
+    if layer is not None and not 0 <= layer < layers:
+        raise UserError(
+            f"method={config.method!r} looks at layer {layer}; the model has layers 0 to {layers - 1}; choose one with "
+            "method_options=layer=N"
+        )
     text = text_of(checkpoint, config)
     for name, rows in {"forget": forget, "retain": retain}.items():
         for number, row in enumerate(rows, 1):

@@ -115,6 +115,11 @@ def needs_start(objective: Objective, hyper: Hyper) -> bool:
     return objective.start_hidden or any(STATISTICS[name].compares for name in statistics(objective, hyper))
 
 
+def hidden_layer(objective: Objective, hyper: Hyper) -> int | None:
+    """The layer whose output is wanted; None where there is no such wish."""
+    return int(hyper["layer"]) if "layer" in hyper else objective.hidden_layer
+
+
 def wanted(objective: Objective, hyper: Hyper, start: Any = None) -> Wanted:
     """What a forward pass is asked for. start: parameters of the start model; not looked at where they are not needed.
 
@@ -124,5 +129,5 @@ def wanted(objective: Objective, hyper: Hyper, start: Any = None) -> Wanted:
     compares = needs_start(objective, hyper)
     if compares and start is None:
         raise ValueError("the objective compares with the start model, whose parameters are not given")
-    layer = int(hyper["layer"]) if "layer" in hyper else objective.hidden_layer
+    layer = hidden_layer(objective, hyper)
     return Wanted(statistics(objective, hyper), hyper, layer, start if compares else None)
