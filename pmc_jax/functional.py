@@ -31,7 +31,7 @@ from pmc_jax.sampling.params import GREEDY, SamplingStrategy
 from pmc_jax.sampling.prefill import PrefillPlan, prefill
 from pmc_jax.sampling.prompts import Prompts, left_pad, with_drafts
 from pmc_jax.sampling.uniforms import row_uniforms
-from pmc_jax.training.forward import Terms, compute_terms
+from pmc_jax.training.forward import Terms, Wanted, compute_terms
 from pmc_jax.training.objectives import OBJECTIVES, Objective, hyperparameters
 from pmc_jax.training.recipe import Recipe
 from pmc_jax.training.update import TrainState, create_state, on_mesh, put_batch, update
@@ -53,6 +53,7 @@ __all__ = [
     "SamplingStrategy",
     "Terms",
     "TrainState",
+    "Wanted",
     "compute_terms",
     "create_state",
     "decode_chunk",

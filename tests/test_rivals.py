@@ -166,6 +166,15 @@ def test_a_layer_that_the_model_does_not_have(checkpoint, splits, small):
     check_inputs(checkpoint, small(settings_of("rmu")), *rows)
 
 
+def test_idk_needs_no_answers(checkpoint, splits, small, forget_questions):
+    changes = settings_of("idk") | {"train.epochs": 1}
+    with_answers, without = (
+        pmc_jax.unlearn(checkpoint, forget, splits["retain80"][:8], small(changes))[0]
+        for forget in (splits["forget20"], forget_questions)
+    )
+    assert same_bits(with_answers, without)
+
+
 def test_refusals_are_drawn_anew_each_epoch():
     refusals = tuple("abcdef")
     rows, index_EQ = refusal_rows(lambda q, text: (q, text), Schedule(7, 0, 20, 3), refusals)
