@@ -82,7 +82,7 @@ print(json.dumps(losses))
 
 @pytest.mark.parametrize("method", RIVALS)
 def test_a_method_learns_resumes_and_is_the_same_on_a_mesh(unlearn, checkpoint, on_two, tmp_path, method):
-    rounds = RoundCheckpointer(tmp_path / "rounds")
+    rounds = RoundCheckpointer(tmp_path / "rounds", keep=2)
     whole, history, updates = unlearn(settings_of(method), rounds)
     rounds.close()
     assert not same_bits(whole, checkpoint) and all(np.isfinite(x).all() for x in jax.tree.leaves(whole.params))
