@@ -17,7 +17,6 @@ LEAKAGE_MEASURES = {
     "M_sigma": "M_sigma: standard deviation, at most",
     "ED": "ED: mean + 2 standard deviations",
 }
-NEARLY_ALL = 0.9  # a name with an accent here and there is no news; result.json has every share
 
 
 def summary_lines(summary: dict[str, Any]) -> list[Line]:
@@ -57,11 +56,9 @@ def content_line(name: str, entry: dict[str, Any], hint: str) -> Line:
 
 
 def saw(summary: dict[str, Any], name: str) -> str:
-    """What ROUGE did not see of a set's texts; "" where it saw nearly all, or is not the score."""
+    """What ROUGE did not see of a set's texts; "" where it saw all, or is not the score."""
     shares = summary.get("rouge_saw", {}).get(name, {}) if summary.get("score", ROUGE) == ROUGE else {}
-    parts = [
-        f"{share:.1%} of the {text}s" for text, share in shares.items() if share is not None and share < NEARLY_ALL
-    ]
+    parts = [f"{share:.1%} of the {text}s" for text, share in shares.items() if share is not None and share < 1]
     return f"of letters and digits ROUGE saw {' and '.join(parts)}" if parts else ""
 
 
