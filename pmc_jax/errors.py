@@ -25,6 +25,7 @@ REMEDIES = {
     errno.EMFILE: "raise the limit of open files: ulimit -n",
     errno.ENFILE: "raise the limit of open files of this machine",
     errno.ENAMETOOLONG: "choose a shorter name",
+    errno.EEXIST: "a file, or a link that leads nowhere, stands there; choose another place",
     errno.ENOENT: "there is no such folder; choose another place",
     errno.ENOTDIR: "a file stands where a folder is needed; choose another place",
     errno.EISDIR: "a folder stands where a file is needed; choose another place",

@@ -1,5 +1,6 @@
 """What is written replaces only what was written by us, and is there whole or not at all."""
 
+import json
 import os
 import subprocess
 
@@ -93,6 +94,41 @@ def test_what_is_not_ours_is_never_touched(tmp_path, change):
     with pytest.raises(UserError, match="nothing was written"):
         fill(out, config_json="[]")
     assert everything(tmp_path) == before
+
+
+def test_a_folder_of_somebody_else_is_not_searched(tmp_path, monkeypatch):
+    """A home folder, named by mistake, may hold millions of files."""
+    (tmp_path / "home" / "photos").mkdir(parents=True)
+    (tmp_path / "home" / "photos" / "one.jpg").write_text("mine")
+    monkeypatch.setattr(folders, "contents", lambda folder: pytest.fail(f"searched {folder}"))
+    with pytest.raises(UserError, match=r"home: holds what pmc-jax did not write: photos; nothing was written"):
+        fill(tmp_path / "home", part="one")
+
+
+@pytest.mark.parametrize("kind", ["a link to an empty folder", "a link that leads nowhere"])
+def test_links_in_the_place_of_a_folder(tmp_path, kind):
+    if kind == "a link to an empty folder":
+        (tmp_path / "real").mkdir()
+    (tmp_path / "out").symlink_to("real")
+    if kind == "a link to an empty folder":
+        fill(tmp_path / "out", part="one")
+        assert (tmp_path / "out").is_symlink() and (tmp_path / "real" / "part").read_text() == "one"
+    else:
+        with pytest.raises(UserError, match="a link that leads nowhere, stands there; choose another place"):
+            fill(tmp_path / "out", part="one")
+        assert not (tmp_path / "real").exists()
+
+
+def test_a_manifest_that_names_files_elsewhere(tmp_path):
+    """Nothing beyond the folder is removed, whatever the list says."""
+    out = tmp_path / "out"
+    fill(out, part="one")
+    (tmp_path / "mine").write_text("one")
+    listed = json.loads((out / MANIFEST).read_text())
+    listed["files"]["../mine"] = listed["files"]["part"]
+    (out / MANIFEST).write_text(json.dumps(listed))
+    fill(out, part="two")
+    assert (tmp_path / "mine").read_text() == "one" and (out / "part").read_text() == "two"
 
 
 def test_neighbours_with_names_like_ours_stay(tmp_path):

@@ -58,7 +58,23 @@ def test_another_run_is_refused_naming_what_differs(work, verb, settings, data, 
     assert all(word in str(caught.value) for word in words)
 
 
-@pytest.mark.parametrize("content", ['{"architectures": ["LlamaForCausalLM"]}', "[1, 2]", "{cut sho"])
+RUN = '{"verb": "unlearn", "settings": %s, "data": {}}'
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '{"architectures": ["LlamaForCausalLM"]}',
+        "[1, 2]",
+        "{cut sho",
+        RUN % "[1]",
+        RUN % "null",
+        RUN % '{"model.path": 3}',
+        '{"verb": "unlearn", "settings": {}, "data": null}',
+        '{"verb": "unlearn", "settings": {}, "data": {}, "beside": 3}',
+        '{"verb": "unlearn", "settings": {}, "data": {}, "checkpoints": [3]}',
+    ],
+)
 def test_a_config_json_of_something_else(tmp_path, content):
     """As when --workdir is given the checkpoint's folder."""
     (tmp_path / "config.json").write_text(content)

@@ -62,19 +62,28 @@ def check_ours(folder: Path) -> None:
             return
         if not folder.is_dir():
             raise UserError(f"{folder}: is a file, and a folder is to be written; choose another place")
-        files, ours = contents(folder), read_manifest(folder)
+        ours = read_manifest(folder)
+        known = {MANIFEST, *(name.split("/")[0] for name in ours)}
+        # Looked at first: what a user names by mistake, such as a home folder, may hold millions of files.
+        strange = sorted(entry.name for entry in folder.iterdir() if entry.name not in known)
+        check_none(folder, [name for name in strange if not is_partial(name)])
+        files = {name: path for name, path in contents(folder).items() if name.split("/")[0] in known}
         kept = {name: path for name, path in files.items() if name != MANIFEST and not is_partial(name)}
         foreign = [name for name, path in kept.items() if name not in ours or path.is_symlink() or path.is_dir()]
-        if foreign:
-            raise UserError(
-                f"{folder}: holds what pmc-jax did not write: {some(foreign)}; nothing was written: choose another "
-                "folder"
-            )
+        check_none(folder, foreign)
         changed = [name for name, path in kept.items() if fingerprint(path) != ours[name]]
         if changed:
             raise UserError(
                 f"{folder}: {some(changed)} changed since pmc-jax wrote it; nothing was written: choose another folder"
             )
+
+
+def check_none(folder: Path, foreign: list[str]) -> None:
+    """UserError where a folder holds what is not ours."""
+    if foreign:
+        raise UserError(
+            f"{folder}: holds what pmc-jax did not write: {some(foreign)}; nothing was written: choose another folder"
+        )
 
 
 def is_partial(name: str) -> bool:

@@ -53,6 +53,16 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     ]
 
 
+def is_of_a_run(content: Any) -> bool:
+    """Whether the value of a config.json is what a run writes."""
+    if not isinstance(content, dict) or not {"verb", "settings", "data"} <= content.keys():
+        return False
+    parts = [content[name] for name in ("settings", "data")] + [content.get(n, {}) for n in ("checkpoints", "beside")]
+    if not all(isinstance(part, dict) for part in parts):
+        return False
+    return all(isinstance(content["settings"].get(name, ""), str | None) for name in paths.PATHS)
+
+
 class Started(NamedTuple):
     """What a run is started with.
 
@@ -92,7 +102,7 @@ class Workdir:
     def frozen(self) -> dict[str, Any] | None:
         """The run's config.json, None when there is none. UserError for one of something else, as a checkpoint's."""
         content = read_json(self.path / "config.json")
-        if content is not None and not (isinstance(content, dict) and {"verb", "settings", "data"} <= content.keys()):
+        if content is not None and not is_of_a_run(content):
             raise UserError(f"--workdir={self.path}: its config.json is not of a run of pmc-jax; choose another folder")
         return content
 
