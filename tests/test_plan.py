@@ -204,7 +204,7 @@ for data, model in ((1, 1), (4, 2)):
     recipe = make_recipe(family, model, read_training(settings), updates=1)
     state = start_state(checkpoint, recipe, settings.seed)
     lies = update.layout(state)
-    step = loop.compile_update(checkpoint, recipe, state, packing, rows[0]).result()
+    step = loop.compile_update(checkpoint, recipe, state, packing, rows[0], None).result()
     state, updates = train_on(step, state, [rows, rows], packing)
     assert all(a.is_equivalent_to(b, x.ndim) for a, b, x in zip(lies, update.layout(state), jax.tree.leaves(state)))
     print(json.dumps([u[k] for u in updates for k in ("forget_loss", "retain_loss", "grad_norm")]))

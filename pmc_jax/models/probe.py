@@ -12,6 +12,7 @@ from pmc_jax.errors import UserError, few, first_line
 from pmc_jax.models.decoder import Decoder
 from pmc_jax.models.family import Family
 from pmc_jax.models.tensor_files import Stored
+from pmc_jax.tracking.progress import say_once
 
 SIZES = ("vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads")
 SIZES += ("num_key_value_heads", "head_dim", "max_position_embeddings")
@@ -159,11 +160,10 @@ def check_tokenizer(tokenizer: Any, vocab_size: int, source: Any) -> None:
 
 
 def check_ends(ends: set[Any], tokenizer: Any, vocab_size: int, source: Any) -> tuple[int, ...]:
-    """The end tokens in order.
+    """The end tokens in order. One that is a piece of ordinary text is told of: answers are cut at it.
 
     Raises:
-        UserError: there is none, one is no id of the vocabulary, or one is a piece of ordinary text, where the
-            tokenizer has an end token of its own: answers would be cut at it.
+        UserError: there is none, or one is no id of the vocabulary.
     """
     wrong = [end for end in ends if type(end) is not int or not 0 <= end < vocab_size]
     if wrong:
@@ -179,8 +179,8 @@ def check_ends(ends: set[Any], tokenizer: Any, vocab_size: int, source: Any) -> 
     ordinary = sorted(end for end in ends if own is not None and end not in special)
     if ordinary:
         text = tokenizer.convert_ids_to_tokens(ordinary[0])
-        raise UserError(
+        say_once(
             f"{source}: eos_token_id={ordinary[0]} in config.json or generation_config.json is the ordinary token "
-            f"{text!r}, and the tokenizer ends texts with {own} = {tokenizer.eos_token!r}; set eos_token_id to that"
+            f"{text!r}: answers end at it; the tokenizer's own end token is {own} = {tokenizer.eos_token!r}"
         )
     return tuple(sorted(ends))

@@ -57,7 +57,8 @@ def digest(tree: Any) -> tuple[str, bool]:
     paths, leaves = zip(*jax.tree_util.tree_leaves_with_path(tree))
     on_mesh = isinstance(leaves[0].sharding, NamedSharding)
     everywhere = meshes.replicated_sharding(leaves[0].sharding.mesh) if on_mesh else None
-    sums_L2, finite_L = zip(*meshes.gather([leaf_values(x, everywhere) for x in leaves]))
+    # One after the other: programs of several processes that are under way together may wait for each other for ever.
+    sums_L2, finite_L = zip(*(meshes.gather(leaf_values(x, everywhere)) for x in leaves))
     salts_L = np.array([zlib.crc32(jax.tree_util.keystr(path).encode()) for path in paths], np.uint32)
     first_L, second_L = np.stack(sums_L2).T
     total = np.stack([first_L * (2 * salts_L + 1), mix(second_L ^ salts_L)]).sum(axis=1, dtype=np.uint32)

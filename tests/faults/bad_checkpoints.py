@@ -119,12 +119,6 @@ CHECKPOINTS = (
     ("heads that do not divide", config(num_key_value_heads=3), ["num_key_value_heads=3"]),
     ("an end beyond the vocabulary", config(eos_token_id=512), ["eos_token_id=512", "0 to 511"]),
     ("an end as a text", config(eos_token_id="</s>"), ["eos_token_id='</s>'"]),
-    ("an end that is a word", config(eos_token_id=9), ["eos_token_id=9", "ordinary token '%'", "1 = '<|end|>'"]),
-    (
-        "an end of the generation config that is a word",
-        lambda f: change_json(f, "generation_config.json", eos_token_id=[1, 7]),
-        ["eos_token_id=7", "generation_config.json", "ordinary token"],
-    ),
     ("tied as a text", config(tie_word_embeddings="false"), ["tie_word_embeddings='false'", "true or false"]),
     ("tied as a number", config(tie_word_embeddings=1), ["tie_word_embeddings=1"]),
     ("untied by leaving it out", config(tie_word_embeddings=None), ["missing: lm_head.weight"]),

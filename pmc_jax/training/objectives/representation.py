@@ -35,4 +35,6 @@ def rmu(terms: Terms, hyper: Hyper) -> jax.Array:
         return mean_of_examples(terms, means_of_examples(terms, distance_SA), group)
 
     start_SAD = terms.start_hidden_SAD.astype(jnp.float32)
-    return hyper["forget_weight"] * distance(target_D, FORGET) + hyper["retain_weight"] * distance(start_SAD, RETAIN)
+    return hyper["forget_weight"] * distance(target_D[None, None], FORGET) + hyper["retain_weight"] * distance(
+        start_SAD, RETAIN
+    )
