@@ -14,7 +14,7 @@ from pmc_jax.methods.settings import read_training
 from pmc_jax.plan import abstract
 from pmc_jax.plan.abstract import Assumed
 from pmc_jax.training.settings import make_recipe
-from pmc_jax.training.state import start_state
+from pmc_jax.training.state import start_params, start_state
 
 
 def needs_libtpu(test):
@@ -186,7 +186,7 @@ from pmc_jax.training import loop, update
 from pmc_jax.training.batching import ExpectedRows, choose_packing
 from pmc_jax.training.run import train_on
 from pmc_jax.training.settings import make_recipe
-from pmc_jax.training.state import start_state
+from pmc_jax.training.state import start_params, start_state
 from pmc_jax.models import find_family
 from pmc_jax.data.packing import GROUPS, Row, pack
 raw = json.loads(sys.argv[1]) | {"hidden_size": 32, "intermediate_size": 64}
@@ -204,7 +204,7 @@ for data, model in ((1, 1), (4, 2)):
     recipe = make_recipe(family, model, read_training(settings), updates=1)
     state = start_state(checkpoint, recipe, settings.seed)
     lies = update.layout(state)
-    step = loop.compile_update(checkpoint, recipe, state, packing, rows[0], None).result()
+    step = loop.compile_update(checkpoint, recipe, state, packing, rows[0], start_params(checkpoint, recipe)).result()
     state, updates = train_on(step, state, [rows, rows], packing)
     assert all(a.is_equivalent_to(b, x.ndim) for a, b, x in zip(lies, update.layout(state), jax.tree.leaves(state)))
     print(json.dumps([u[k] for u in updates for k in ("forget_loss", "retain_loss", "grad_norm")]))
