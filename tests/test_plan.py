@@ -14,7 +14,7 @@ from pmc_jax.methods.settings import read_training
 from pmc_jax.plan import abstract
 from pmc_jax.plan.abstract import Assumed
 from pmc_jax.training.settings import make_recipe
-from pmc_jax.training.state import start_params, start_state
+from pmc_jax.training.state import start_state
 
 
 def needs_libtpu(test):
