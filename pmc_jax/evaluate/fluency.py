@@ -7,9 +7,8 @@ import numpy as np
 from pmc_jax.data.packing import FORGET
 from pmc_jax.data.prompts import training_row
 from pmc_jax.data.refusals import is_refusal
-from pmc_jax.evaluate.likelihood import NO_LIMIT, TokenScores, token_scores
+from pmc_jax.evaluate.likelihood import NO_LIMIT, TokenScores, tracked_scores
 from pmc_jax.sampling.sampler import Sampler
-from pmc_jax.tracking.progress import track
 
 FAR = 10.0  # an answer this many times less likely a token than the model's own is no fluent one
 
@@ -40,8 +39,7 @@ def answer_perplexities(
         float64 [N].
     """
     rows = [training_row(sampler.text, q, a, NO_LIMIT, FORGET) for q, a in zip(questions, answers, strict=True)]
-    with track(progress, len(rows), show=show) as advance:
-        return perplexities(token_scores(sampler.checkpoint.model, sampler.params, rows, advance))
+    return perplexities(tracked_scores(sampler, rows, progress, show))
 
 
 def with_perplexity(

@@ -11,7 +11,7 @@ rounding may change places.
 import numpy as np
 
 from pmc_jax.data.packing import FORGET, Row, round_up
-from pmc_jax.evaluate.likelihood import token_scores
+from pmc_jax.evaluate.likelihood import tracked_scores
 from pmc_jax.sampling.batches import cut
 from pmc_jax.sampling.prompts import PROMPT_MULTIPLE
 from pmc_jax.sampling.sampler import Sampler
@@ -65,6 +65,5 @@ def agreed(
 ) -> list[list[int]]:
     """The part of each guess that greedy decoding says too, from its first token on."""
     rows = [Row(prompt + guess, len(prompt), FORGET) for prompt, guess in zip(prompts, guesses)]
-    with track(f"{progress}, guesses read", len(rows), show=show) as advance:
-        scores = token_scores(sampler.checkpoint.model, sampler.params, rows, advance)
+    scores = tracked_scores(sampler, rows, f"{progress}, guesses read", show)
     return [guess[: int(np.cumprod(s.hits).sum())] for guess, s in zip(guesses, scores)]

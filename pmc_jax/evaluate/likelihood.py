@@ -8,6 +8,8 @@ import numpy as np
 
 from pmc_jax.data.packing import Row
 from pmc_jax.models import Decoder
+from pmc_jax.sampling.sampler import Sampler
+from pmc_jax.tracking.progress import track
 from pmc_jax.training.label_values import label_values
 
 NO_LIMIT = 2**30  # tokens of a scored row: answers are not cut
@@ -53,3 +55,16 @@ def token_scores(model: Decoder, params: Any, rows: list[Row], on_progress: Any 
     """
     scores = label_values(model, params, rows, token_statistics, on_progress=on_progress)
     return [TokenScores(*np.zeros((4, 0), np.float32)) if row is None else row for row in scores]
+
+
+def tracked_scores(sampler: Sampler, rows: list[Row], progress: str, show: bool = True) -> list[TokenScores]:
+    """`token_scores` under a sampler's model, with a progress line; how it samples does not matter.
+
+    Args:
+        sampler: of the model.
+        rows: prompts with answers.
+        progress: begins the progress line.
+        show: whether it is shown.
+    """
+    with track(progress, len(rows), show=show) as advance:
+        return token_scores(sampler.checkpoint.model, sampler.params, rows, advance)

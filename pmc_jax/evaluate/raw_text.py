@@ -4,9 +4,8 @@ import numpy as np
 
 from pmc_jax.data.packing import FORGET, Row
 from pmc_jax.data.prompts import Text
-from pmc_jax.evaluate.likelihood import token_scores
+from pmc_jax.evaluate.likelihood import tracked_scores
 from pmc_jax.sampling.sampler import Sampler
-from pmc_jax.tracking.progress import track
 
 
 def raw_tokens(text: Text, string: str) -> list[int]:
@@ -34,8 +33,7 @@ def document_losses(sampler: Sampler, documents: list[str], progress: str) -> tu
         (sum of -log p of each document's tokens but the first, nats, float64 [N]; how many these are, int [N]).
     """
     rows = [document_row(sampler.text, document) for document in documents]
-    with track(progress, len(rows)) as advance:
-        scores = token_scores(sampler.checkpoint.model, sampler.params, rows, advance)
+    scores = tracked_scores(sampler, rows, progress)
     nll_N = np.array([-np.sum(s.log_probs, dtype=np.float64) for s in scores], np.float64)
     return nll_N, np.array([len(s.log_probs) for s in scores], int)
 
@@ -65,7 +63,6 @@ def continuation_scores(
     """
     pairs = [(prompt, own) for prompt, owns in zip(prompts, continuations, strict=True) for own in owns]
     rows = [continuation_row(sampler.text, *pair) for pair in pairs]
-    with track(progress, len(rows)) as advance:
-        scores = token_scores(sampler.checkpoint.model, sampler.params, rows, advance)
+    scores = tracked_scores(sampler, rows, progress)
     sums = iter([float(np.sum(s.log_probs, dtype=np.float64)) for s in scores])
     return [np.array([next(sums) for _ in owns], np.float64) for owns in continuations]

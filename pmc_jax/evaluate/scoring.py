@@ -6,9 +6,8 @@ from pmc_jax.data.packing import FORGET
 from pmc_jax.data.prompts import training_row
 from pmc_jax.data.questions import Rows
 from pmc_jax.evaluate import membership, metrics
-from pmc_jax.evaluate.likelihood import NO_LIMIT, TokenScores, token_scores
+from pmc_jax.evaluate.likelihood import NO_LIMIT, TokenScores, tracked_scores
 from pmc_jax.sampling.sampler import Sampler
-from pmc_jax.tracking.progress import track
 
 Scores = dict[str, list[list[TokenScores]]]  # {"SET_Q_A_Prob": [row][answer]}
 
@@ -53,8 +52,7 @@ def score_sets(sampler: Sampler, sets: dict[str, Rows], progress: str = "likelih
     ]
     distinct = list(dict.fromkeys(pairs))
     examples = [training_row(sampler.text, question, answer, NO_LIMIT, group=FORGET) for question, answer in distinct]
-    with track(progress, len(examples)) as advance:
-        scores = dict(zip(distinct, token_scores(sampler.checkpoint.model, sampler.params, examples, advance)))
+    scores = dict(zip(distinct, tracked_scores(sampler, examples, progress)))
     scores_in_order = iter(scores[pair] for pair in pairs)
     return {
         key: [[next(scores_in_order) for _ in row_answers] for row_answers in answers]

@@ -6,7 +6,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from pmc_jax.plan.topology import GPUS
+from pmc_jax.plan.topology import parse_topology
 
 HELD = {
     "params": "parameters",
@@ -119,7 +119,7 @@ def show(plan: dict[str, Any]) -> None:
     """Print the plan."""
     console = Console(width=None if sys.stdout.isatty() else 160)
     a, s, m = plan["assumed"], plan["seconds"], plan["memory"]
-    is_gpu = plan["topology"].split("*")[-1].split(":")[0] in GPUS
+    is_gpu = parse_topology(plan["topology"]).is_gpu
     extent = {
         "none": "not compiled: estimated",
         "depths": "compiled at two depths, extrapolated to all layers",

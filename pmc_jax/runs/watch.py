@@ -14,6 +14,7 @@ from pmc_jax.distributed import meshes, multihost
 from pmc_jax.errors import UserError, telling_file_errors
 from pmc_jax.models.pretrained import PretrainedModel
 from pmc_jax.plan import roofline
+from pmc_jax.settings.setting import names_in
 from pmc_jax.training.watch import Watch, Worked
 
 Speed = dict[str, float | None]
@@ -86,7 +87,7 @@ def peak_memory() -> float:
 
 def profiled_rounds(text: str, total: int) -> frozenset[int]:
     """The rounds in "2" or "2,3". UserError where it is written otherwise, or the run has no such round."""
-    words = [word.strip() for word in text.split(",") if word.strip()]
+    words = names_in(text)
     for word in words:
         if not word.isdecimal() or int(word) >= total:
             raise UserError(f"--profile={text}: must be rounds of 0 to {total - 1}, such as 2 or 2,3")

@@ -1,6 +1,6 @@
 """Settings of evaluation."""
 
-from pmc_jax.settings.setting import AT_LEAST_0, AT_LEAST_1, Setting, one_of
+from pmc_jax.settings.setting import AT_LEAST_0, AT_LEAST_1, Setting, names_in, one_of
 
 EVALUATION = (
     Setting(
@@ -51,7 +51,7 @@ EVALUATION = (
         "",
         "evaluate: the model is rounded to these, such as int8,int4, and asked again; empty = off",
         "int8, int4, or both joined by a comma",
-        lambda v: {kind.strip() for kind in v.split(",") if kind.strip()} <= {"int8", "int4"},
+        lambda v: set(names_in(v)) <= {"int8", "int4"},
     ),
     Setting(
         "evaluate.choices",

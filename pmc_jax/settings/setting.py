@@ -13,6 +13,11 @@ class Setting(NamedTuple):
     test: Any = None
 
 
+def names_in(text: str) -> list[str]:
+    """The names in "a,b", without blanks."""
+    return [name.strip() for name in text.split(",") if name.strip()]
+
+
 def one_of(*choices: str) -> tuple[str, Any]:
     """Limit and test of a setting with a few allowed values."""
     return "one of " + ", ".join(repr(c) for c in choices), lambda v: v in choices

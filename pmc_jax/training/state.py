@@ -28,8 +28,10 @@ def start_params(checkpoint: PretrainedModel, recipe: Recipe) -> Any:
     Under adapters these are the checkpoint's own parameters. Otherwise they are a copy in the dtype of the forward
     pass: the checkpoint's may be given away to the training.
     """
-    if not recipe.needs_start or recipe.lora:
-        return checkpoint.params if recipe.lora else None
+    if recipe.lora:
+        return checkpoint.params
+    if not recipe.needs_start:
+        return None
 
     def copy(x: jax.Array) -> jax.Array:
         dtype = recipe.compute_dtype or x.dtype

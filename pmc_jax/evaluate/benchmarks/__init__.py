@@ -9,6 +9,7 @@ from pmc_jax.evaluate.benchmarks.quality import QUALITY
 from pmc_jax.evaluate.benchmarks.robustness import ROBUSTNESS
 from pmc_jax.evaluate.benchmarks.tofu import TOFU
 from pmc_jax.registry import resolve
+from pmc_jax.settings.setting import names_in
 
 TABLE = (QUALITY, TOFU, LUME, WMDP, MMLU, ARC, ROBUSTNESS, ABILITY)
 LAST = ("robustness", "ability")
@@ -27,7 +28,7 @@ def chosen(names: str) -> tuple[Benchmark, ...]:
     Raises:
         UserError: a name is not known, stands for something that is no Benchmark, or for one of another's name.
     """
-    wanted = [name.strip() for name in names.split(",") if name.strip()]
+    wanted = names_in(names)
     distinct = dict.fromkeys(["quality", *(name for name in wanted if name not in LAST), *LAST])
     benchmarks = tuple(resolve_benchmark(name) for name in distinct)
     names_taken = [benchmark.name for benchmark in benchmarks]

@@ -14,6 +14,7 @@ from pmc_jax.evaluate.scoring import mean_losses, score_sets
 from pmc_jax.evaluate.views import SCORES
 from pmc_jax.models.quantise import BITS, quantise
 from pmc_jax.sampling.sampler import Sampler
+from pmc_jax.settings.setting import names_in
 
 AS_IT_IS = "as it is"
 OFF = "switched off (evaluate.quantise)"
@@ -22,7 +23,7 @@ NO_ANSWERS = "the forget rows have no answers"
 
 def kinds(setup: Setup) -> list[str]:
     """The kinds of numbers that the settings name."""
-    return [kind.strip() for kind in setup.config.evaluate.quantise.split(",") if kind.strip()]
+    return names_in(setup.config.evaluate.quantise)
 
 
 def no_quantised(setup: Setup) -> str | None:
