@@ -102,3 +102,19 @@ def test_only_whole_words_count(text):
         for n in range(len(ids) + 1):
             part = text.read_part(ids[:n]).split()
             assert part == words[: len(part)] and len(part) < len(words)
+
+
+@pytest.mark.parametrize("name", BOUNDED)
+@settings(max_examples=40)
+@given(ANSWERS, st.integers(1, 9))
+def test_reading_on_finds_what_reading_all_finds(name, text, answers, chunk):
+    """The bound of each beginning, and the score of the whole answer, with or without what was read before."""
+    scorer = make_scorer(name, ["Who was born in Ankara?"], [REFERENCE], text, 0)
+    read = text.read_tokens if scorer.reward.reads == "tokens" else text.read_part
+    for answer in answers:
+        tokens, part = text.answer(answer), None
+        for n in range(chunk, len(tokens), chunk):
+            part = scorer.read_on(0, tokens[:n], part)
+            bound = scorer.reward.lower_bound(scorer.prepared_Q[0], read(tokens[:n]))
+            assert part.score == bound
+        assert scorer.whole(0, tokens, part) == scorer.whole(0, tokens) == scorer.scores([[tokens]])[1][0, 0]

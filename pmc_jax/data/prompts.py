@@ -140,11 +140,12 @@ class Text(NamedTuple):
 
     def read_part(self, tokens: list[int]) -> str:
         """The words that are whole for sure in an answer that is still being drawn: they stay whatever comes."""
-        text = self.read(tokens)
-        if self.template.answer_tag.strip().startswith(text) or self._tag().strip().startswith(text):
-            return ""  # perhaps the start of the tag, which is no part of the answer
-        words = text.rsplit(maxsplit=1)
+        words = "" if self.may_be_tag(text := self.read(tokens)) else text.rsplit(maxsplit=1)
         return words[0] if len(words) == 2 else ""
+
+    def may_be_tag(self, text: str) -> bool:
+        """Whether the beginning of an answer, as `read` gives it, is perhaps that of the tag, which is no part of it."""
+        return self.template.answer_tag.strip().startswith(text) or self._tag().strip().startswith(text)
 
     def _tag(self) -> str:
         """What answers begin with and is no part of them."""

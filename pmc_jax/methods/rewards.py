@@ -1,5 +1,6 @@
 """answers -> scores: how much of the original answer is left, lower is better. The reward is 1 minus the score."""
 
+import functools
 import math
 import traceback
 from collections.abc import Callable, Sequence
@@ -13,6 +14,23 @@ from pmc_jax.methods import rouge, similarity
 from pmc_jax.registry import resolve
 
 LEAST_SEEN = 0.5  # share of the letters and digits of a reference that a score must see
+
+
+class Running(NamedTuple):
+    """A score that is kept up while an answer grows, so that what is there is never read again. States are values.
+
+    Attributes:
+        units: text -> what the score counts in it; of two texts with a space between, those of both. None where
+            answers are token ids: these are what is counted.
+        begin: prepared -> the state of an empty answer.
+        extend: (state, more units) -> the state of the longer answer.
+        score: state -> the score of the answer so far, the same number as `Reward.score` gives.
+    """
+
+    units: Callable[[str], Sequence[Any]] | None
+    begin: Callable[[Any], Any]
+    extend: Callable[[Any, Sequence[Any]], Any]
+    score: Callable[[Any], float]
 
 
 class Reward(NamedTuple):
@@ -33,6 +51,7 @@ class Reward(NamedTuple):
         reads: "text" or "tokens".
         share_seen: text -> the share of its letters and digits that the score sees, 0..1, or None where it has none;
             None for a score that sees all. A reference of which it sees less than `LEAST_SEEN` is refused.
+        running: keeps a lower bound up as an answer grows. None: each beginning is read as a whole.
     """
 
     prepare: Callable[[Any, str], Any]
@@ -43,6 +62,7 @@ class Reward(NamedTuple):
     units: Callable[[Any], int] | None = None
     reads: str = "text"
     share_seen: Callable[[str], float | None] | None = None
+    running: Running | None = None
 
 
 def per_answer(one: Callable[[Any, Any], float], prepare: Callable[[Any, str], Any], grows: bool, **rest) -> Reward:
@@ -87,12 +107,17 @@ def from_function(function: Callable[[str, list[str]], Sequence[float]]) -> Rewa
     return Reward(lambda reference, question: reference, score)
 
 
-def _rouge(one: Callable[[list[str], list[str]], float], grows: bool, words: int = 1) -> Reward:
-    """A Reward from a ROUGE score of tokens that needs at least so many words."""
+def _rouge(
+    one: Callable[[list[str], list[str]], float], running: tuple[Callable, Callable, Callable] | None, words: int = 1
+) -> Reward:
+    """A Reward from a ROUGE score of tokens that needs at least so many words. running: begin, extend and score of a
+    score that only grows.
+    """
     return per_answer(
         lambda reference, answer: one(reference, rouge.rouge_tokens(answer)),
         lambda reference, question: rouge.rouge_tokens(reference),
-        grows,
+        grows=running is not None,
+        running=Running(rouge.rouge_tokens, *running) if running else None,
         can_score=lambda text: len(rouge.rouge_tokens(text)) >= words,
         sees="words of a-z and 0-9" if words == 1 else "pairs of words of a-z and 0-9",
         units=len,
@@ -101,10 +126,14 @@ def _rouge(one: Callable[[list[str], list[str]], float], grows: bool, words: int
 
 
 REWARDS = {
-    "rouge_l_recall": _rouge(rouge.rouge_l_recall, grows=True),
-    "rouge_l_f1": _rouge(rouge.rouge_l_f1, grows=False),
-    "rouge_1_recall": _rouge(rouge.rouge_1_recall, grows=True),
-    "rouge_2_recall": _rouge(rouge.rouge_2_recall, grows=True, words=2),
+    "rouge_l_recall": _rouge(rouge.rouge_l_recall, (rouge.begin_common, rouge.extend_common, rouge.common_recall)),
+    "rouge_l_f1": _rouge(rouge.rouge_l_f1, None),
+    "rouge_1_recall": _rouge(
+        rouge.rouge_1_recall, (functools.partial(rouge.begin_runs, n=1), rouge.extend_runs, rouge.runs_recall)
+    ),
+    "rouge_2_recall": _rouge(
+        rouge.rouge_2_recall, (functools.partial(rouge.begin_runs, n=2), rouge.extend_runs, rouge.runs_recall), words=2
+    ),
     "content_recall": per_answer(
         similarity.share_of_words,
         lambda reference, question: similarity.words_to_lose(question, reference),
@@ -112,10 +141,21 @@ REWARDS = {
         can_score=lambda text: bool(similarity.stemmed_words(text)),
         sees="words of letters and digits, in any script,",
         units=len,
+        running=Running(
+            functools.partial(similarity.stemmed_words, singles=True),
+            lambda content: (content, frozenset()),
+            lambda state, words: (state[0], state[1] | state[0].intersection(words)),
+            lambda state: len(state[1]) / len(state[0]) if state[0] else 0.0,
+        ),
     ),
     "chrf": per_answer(similarity.chrf, lambda reference, question: reference, grows=False),
     "longest_common_run": per_answer(
-        similarity.longest_common_run, lambda reference, question: reference, grows=True, units=len, reads="tokens"
+        similarity.longest_common_run,
+        lambda reference, question: reference,
+        grows=True,
+        units=len,
+        reads="tokens",
+        running=Running(None, similarity.begin_run, similarity.extend_run, similarity.run_score),
     ),
 }
 

@@ -2,6 +2,7 @@
 
 import functools
 from collections import Counter
+from typing import NamedTuple
 
 import regex
 from rapidfuzz.distance import LCSseq
@@ -96,3 +97,76 @@ def rouge_2_recall(reference: list[str], answer: list[str]) -> float:
 def _ngrams(tokens: list[str], n: int) -> Counter:
     """How often each run of `n` tokens occurs."""
     return Counter(zip(*(tokens[i:] for i in range(n))))
+
+
+class Common(NamedTuple):
+    """The longest common subsequence of a reference and an answer that grows, in one number (Hyyrö, 2004).
+
+    Attributes:
+        places: {token: a bit for each of its places in the reference}.
+        length: tokens of the reference.
+        steps: a bit for each of its places, 0 where the subsequence of the tokens up to there grows by one.
+    """
+
+    places: dict[str, int]
+    length: int
+    steps: int
+
+
+def begin_common(reference: list[str]) -> Common:
+    """That of a reference and no answer yet."""
+    places: dict[str, int] = {}
+    for i, token in enumerate(reference):
+        places[token] = places.get(token, 0) | 1 << i
+    return Common(places, len(reference), (1 << len(reference)) - 1)
+
+
+def extend_common(state: Common, tokens: list[str]) -> Common:
+    """The answer goes on with these tokens."""
+    places, length, steps = state
+    whole = (1 << length) - 1
+    for token in tokens:
+        matched = steps & places.get(token, 0)
+        steps = (steps + matched | steps - matched) & whole
+    return Common(places, length, steps)
+
+
+def common_recall(state: Common) -> float:
+    """`rouge_l_recall` of the answer so far."""
+    return (state.length - state.steps.bit_count()) / state.length if state.length else 0.0
+
+
+class Runs(NamedTuple):
+    """Runs of n tokens of a reference in an answer that grows.
+
+    Attributes:
+        n: tokens a run.
+        total: runs of the reference.
+        missing: {run: how often the answer does not have it yet}.
+        last: the answer's last n - 1 tokens.
+    """
+
+    n: int
+    total: int
+    missing: dict[tuple[str, ...], int]
+    last: tuple[str, ...]
+
+
+def begin_runs(reference: list[str], n: int) -> Runs:
+    """Those of a reference, and no answer yet."""
+    wanted = _ngrams(reference, n)
+    return Runs(n, wanted.total(), dict(wanted), ())
+
+
+def extend_runs(state: Runs, tokens: list[str]) -> Runs:
+    """The answer goes on with these tokens."""
+    tokens, missing = (*state.last, *tokens), dict(state.missing)
+    for run in zip(*(tokens[i:] for i in range(state.n))):
+        if missing.get(run):
+            missing[run] -= 1
+    return state._replace(missing=missing, last=tokens[max(0, len(tokens) - state.n + 1) :])
+
+
+def runs_recall(state: Runs) -> float:
+    """`rouge_n_recall` of the answer so far."""
+    return (state.total - sum(state.missing.values())) / state.total if state.total else 0.0

@@ -6,9 +6,24 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
+from pmc_jax.data.pieces import Pieces
 from pmc_jax.data.prompts import Text
 from pmc_jax.distributed import multihost
 from pmc_jax.methods.rewards import Reward, checked_scores, guarded, resolve_reward
+
+
+class Part(NamedTuple):
+    """What is read of an answer that is still being drawn.
+
+    Attributes:
+        read: of so many tokens; 0 where nothing is kept.
+        state: what the reward keeps of them.
+        score: no longer answer has a lower one.
+    """
+
+    read: int
+    state: Any
+    score: float
 
 
 class Scorer(NamedTuple):
@@ -20,6 +35,7 @@ class Scorer(NamedTuple):
         prepared_Q: what the reward prepared, one a question.
         text: reads token ids.
         min_words: see `score`.
+        pieces: reads on in answers that grow.
     """
 
     name: str
@@ -27,6 +43,7 @@ class Scorer(NamedTuple):
     prepared_Q: list[Any]
     text: Text
     min_words: int
+    pieces: Pieces | None
 
     def at(self, questions: Sequence[int]) -> "Scorer":
         """The scorer of some of the questions, in this order."""
@@ -43,14 +60,47 @@ class Scorer(NamedTuple):
         scores_QS = checked_scores(self.name, self.reward.score(self.prepared_Q, read), texts)
         return texts, guarded(scores_QS, texts, self.min_words)
 
-    def whole(self, question: int, tokens: list[int]) -> float:
-        """The score of one whole answer: the same as in `scores`."""
-        return float(self.at([question]).scores([[tokens]])[1][0, 0])
+    def whole(self, question: int, tokens: list[int], part: Part | None = None) -> float:
+        """The score of one whole answer: the same as in `scores`. part: what was read of it before."""
+        running = self.reward.running
+        if running is None or self.min_words or not self.prepared_Q[question]:
+            return float(self.at([question]).scores([[tokens]])[1][0, 0])
+        if part is None or not part.read:
+            read = self.read(tokens)
+            units = running.units(read) if running.units else read
+            return running.score(running.extend(running.begin(self.prepared_Q[question]), units))
+        rest = tokens[part.read : -1 if tokens[-1] in self.text.end_tokens else None]
+        return running.score(running.extend(part.state, self.pieces.read(rest) if running.units else rest))
 
-    def part(self, question: int, tokens: list[int]) -> float:
-        """What the score of no answer that begins with these tokens is below. Only with a lower bound."""
-        read = self.text.read_tokens if self.reward.reads == "tokens" else self.text.read_part
-        return self.reward.lower_bound(self.prepared_Q[question], read(tokens))
+    def read_on(self, question: int, tokens: list[int], part: Part | None = None) -> Part:
+        """What no score of an answer that begins with these tokens is below. Only with a lower bound.
+
+        Args:
+            question: which one.
+            tokens: of its beginning.
+            part: what was read of it before.
+        """
+        prepared, running = self.prepared_Q[question], self.reward.running
+        if running is None:
+            read = self.text.read_tokens if self.reward.reads == "tokens" else self.text.read_part
+            return Part(0, None, self.reward.lower_bound(prepared, read(tokens)))
+        part = part or Part(0, running.begin(prepared), 0.0)
+        end = self.pieces.last_cut(tokens, part.read) if running.units else len(tokens)
+        if end == part.read:
+            return part
+        if part.read:
+            units = self.pieces.read(tokens[part.read : end]) if running.units else tokens[part.read :]
+        elif running.units:
+            beginning = self.text.read(tokens[:end])
+            if self.text.may_be_tag(beginning):
+                return part
+            units = running.units(beginning)
+        else:
+            units = self.text.read_tokens(tokens)
+            if not units:  # perhaps the beginning of the tag
+                return part
+        state = running.extend(part.state, units)
+        return Part(end, state, running.score(state))
 
     def units(self, question: int) -> int:
         """How many words or tokens an answer must bring for a score of 1; 0 where that is unknown."""
@@ -61,7 +111,9 @@ def make_scorer(name: str, questions: list[str], references: list[str], text: Te
     """The scorer of these questions and their original answers."""
     reward = resolve_reward(name)
     read = (lambda r: text.read_tokens(text.answer(r))) if reward.reads == "tokens" else (lambda r: r)
-    return Scorer(name, reward, [reward.prepare(read(r), q) for r, q in zip(references, questions)], text, min_words)
+    prepared_Q = [reward.prepare(read(r), q) for r, q in zip(references, questions)]
+    pieces = Pieces(text, reward.running.units) if reward.running and reward.running.units else None
+    return Scorer(name, reward, prepared_Q, text, min_words, pieces)
 
 
 def scores_across_processes(scorer: Scorer, tokens_QS: list[list[list[int]]]) -> tuple[list[list[str]], np.ndarray]:

@@ -5,7 +5,9 @@ import importlib.util
 import itertools
 import runpy
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import regex
 
@@ -128,6 +130,44 @@ def chrf(reference: str, answer: str) -> float:
     return min(1.0, sentence_chrf(wanted, given, max_len=min(CHRF_ORDER, len(wanted)), beta=CHRF_BETA))
 
 
+class Run(NamedTuple):
+    """The longest run of tokens that stands in a reference and in an answer that grows.
+
+    Attributes:
+        places: {token: its places in the reference}.
+        length: tokens of the reference.
+        ending: {place in the reference: length of the run that ends there and with the answer's last token}.
+        longest: of all runs so far.
+    """
+
+    places: dict[int, list[int]]
+    length: int
+    ending: dict[int, int]
+    longest: int
+
+
+def begin_run(reference: list[int]) -> Run:
+    """That of a reference and no answer yet."""
+    places: dict[int, list[int]] = {}
+    for i, token in enumerate(reference):
+        places.setdefault(token, []).append(i)
+    return Run(places, len(reference), {}, 0)
+
+
+def extend_run(state: Run, tokens: Sequence[int]) -> Run:
+    """The answer goes on with these tokens."""
+    places, length, ending, longest = state
+    for token in tokens:
+        ending = {i: ending.get(i - 1, 0) + 1 for i in places.get(token, ())}
+        longest = max(longest, *ending.values()) if ending else longest
+    return Run(places, length, ending, longest)
+
+
+def run_score(state: Run) -> float:
+    """`longest_common_run` of the answer so far."""
+    return state.longest / state.length if state.length else 0.0
+
+
 def longest_common_run(reference: list[int], answer: list[int]) -> float:
     """Length of the longest run of tokens that stands in both, divided by the reference's length.
 
@@ -138,11 +178,4 @@ def longest_common_run(reference: list[int], answer: list[int]) -> float:
     Returns:
         0..1; 0 where the reference is empty.
     """
-    places: dict[int, list[int]] = {}
-    for i, token in enumerate(reference):
-        places.setdefault(token, []).append(i)
-    longest, runs = 0, {}
-    for token in answer:  # runs: {place in the reference: length of the run that ends there and with this token}
-        runs = {i: runs.get(i - 1, 0) + 1 for i in places.get(token, ())}
-        longest = max(longest, *runs.values()) if runs else longest
-    return longest / len(reference) if reference else 0.0
+    return run_score(extend_run(begin_run(reference), answer))

@@ -1,0 +1,59 @@
+"""Answers that are still being drawn, read on from where reading stopped: the pieces between two spaces."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from pmc_jax.data.prompts import Text
+
+START, BLANK, INSIDE = range(3)
+REMEMBERED = 2**16  # pieces of text; answers repeat theirs
+CONTRACTION = "n't"  # a tokenizer that cleans up spaces puts it behind the word before
+
+
+class Pieces:
+    """What stands between the spaces of token ids, each piece read once.
+
+    A text is cut before a token that begins with a space, or is one. Such a cut divides no word, and what comes later
+    changes nothing before it: tokenizers write tokens one after the other, and a space ends whatever bytes of a
+    character are missing.
+
+    Args:
+        text: reads token ids.
+        units: text -> what is wanted of it.
+    """
+
+    def __init__(self, text: Text, units: Callable[[str], Any]):
+        self.units = units
+        tokenizer = text.tokenizer
+        read = functools.partial(tokenizer.decode, skip_special_tokens=True)
+        probe = tokenizer("a", add_special_tokens=False)["input_ids"]
+        before, cleans = read(probe), bool(getattr(tokenizer, "clean_up_tokenization_spaces", False))
+
+        @functools.cache
+        def kind(token: int) -> int:
+            added = read([*probe, token])
+            if not added.startswith(before) or not added[len(before) : len(before) + 1].isspace():
+                return INSIDE
+            word = added[len(before) :].strip()
+            if cleans and (word.startswith(CONTRACTION) or CONTRACTION.startswith(word)):
+                return INSIDE
+            return START if word else BLANK
+
+        self.kind = kind
+        self.of_piece = functools.lru_cache(REMEMBERED)(lambda tokens: tuple(units(read(list(tokens)))))
+
+    def last_cut(self, tokens: Sequence[int], start: int) -> int:
+        """The last place, behind `start`, before which the text is whole for sure; `start` where there is none."""
+        end = len(tokens)
+        while end > start and self.kind(tokens[end - 1]) == BLANK:  # perhaps the end of the text, which is cut off
+            end -= 1
+        return next((i for i in range(end - 1, start, -1) if self.kind(tokens[i]) != INSIDE), start)
+
+    def read(self, tokens: Sequence[int]) -> list[Any]:
+        """The units of token ids that begin at a cut, and end at one or with the text."""
+        cuts = [i for i in range(1, len(tokens)) if self.kind(tokens[i]) != INSIDE]
+        units: list[Any] = []
+        for start, end in zip([0, *cuts], [*cuts, len(tokens)]):
+            units += self.of_piece(tuple(tokens[start:end]))
+        return units
