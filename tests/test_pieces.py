@@ -1,4 +1,4 @@
-"""Answers read on piece by piece, with tokenizers of every kind: byte-level, SentencePiece's, whole words, WordPiece's."""
+"""Answers read on piece by piece, with tokenizers of every kind."""
 
 import pytest
 from hypothesis import given, settings

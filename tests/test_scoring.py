@@ -70,7 +70,7 @@ def test_token_ids_without_their_frame(tiny_checkpoint, style):
         assert part == bare[: len(part)] and len(part) >= n - (len(tokens) - len(bare))
     scorer = make_scorer("longest_common_run", ["Who?"], ["Konya writes novels."], text, 0)
     assert scorer.whole(0, tokens) == 1.0 and scorer.whole(0, text.answer("")) == 0.0
-    assert scorer.part(0, tokens[:-2]) < 1.0
+    assert scorer.read_on(0, tokens[:-2]).score < 1.0
 
 
 def test_a_batch_is_scored_in_one_call_and_questions_keep_their_order(tiny_checkpoint):

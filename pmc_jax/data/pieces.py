@@ -1,6 +1,7 @@
 """Answers that are still being drawn, read on from where reading stopped: the pieces between two spaces."""
 
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -40,7 +41,12 @@ class Pieces:
                 return INSIDE
             return START if word else BLANK
 
-        self.kind = kind
+        @functools.lru_cache(REMEMBERED)
+        def of_beginning(tokens: tuple[int, ...]) -> tuple[Any, ...] | None:
+            beginning = text.read(list(tokens))
+            return None if text.may_be_tag(beginning) else tuple(units(beginning))
+
+        self.kind, self.of_beginning = kind, of_beginning
         self.of_piece = functools.lru_cache(REMEMBERED)(lambda tokens: tuple(units(read(list(tokens)))))
 
     def last_cut(self, tokens: Sequence[int], start: int) -> int:
@@ -52,8 +58,20 @@ class Pieces:
 
     def read(self, tokens: Sequence[int]) -> list[Any]:
         """The units of token ids that begin at a cut, and end at one or with the text."""
-        cuts = [i for i in range(1, len(tokens)) if self.kind(tokens[i]) != INSIDE]
         units: list[Any] = []
-        for start, end in zip([0, *cuts], [*cuts, len(tokens)]):
+        for start, end in itertools.pairwise(self._cuts(tokens)):
             units += self.of_piece(tuple(tokens[start:end]))
         return units
+
+    def read_beginning(self, tokens: Sequence[int]) -> list[Any] | None:
+        """The units of token ids with which an answer begins, and that end at a cut; None where they are perhaps the
+        beginning of its tag.
+        """
+        for end in self._cuts(tokens)[1:]:
+            units = self.of_beginning(tuple(tokens[:end]))
+            if units is not None:
+                return [*units, *self.read(tokens[end:])]
+        return None
+
+    def _cuts(self, tokens: Sequence[int]) -> list[int]:
+        return [0, *(i for i in range(1, len(tokens)) if self.kind(tokens[i]) != INSIDE), len(tokens)]

@@ -144,7 +144,7 @@ class Text(NamedTuple):
         return words[0] if len(words) == 2 else ""
 
     def may_be_tag(self, text: str) -> bool:
-        """Whether the beginning of an answer, as `read` gives it, is perhaps that of the tag, which is no part of it."""
+        """Whether the beginning of an answer, as `read` gives it, is perhaps that of the tag, which is not its own."""
         return self.template.answer_tag.strip().startswith(text) or self._tag().strip().startswith(text)
 
     def _tag(self) -> str:

@@ -35,6 +35,7 @@ class Scorer(NamedTuple):
         prepared_Q: what the reward prepared, one a question.
         text: reads token ids.
         min_words: see `score`.
+        begun_Q: of answers that are empty yet, what a reward with `running` keeps while they grow; one a question.
         pieces: reads on in answers that grow.
     """
 
@@ -43,11 +44,13 @@ class Scorer(NamedTuple):
     prepared_Q: list[Any]
     text: Text
     min_words: int
-    pieces: Pieces | None
+    begun_Q: Sequence[Any] = ()
+    pieces: Pieces | None = None
 
     def at(self, questions: Sequence[int]) -> "Scorer":
         """The scorer of some of the questions, in this order."""
-        return self._replace(prepared_Q=[self.prepared_Q[q] for q in questions])
+        begun_Q = [self.begun_Q[q] for q in questions] if self.begun_Q else ()
+        return self._replace(prepared_Q=[self.prepared_Q[q] for q in questions], begun_Q=begun_Q)
 
     def read(self, tokens: list[int]) -> Any:
         """A whole answer, as the reward reads it."""
@@ -65,12 +68,16 @@ class Scorer(NamedTuple):
         running = self.reward.running
         if running is None or self.min_words or not self.prepared_Q[question]:
             return float(self.at([question]).scores([[tokens]])[1][0, 0])
-        if part is None or not part.read:
-            read = self.read(tokens)
-            units = running.units(read) if running.units else read
-            return running.score(running.extend(running.begin(self.prepared_Q[question]), units))
+        part = part or Part(0, self.begun_Q[question], 0.0)
         rest = tokens[part.read : -1 if tokens[-1] in self.text.end_tokens else None]
-        return running.score(running.extend(part.state, self.pieces.read(rest) if running.units else rest))
+        if not running.units:
+            units = rest if part.read else self.text.read_tokens(rest)
+        elif part.read:
+            units = self.pieces.read(rest)
+        else:
+            units = self.pieces.read_beginning(rest) if rest else []
+            units = running.units(self.text.read(rest)) if units is None else units
+        return running.score(running.extend(part.state, units))
 
     def read_on(self, question: int, tokens: list[int], part: Part | None = None) -> Part:
         """What no score of an answer that begins with these tokens is below. Only with a lower bound.
@@ -84,21 +91,17 @@ class Scorer(NamedTuple):
         if running is None:
             read = self.text.read_tokens if self.reward.reads == "tokens" else self.text.read_part
             return Part(0, None, self.reward.lower_bound(prepared, read(tokens)))
-        part = part or Part(0, running.begin(prepared), 0.0)
+        part = part or Part(0, self.begun_Q[question], 0.0)
         end = self.pieces.last_cut(tokens, part.read) if running.units else len(tokens)
         if end == part.read:
             return part
-        if part.read:
-            units = self.pieces.read(tokens[part.read : end]) if running.units else tokens[part.read :]
-        elif running.units:
-            beginning = self.text.read(tokens[:end])
-            if self.text.may_be_tag(beginning):
-                return part
-            units = running.units(beginning)
+        more = tokens[part.read : end]
+        if not running.units:
+            units = more if part.read else self.text.read_tokens(more)
         else:
-            units = self.text.read_tokens(tokens)
-            if not units:  # perhaps the beginning of the tag
-                return part
+            units = self.pieces.read(more) if part.read else self.pieces.read_beginning(more)
+        if not units and not part.read:  # perhaps the beginning of the tag
+            return part
         state = running.extend(part.state, units)
         return Part(end, state, running.score(state))
 
@@ -112,8 +115,10 @@ def make_scorer(name: str, questions: list[str], references: list[str], text: Te
     reward = resolve_reward(name)
     read = (lambda r: text.read_tokens(text.answer(r))) if reward.reads == "tokens" else (lambda r: r)
     prepared_Q = [reward.prepare(read(r), q) for r, q in zip(references, questions)]
-    pieces = Pieces(text, reward.running.units) if reward.running and reward.running.units else None
-    return Scorer(name, reward, prepared_Q, text, min_words, pieces)
+    running = reward.running
+    begun_Q = [running.begin(prepared) for prepared in prepared_Q] if running else ()
+    pieces = Pieces(text, running.units) if running and running.units else None
+    return Scorer(name, reward, prepared_Q, text, min_words, begun_Q, pieces)
 
 
 def scores_across_processes(scorer: Scorer, tokens_QS: list[list[list[int]]]) -> tuple[list[list[str]], np.ndarray]:

@@ -87,16 +87,9 @@ def decode_chunk(
     def one_token(s: DecodeState) -> DecodeState:
         newest = s.step - 1  # the slot of the newest token, whose key and value are written now
         token_B = jax.lax.dynamic_index_in_dim(s.tokens_BC, newest, axis=1, keepdims=False)
-        mask_BT = jnp.concatenate([s.mask_BS, own_mask(newest, B, C, bool(model.scan))], axis=1)
-        inputs = token_B[:, None], (length_B + newest)[:, None], mask_BT[:, None]
-        cache = list(zip(s.prompt_cache, s.decode_cache))
-        with jax.named_scope("decode"):
-            hidden_B1D, decode_cache = model.apply({"params": params}, *inputs, cache=cache, slot=newest)
-            if model.scan:
-                # The cache is written when all of it has been read, or the compiler would keep a copy.
-                hidden_B1D, own = jax.lax.optimization_barrier((hidden_B1D, decode_cache))
-                decode_cache = write_slot(s.decode_cache, own, newest)
-            logits_BV = model.apply({"params": params}, hidden_B1D[:, 0], method="unembed")
+        mask_BX = jnp.concatenate([s.mask_BS, own_mask(newest, B, C, bool(model.scan))], axis=1)
+        cache = s.prompt_cache, s.decode_cache
+        logits_BV, decode_cache = read_token(model, params, token_B, length_B + newest, mask_BX, cache, newest)
         with jax.named_scope("draw"):
             next_B = draw(logits_BV, uniform_BT2[:, s.step % CHUNK], strategy)
         tokens_BC = jax.lax.dynamic_update_index_in_dim(s.tokens_BC, jnp.where(s.done_B, 0, next_B), s.step, axis=1)
@@ -104,6 +97,45 @@ def decode_chunk(
         return s._replace(tokens_BC=tokens_BC, step=s.step + 1, done_B=done_B, decode_cache=decode_cache)
 
     return jax.lax.while_loop(unfinished, one_token, state)
+
+
+def read_token(
+    model: Decoder,
+    params: Any,
+    token_B: jax.Array,
+    position_B: jax.Array,
+    mask_BX: jax.Array,
+    cache: tuple[list, list],
+    slot: jax.Array,
+) -> tuple[jax.Array, list]:
+    """Read one token of each row.
+
+    Args:
+        model: static.
+        params: laid out for decoding.
+        token_B: int32.
+        position_B: int32, of the tokens.
+        mask_BX: bool, which slots each row looks at: those of the prompt cache, then its own (`own_mask`).
+        cache: of the prompts, and of the rows.
+        slot: the rows' own slot that keys and values of the tokens go to, the same one for all.
+
+    Returns:
+        Logits of the next token, [B, V], and the rows' cache with these keys and values.
+    """
+    with jax.named_scope("decode"):
+        hidden_B1D, decode_cache = model.apply(
+            {"params": params},
+            token_B[:, None],
+            position_B[:, None],
+            mask_BX[:, None],
+            cache=list(zip(*cache)),
+            slot=slot,
+        )
+        if model.scan:
+            # The cache is written when all of it has been read, or the compiler would keep a copy.
+            hidden_B1D, own = jax.lax.optimization_barrier((hidden_B1D, decode_cache))
+            decode_cache = write_slot(cache[1], own, slot)
+        return model.apply({"params": params}, hidden_B1D[:, 0], method="unembed"), decode_cache
 
 
 def own_mask(newest: jax.Array, rows: int, slots: int, only_read: bool) -> jax.Array:

@@ -77,11 +77,7 @@ def prefill(
     B, A = drafts_BA.shape
     uniform_QnA2 = uniform_BA2.reshape(-1, plan.num_samples, A, 2)
     drawn_QnA, prompt_cache = read_prompts(model, params, prompts, alive_Q, uniform_QnA2, strategy, plan)
-    drawn_BA, ends = drawn_QnA.reshape(B, A), np.array(end_tokens)
-    accepts_BA = jnp.cumprod(drawn_BA == drafts_BA, axis=1, dtype=jnp.int32)
-    accepted_B = jnp.sum(accepts_BA, axis=1)
-    first_B = jnp.take_along_axis(drawn_BA, jnp.minimum(accepted_B, A - 1)[:, None], axis=1)[:, 0]
-    ended_B = jnp.any((accepts_BA > 0) & jnp.isin(drafts_BA, ends), axis=1) | jnp.isin(first_B, ends)
+    accepted_B, first_B, ended_B = along_drafts(drawn_QnA.reshape(B, A), drafts_BA, end_tokens)
     decode_cache = empty_decode_cache(prompt_cache, B, plan.slots)
     if plan.cache_sharding is not None:
         prompt_cache, decode_cache = pin_cache((prompt_cache, decode_cache), plan.cache_sharding)
@@ -94,6 +90,24 @@ def prefill(
         decode_cache=decode_cache,
     )
     return state, accepted_B
+
+
+def along_drafts(
+    drawn_BA: jax.Array, drafts_BA: jax.Array, end_tokens: tuple[int, ...]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """What rows have that drew after the prompt and after each token of their draft.
+
+    Returns:
+        How many tokens of the draft each row accepts, int32 [B]; the first token that is not the draft's, int32 [B];
+        whether the row has an end token, bool [B].
+    """
+    ends = np.array(end_tokens)
+    accepts_BA = jnp.cumprod(drawn_BA == drafts_BA, axis=1, dtype=jnp.int32)
+    accepted_B = jnp.sum(accepts_BA, axis=1)
+    last = drawn_BA.shape[1] - 1
+    first_B = jnp.take_along_axis(drawn_BA, jnp.minimum(accepted_B, last)[:, None], axis=1)[:, 0]
+    ended_B = jnp.any((accepts_BA > 0) & jnp.isin(drafts_BA, ends), axis=1) | jnp.isin(first_B, ends)
+    return accepted_B, first_B, ended_B
 
 
 def empty_decode_cache(prompt_cache: list[KeyValue], rows: int, slots: int) -> list[KeyValue]:
