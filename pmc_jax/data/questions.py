@@ -13,6 +13,7 @@ from pmc_jax.errors import UserError, few
 __all__ = ["Rows", "has_split", "load_split", "read_file"]  # what other modules take from here
 
 PARAPHRASED = ("paraphrased_question", "paraphrased_answer")
+UNRELATED = ("world_facts", "real_authors")  # sets that have nothing to do with what is forgotten, as TOFU names them
 
 
 def name_columns(rows: Rows, source: str, data: Any, needed: tuple[str, ...]) -> Rows:
@@ -198,17 +199,41 @@ def paraphrases_of(rows: Rows) -> Rows:
     ]
 
 
+def load_unrelated(data: Any) -> dict[str, Rows]:
+    """World facts and real authors, those of the two that data.path has, unless both files are the user's own."""
+    if data.forget_file and data.retain_file:
+        return {}
+    return {
+        name: check_rows(load_split(data.path, name), f"{data.path} {name}", ("question", "answer"))
+        for name in UNRELATED
+        if has_split(data.path, name)
+    }
+
+
 def load_evaluation(data: Any, forget: Rows, retain: Rows, retain_rows: int, seed: int) -> dict[str, Rows]:
+    """`evaluation_sets` of what data.path has beside forget and retain rows.
+
+    Paraphrases come from the forget rows' own `paraphrased_question`, or from the split FORGET_perturbed.
+    """
+    paraphrased = forget
+    if not data.forget_file and has_split(data.path, f"{data.forget}_perturbed"):
+        split = f"{data.forget}_perturbed"
+        paraphrased = check_texts(load_split(data.path, split), f"{data.path} {split}", ("answer", *PARAPHRASED))
+    sets = {"forget": forget, "retain": retain} | load_unrelated(data)
+    return evaluation_sets(data, sets, paraphrased, retain_rows, seed)
+
+
+def evaluation_sets(
+    data: Any, rows: dict[str, Rows], paraphrased: Rows, retain_rows: int, seed: int
+) -> dict[str, Rows]:
     """The five sets of unlearn quality and utility; a set that the data does not have is left out.
 
-    A paraphrased question is held against the paraphrased answer. Paraphrases come from the forget rows' own
-    `paraphrased_question`, or from the split FORGET_perturbed; rows without one are left out. World facts and real
-    authors come from data.path, unless both files are the user's own.
+    A paraphrased question is held against the paraphrased answer. Rows without one are left out.
 
     Args:
         data: the section `data` of the settings.
-        forget: the forget rows.
-        retain: the retain rows.
+        rows: all rows of "forget" and "retain", and of those of `UNRELATED` that there are.
+        paraphrased: forget rows with their paraphrases.
         retain_rows: how many of the retain rows; 0 = all.
         seed: which of them.
 
@@ -218,20 +243,11 @@ def load_evaluation(data: Any, forget: Rows, retain: Rows, retain_rows: int, see
     Raises:
         UserError: a set is broken, or sets contradict each other (`check_sets`).
     """
-    sets = {"forget": forget}
-    paraphrased = forget
-    if not data.forget_file and has_split(data.path, f"{data.forget}_perturbed"):
-        split = f"{data.forget}_perturbed"
-        paraphrased = check_texts(load_split(data.path, split), f"{data.path} {split}", ("answer", *PARAPHRASED))
-    paraphrases = paraphrases_of(paraphrased)
-    if paraphrases:
-        sets["forget_paraphrased"] = paraphrases
-    sets["retain"] = pick(retain, retain_rows, seed)
-    if not (data.forget_file and data.retain_file):
-        for name in ("world_facts", "real_authors"):
-            if has_split(data.path, name):
-                sets[name] = check_rows(load_split(data.path, name), f"{data.path} {name}", ("question", "answer"))
-    kept = {name: rows for name, rows in sets.items() if not name.startswith("forget")} | {"retain": retain}
+    forget, paraphrases = rows["forget"], paraphrases_of(paraphrased)
+    sets = {"forget": forget} | ({"forget_paraphrased": paraphrases} if paraphrases else {})
+    sets |= {"retain": pick(rows["retain"], retain_rows, seed)}
+    sets |= {name: rows[name] for name in UNRELATED if name in rows}
+    kept = {name: rows[name] for name in ("retain", *UNRELATED) if name in rows}
     check_sets(data, forget, kept)
     if not data.allow_overlap:
         overlap.check_apart(paraphrases, kept)

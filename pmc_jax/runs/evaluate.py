@@ -22,6 +22,7 @@ from pmc_jax.runs import console
 from pmc_jax.runs.load import load_checkpoint
 from pmc_jax.runs.report import write_page
 from pmc_jax.runs.start import claim, read_data
+from pmc_jax.runs.topic import check_not_asked
 from pmc_jax.sampling.generate import greedy_sampler
 from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.tracking.files import write_json
@@ -113,6 +114,7 @@ def run_evaluate(config: ConfigDict, workdir: str, retain_log: str | None = None
         result.json.
     """
     config = settings.with_whole_paths(settings.check(config))
+    check_not_asked(config)
     benchmarks = chosen(config.evaluate.benchmarks)
     parts_of(benchmarks)  # a name that is taken twice is refused before anything is read
     given_log = log_format.read_log(retain_log) if retain_log else None

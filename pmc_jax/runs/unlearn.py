@@ -23,6 +23,7 @@ from pmc_jax.runs.export import adopt_export
 from pmc_jax.runs.load import load_checkpoint
 from pmc_jax.runs.report import write_page
 from pmc_jax.runs.start import claim, read_data
+from pmc_jax.runs.topic import is_to_be_written, keep_data, with_own_data, write_data
 from pmc_jax.runs.watch import RunWatch, profiled_rounds
 from pmc_jax.sampling.generate import greedy_sampler
 from pmc_jax.tracking.files import read_json, write_json, write_lines
@@ -100,14 +101,36 @@ class Data(NamedTuple):
     hashes: dict[str, str]
 
 
-def load_data(config: ConfigDict) -> Data:
-    """The rows that the settings name. UserError where they cannot fill what the settings ask for."""
-    forget, retain = questions.load_forget(config.data), questions.load_retain(config.data)
+def load_data(config: ConfigDict, written: dict[str, questions.Rows] | None = None) -> Data:
+    """The rows that the settings name, or those that the model has just written. UserError where they cannot fill what
+    the settings ask for.
+    """
+    data, count, seed = config.data, config.evaluate.retain_rows, config.seed
+    if written:
+        forget, retain = written["forget"], written["retain"]
+    else:
+        forget, retain = questions.load_forget(data), questions.load_retain(data)
     method.check_data(config, forget, retain)
-    sets = questions.load_evaluation(config.data, forget, retain, config.evaluate.retain_rows, config.seed)
+    if written:
+        sets = questions.evaluation_sets(data, written, forget, count, seed)
+    else:
+        sets = questions.load_evaluation(data, forget, retain, count, seed)
     check_truths_seen(config.evaluate.score, sets)
     hashes = {name: data_hash(rows) for name, rows in (sets | {"forget": forget, "retain": retain}).items()}
     return Data(forget, retain, sets, hashes)
+
+
+def own_data(
+    work: Workdir, config: ConfigDict
+) -> tuple[ConfigDict, PretrainedModel | None, dict[str, questions.Rows] | None]:
+    """What a topic in the settings means: those that name the workdir's data, and the checkpoint and the sets that it
+    has written, where they are not there yet; else None for both.
+    """
+    own = with_own_data(config, work)
+    if not is_to_be_written(config, work):
+        return own, None, None
+    checkpoint = load_checkpoint(config)
+    return own, checkpoint, write_data(checkpoint, config)
 
 
 def with_retain_answers(work: Workdir, checkpoint: PretrainedModel, config: ConfigDict, data: Data) -> Data:
@@ -144,7 +167,8 @@ def unlearn(config: ConfigDict, workdir: str, profile: str = "") -> dict[str, An
     with Workdir(workdir) as work, Clock() as clock:
         with clock.phase("load"):
             pretrained.check_path(config.model.path)  # before the data, which may have to come from the hub
-            data = read_data(work, config, lambda: load_data(config), lambda data: data.hashes)
+            config, checkpoint, written = own_data(work, config)
+            data = read_data(work, config, lambda: load_data(config, written), lambda data: data.hashes)
             profiled = profiled_rounds(profile, read_schedule(config, len(data.forget)).rounds) if data else frozenset()
             started = started_with("unlearn", config, data and data.hashes)
             finished = multihost.broadcast_from_primary(lambda: work.finished(started))
@@ -152,9 +176,10 @@ def unlearn(config: ConfigDict, workdir: str, profile: str = "") -> dict[str, An
                 write_page(work, again=False)
                 print_finished(work)
                 return finished
-            checkpoint = load_checkpoint(config)
+            checkpoint = checkpoint or load_checkpoint(config)
             method.check_inputs(checkpoint, config, data.forget, data.retain)
             claim(work, started)
+            keep_data(work, written or {})
             rounds = RoundCheckpointer(work.file("rounds"), rounds_kept(config))
         with clock.phase("evaluate"):
             data = with_retain_answers(work, checkpoint, config, data)
@@ -172,29 +197,27 @@ def unlearn(config: ConfigDict, workdir: str, profile: str = "") -> dict[str, An
         with clock.phase("evaluate"):
             after = judged(after, original_model(checkpoint, config), config)
             write_lines(work.file("answers/after.jsonl"), after.answers)
-        result = {
-            "before": before,
-            "after": after.summary() | kinds(after, before, config),
-            "seconds": clock.seconds | {"total": clock.total()},
-            "rounds": len(history),
-            **totals(history),
-            **({"stopped": stopped} if stopped else {}),
-            "data": data.hashes,
-            "versions": versions(),
-        }
+        sides = {"before": before, "after": after.summary() | kinds(after, before, config)}
+        seconds = {"seconds": clock.seconds | {"total": clock.total()}}
+        result = sides | seconds | totals(history, stopped) | {"data": data.hashes, "versions": versions()}
         write_json(work.file("result.json"), result)
     write_page(work)
     print_result(work, result)
     return result
 
 
-def totals(history: list[dict[str, Any]]) -> dict[str, Any]:
-    """What result.json says of all samples together; {} for methods that sample nothing."""
-    last = history[-1]
-    if "sampled_tokens" not in last:
-        return {}
-    sampled_tokens = sum(h["sampled_tokens"] for h in history)
-    return {"sampled_tokens": sampled_tokens, "solved": last["solved"], "stored_score": last["stored_score"]}
+def totals(history: list[dict[str, Any]], stopped: dict[str, Any]) -> dict[str, Any]:
+    """What result.json says of all rounds together, and of all samples, where a method samples.
+
+    Args:
+        history: one summary a round.
+        stopped: why the run ended before the last round; {} where it did not.
+    """
+    last, told = history[-1], {"rounds": len(history)}
+    if "sampled_tokens" in last:
+        sampled_tokens = sum(h["sampled_tokens"] for h in history)
+        told |= {"sampled_tokens": sampled_tokens, "solved": last["solved"], "stored_score": last["stored_score"]}
+    return told | ({"stopped": stopped} if stopped else {})
 
 
 def run_rounds(

@@ -1,6 +1,6 @@
 """Settings of what goes in: the checkpoint, the data, the prompts."""
 
-from pmc_jax.settings.setting import Setting, one_of
+from pmc_jax.settings.setting import AT_LEAST_1, Setting, one_of
 
 INPUTS = (
     Setting(
@@ -36,6 +36,20 @@ INPUTS = (
     Setting("data.finetune", "full", "splits that `finetune` trains on, joined by +"),
     Setting("data.forget_file", "", "your own forget file instead of the split: question, and answer if you have it"),
     Setting("data.retain_file", "", "your own retain file instead of the split: question, answer"),
+    Setting(
+        "data.topic",
+        "",
+        "unlearn: what is to be forgotten, by its name alone (J. K. Rowling): the model writes its own questions",
+    ),
+    Setting("data.subject", "", "RWKU: the person who is forgotten (unlearn, as data.topic) and measured (evaluate)"),
+    Setting("data.topic_questions", 40, "questions about the topic that are kept, at most", *AT_LEAST_1),
+    Setting(
+        "data.topic_agreement",
+        0.1,
+        "how much the sampled answers to a question of the model's own must agree for it to be kept",
+        "0 to 1",
+        lambda v: 0 <= v <= 1,
+    ),
     Setting("data.question_column", "question", "the column that holds questions; qa.question = question inside qa"),
     Setting("data.answer_column", "answer", "the column that holds answers"),
     Setting(
