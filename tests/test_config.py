@@ -95,6 +95,7 @@ def bad_values(setting):
         "1 or more": [0, -3],
         "more than 0": [0, -1],
         "in (0, 1]": [0, 1.5, -0.1],
+        "0 to 1": [-0.1, 1.5],
         "-1, or 1 or more": [0, -2],
     }[setting.limit]
 
