@@ -9,8 +9,8 @@ from pmc_jax import config as settings
 def get_config():
     config = settings.default()
     config.data.forget, config.data.retain = "forget", "retain"  # those of the workdir's data
-    config.sample.num_samples, config.sample.temperature, config.sample.max_new_tokens = 8, 1.0, 48
+    config.sample.num_samples, config.sample.temperature, config.sample.max_new_tokens = 8, 1.0, 32
     config.pmc.min_words, config.pmc.refusal_weight = 5, 0.5
-    config.train.epochs, config.train.batch_size, config.train.learning_rate = 10, 8, 3e-5
-    config.evaluate.max_new_tokens, config.evaluate.retain_rows = 64, 100
+    config.train.epochs, config.train.batch_size, config.train.learning_rate = 8, 4, 3e-5
+    config.evaluate.max_new_tokens, config.evaluate.retain_rows = 48, 100
     return config

@@ -122,19 +122,21 @@ def test_the_questions_and_their_answers(tiny_checkpoint, small, written):
     assert min(agreed) >= config.data.topic_agreement and agreed == sorted(agreed, reverse=True)
     for row, answers in zip(forget, drawn):
         assert words.mentions(AUTHOR, row["question"]) or sum(words.mentions(AUTHOR, a) for a in answers) > 2
+    kept = [{name: row[name] for name in ("question", "answer", "agreement")} for row in written["proposed"]]
+    assert all(row in kept for row in forget) and len(kept) > len(forget)
     longest = config.sample.max_new_tokens
     greedy = pmc_jax.sample(tiny_checkpoint, questions, temperature=0.0, max_new_tokens=longest, config=config)
     assert all(answer.startswith(row["answer"]) for row, (answer,) in zip(forget, greedy))
 
 
 def test_the_same_seed_writes_the_same(tiny_checkpoint, small, written):
-    assert methods.write_questions(tiny_checkpoint, AUTHOR, asked_for(small), show=False) == written["forget"]
-    other = methods.write_questions(tiny_checkpoint, AUTHOR, asked_for(small, seed=1), show=False)
+    assert methods.write_questions(tiny_checkpoint, AUTHOR, asked_for(small), show=False)[0] == written["forget"]
+    other, _ = methods.write_questions(tiny_checkpoint, AUTHOR, asked_for(small, seed=1), show=False)
     assert [row["agreement"] for row in other] != [row["agreement"] for row in written["forget"]]
 
 
 def test_what_stays_does_not_name_the_topic(written):
-    assert set(written) == {"forget", "retain", "world_facts", "real_authors"}
+    assert set(written) == {"forget", "retain", "proposed", "world_facts", "real_authors"}
     for name in ("retain", "world_facts", "real_authors"):
         assert written[name] and not any(words.mentions(AUTHOR, json.dumps(row)) for row in written[name])
     rowling = words.without_topic("J. K. Rowling", words.shipped("retain"))

@@ -134,14 +134,21 @@ def answered(
     return candidates
 
 
+def best_first(candidates: list[Candidate]) -> list[Candidate]:
+    """The candidates, the most agreed first."""
+    return sorted(candidates, key=lambda c: (-c.agreement, c.question))
+
+
 def chosen(candidates: list[Candidate], config: ConfigDict) -> list[Candidate]:
     """Those about the topic whose answers agree, the most agreed first, no more than `data.topic_questions`."""
     known = [c for c in candidates if c.about and c.agreement >= config.data.topic_agreement]
-    return sorted(known, key=lambda c: (-c.agreement, c.question))[: config.data.topic_questions]
+    return best_first(known)[: config.data.topic_questions]
 
 
-def write_questions(checkpoint: PretrainedModel, topic: str, config: ConfigDict, show: bool = True) -> Rows:
-    """The forget rows of a topic.
+def write_questions(
+    checkpoint: PretrainedModel, topic: str, config: ConfigDict, show: bool = True
+) -> tuple[Rows, Rows]:
+    """The forget rows of a topic, and all questions that were proposed.
 
     Args:
         checkpoint: the untouched model.
@@ -150,7 +157,8 @@ def write_questions(checkpoint: PretrainedModel, topic: str, config: ConfigDict,
         show: whether progress is shown.
 
     Returns:
-        Dicts with "question", "answer" (the model's own greedy one) and "agreement". The same for the same seed.
+        Dicts with "question", "answer" (the model's own greedy one) and "agreement", the most agreed first: those that
+        are kept, and all, which say besides whether they are "about" the topic. The same for the same seed.
 
     Raises:
         UserError: too few questions are kept for one update.
@@ -169,7 +177,9 @@ def write_questions(checkpoint: PretrainedModel, topic: str, config: ConfigDict,
         )
     if show:
         say_once(f"the model wrote {len(candidates)} questions for {topic!r}; {len(kept)} are kept")
-    return [{"question": c.question, "answer": c.answer, "agreement": round(c.agreement, 4)} for c in kept]
+    rows = [c._asdict() | {"agreement": round(c.agreement, 4)} for c in [*kept, *best_first(candidates)]]
+    forget = [{name: row[name] for name in ("question", "answer", "agreement")} for row in rows[: len(kept)]]
+    return forget, rows[len(kept) :]
 
 
 def write_sets(checkpoint: PretrainedModel, topic: str, config: ConfigDict, show: bool = True) -> dict[str, Rows]:
@@ -185,9 +195,9 @@ def write_sets(checkpoint: PretrainedModel, topic: str, config: ConfigDict, show
         show: whether progress is shown.
 
     Returns:
-        {"forget", "retain", "world_facts", "real_authors": rows}.
+        {"forget", "retain", "world_facts", "real_authors", "proposed": rows}; the last are of `write_questions`.
     """
-    forget = write_questions(checkpoint, topic, config, show)
+    forget, proposed = write_questions(checkpoint, topic, config, show)
     secret = [row["question"] for row in forget]
 
     def others(name: str) -> Rows:
@@ -200,4 +210,4 @@ def write_sets(checkpoint: PretrainedModel, topic: str, config: ConfigDict, show
     else:
         asked = [{"question": row["question"]} for row in others("retain")]
         retain = words.without_topic(topic, with_own_answers(checkpoint, asked, config, show))
-    return {"forget": forget, "retain": retain} | {name: others(name) for name in UNRELATED}
+    return {"forget": forget, "retain": retain, "proposed": proposed} | {name: others(name) for name in UNRELATED}
