@@ -62,6 +62,12 @@ def check(config: ConfigDict) -> ConfigDict:
             f"pmc.questions_per_round={config.pmc.questions_per_round}: must be at least "
             f"train.batch_size={config.train.batch_size}, or 0 for all"
         )
+    window = config.data.text_window + config.sample.max_new_tokens
+    if config.data.text_window and window >= config.train.max_length:
+        raise UserError(
+            f"data.text_window + sample.max_new_tokens = {window}: must be less than "
+            f"train.max_length={config.train.max_length}, in which a window has to fit"
+        )
     if config.guard.min_utility and not config.evaluate.every:
         raise UserError(
             f"guard.min_utility={config.guard.min_utility}: needs evaluations during the run; set evaluate.every, such "

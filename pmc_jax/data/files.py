@@ -56,21 +56,40 @@ def read_file(path: str | Path) -> Rows:
         UserError: the file is absent, empty, of another kind, or damaged; the message names file and row.
     """
     path = Path(expand(path))
+    rows = read_content(unpack(read_bytes(path), str(path)), str(path))
+    if not rows:
+        raise UserError(f"{path}: has no rows")
+    return rows
+
+
+def read_passages(path: str | Path) -> Rows:
+    """Rows of raw text, {"text": ...}: of a file that `read_file` reads, or one passage, all of a plain text file.
+
+    Plain text is called NAME.txt: it may well begin like a table.
+    """
+    path = Path(expand(path))
+    if ".txt" not in (suffix.lower() for suffix in path.suffixes[-2:]):
+        return read_file(path)
+    content = unpack(read_bytes(path), str(path))
+    kind = foreign_kind(content) if content.startswith(LFS) else ""
+    if kind:
+        raise UserError(f"{path}: {kind}")
+    return [{"text": decode(content, str(path))}]
+
+
+def read_bytes(path: Path) -> bytes:
+    """What a file holds. UserError where it is absent, a folder or a device."""
     try:
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             raise UserError(f"{path}: no such file: it is a folder; name a file in it, or give the folder as data.path")
         if not stat.S_ISREG(mode):
             raise UserError(f"{path}: a pipe or a device, and data is read more than once; save it as a file first")
-        content = path.read_bytes()
+        return path.read_bytes()
     except FileNotFoundError:
         raise UserError(f"{path}: no such file") from None
     except OSError as error:
         raise UserError(f"{path}: cannot be read: {error.strerror}") from None
-    rows = read_content(unpack(content, str(path)), str(path))
-    if not rows:
-        raise UserError(f"{path}: has no rows")
-    return rows
 
 
 def read_content(content: bytes, source: str) -> Rows:

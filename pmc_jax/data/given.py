@@ -49,8 +49,8 @@ def texts(value: Any, name: str, may_be_blank: bool = False) -> list[str]:
     return [str(item) for item in items]
 
 
-def rows(value: Any, name: str, texts_too: bool = False) -> Rows:
-    """A list of dicts; texts_too: a text stands for {"question": text}.
+def rows(value: Any, name: str, text_key: str = "") -> Rows:
+    """A list of dicts; text_key: a text stands for {text_key: text}.
 
     Raises:
         UserError: it is none, or a row is no dict.
@@ -58,8 +58,8 @@ def rows(value: Any, name: str, texts_too: bool = False) -> Rows:
     items = listed(value, name, "a list of dicts with 'question'", 'df.to_dict("records")')
     made = []
     for number, item in enumerate(items, 1):
-        if isinstance(item, str) and texts_too:
-            item = {"question": str(item)}
+        if isinstance(item, str) and text_key:
+            item = {text_key: str(item)}
         if not isinstance(item, Mapping):
             raise UserError(
                 f"{name}, row {number}: a {type(item).__name__}; each row must be a dict with 'question' and 'answer'"

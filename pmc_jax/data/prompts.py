@@ -34,6 +34,8 @@ class Template:
         question_end: stands behind a plain question.
         template: which chat template, for a tokenizer with several; empty = "default".
         template_options: variables given to the chat template, such as enable_thinking=False.
+        continues: an answer goes on with the text of the question: it keeps its white space and has no end token, as
+            raw text has none in its midst. With the plain style, whose tags are then empty.
         system_in: where the system text goes: "turn" = a turn of its own, "user" = in front of the question, "none" =
             it is left out; "auto" = a turn where the template takes one, else in front of the question.
     """
@@ -48,6 +50,7 @@ class Template:
     template: str = ""
     template_options: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
     system_in: str = "auto"
+    continues: bool = False
 
     def __post_init__(self):
         for name, choices in CHOICES.items():
@@ -113,8 +116,9 @@ class Text(NamedTuple):
         return t.answer_tag[len(t.answer_tag.rstrip()) :] + answer
 
     def answer(self, answer: str) -> list[int]:
-        """Token ids of the answer, its end token included."""
-        return [*self._without_end(self._known(self._answer(answer)["input_ids"])), self.end_token]
+        """Token ids of the answer, its end token included where it has one."""
+        ids = self._without_end(self._known(self._answer(answer)["input_ids"]))
+        return ids if self.template.continues else [*ids, self.end_token]
 
     def spans(self, answer: str) -> list[tuple[int, int]]:
         """Where each token of `answer`, without the end token, lies in `answer_text`: (start, end) in characters."""
@@ -126,6 +130,8 @@ class Text(NamedTuple):
         """The answer in generated tokens: without its end token, other special tokens and answer tag."""
         if tokens and tokens[-1] in self.end_tokens:
             tokens = tokens[:-1]
+        if self.template.continues:
+            return self._continuation(tokens)
         text = self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
         tag = self._tag().strip()
         return text.removeprefix(tag).strip() if tag else text
@@ -146,6 +152,15 @@ class Text(NamedTuple):
     def may_be_tag(self, text: str) -> bool:
         """Whether the beginning of an answer, as `read` gives it, is perhaps that of the tag, which is not its own."""
         return self.template.answer_tag.strip().startswith(text) or self._tag().strip().startswith(text)
+
+    def _continuation(self, tokens: list[int]) -> str:
+        """The text of tokens behind a text. Half a character, as the last token may leave it, is left out."""
+        before = self._ids(self.context) if self.context else []
+        start, text = (
+            self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+            for ids in (before, before + tokens)
+        )
+        return text.removeprefix(start).rstrip("\ufffd")
 
     def _tag(self) -> str:
         """What answers begin with and is no part of them."""
@@ -202,6 +217,9 @@ def make_text(tokenizer: Any, template: Template, end_tokens: tuple[int, ...], v
     """
     own = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else end_tokens[0]
     text = Text(tokenizer, template, end_tokens, own, vocab_size=vocab_size)
+    if template.continues:
+        behind = text._replace(context="\n")
+        return text if text.answer("x") == behind.answer("x") else behind
     if not template.is_chat(tokenizer):
         return text
     source = choose_template(tokenizer.chat_template, template.template)

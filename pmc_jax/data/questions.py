@@ -5,9 +5,10 @@ from typing import Any
 import numpy as np
 
 from pmc_jax.data import overlap
-from pmc_jax.data.files import read_file
+from pmc_jax.data.files import read_file, read_passages
 from pmc_jax.data.parse import Rows
 from pmc_jax.data.splits import has_split, load_split
+from pmc_jax.data.windows import TEXT
 from pmc_jax.errors import UserError, few
 
 __all__ = ["Rows", "has_split", "load_split", "read_file"]  # what other modules take from here
@@ -125,7 +126,13 @@ def check_texts(rows: Rows, source: str, fields: tuple[str, ...]) -> Rows:
 
 
 def load_rows(path: str, split: str, file: str, data: Any, needed: tuple[str, ...]) -> Rows:
-    """The rows of the user's own file where one is named, else of a split, their columns named and checked."""
+    """The rows of the user's own file where one is named, else of a split, their columns named and checked.
+
+    With `data.text_window` they are passages of raw text, in the column `text`.
+    """
+    if data.text_window:
+        rows, source = (read_passages(file), file) if file else (load_split(path, split), f"{path} {split}")
+        return check_rows(rows, source, (TEXT,))
     rows, source = (read_file(file), file) if file else (load_split(path, split), f"{path} {split}")
     return check_rows(name_columns(rows, source, data, needed), source, needed)
 
@@ -200,8 +207,10 @@ def paraphrases_of(rows: Rows) -> Rows:
 
 
 def load_unrelated(data: Any) -> dict[str, Rows]:
-    """World facts and real authors, those of the two that data.path has, unless both files are the user's own."""
-    if data.forget_file and data.retain_file:
+    """World facts and real authors, those of the two that data.path has, unless both files are the user's own, or raw
+    text.
+    """
+    if (data.forget_file and data.retain_file) or data.text_window:
         return {}
     return {
         name: check_rows(load_split(data.path, name), f"{data.path} {name}", ("question", "answer"))

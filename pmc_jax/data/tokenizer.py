@@ -3,6 +3,7 @@
 from typing import Any
 
 from pmc_jax.data.questions import Rows
+from pmc_jax.data.windows import TEXT
 
 BEGIN, END, HEADER, HEADER_END, PAD = "<|begin|>", "<|end|>", "<|role|>", "<|/role|>", "<|pad|>"
 CHAT_TEMPLATE = (
@@ -14,10 +15,10 @@ CHAT_TEMPLATE = (
 
 
 def train_tokenizer(rows: Rows, vocab_size: int) -> Any:
-    """Train a tokenizer on the questions and answers of some rows.
+    """Train a tokenizer on the questions and answers of some rows, or on their raw text.
 
     Args:
-        rows: rows with `question` and `answer`.
+        rows: rows with `question` and `answer`, or with `text`.
         vocab_size: its size at most, tokens.
 
     Returns:
@@ -34,7 +35,8 @@ def train_tokenizer(rows: Rows, vocab_size: int) -> Any:
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size, special_tokens=special, initial_alphabet=alphabet, show_progress=False
     )
-    tokenizer.train_from_iterator([text for row in rows for text in (row["question"], row["answer"])], trainer)
+    texts = [row[key] for row in rows for key in ((TEXT,) if TEXT in row else ("question", "answer"))]
+    tokenizer.train_from_iterator(texts, trainer)
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         bos_token=BEGIN,

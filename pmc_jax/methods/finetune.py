@@ -6,9 +6,10 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from pmc_jax import config as settings
-from pmc_jax.data.packing import FORGET
-from pmc_jax.data.prompts import training_row
+from pmc_jax.data.packing import FORGET, Row
+from pmc_jax.data.prompts import Text, training_row
 from pmc_jax.data.questions import Rows, check_rows
+from pmc_jax.data.windows import TEXT
 from pmc_jax.errors import UserError
 from pmc_jax.methods.settings import read_training
 from pmc_jax.methods.supervised import FinetuneSource
@@ -36,14 +37,15 @@ def finetune(
     on_start: Callable[[int], None] | None = None,
     watch: Watch = UNSEEN,
 ) -> tuple[PretrainedModel, list[dict[str, Any]]]:
-    """Train on the answers of the rows by cross-entropy: answer tokens only, end token included.
+    """Train on the answers of the rows by cross-entropy: answer tokens only, end token included. Of raw text
+    (`data.text_window`) every token is learnt, and no end.
 
     Published recipe: AdamW, linear warm-up and decay. Each epoch is saved as a round, and a stopped run goes on from
     the last one.
 
     Args:
         checkpoint: from `load` or `models.pretrained.create`.
-        rows: dicts with "question" and "answer".
+        rows: dicts with "question" and "answer"; of raw text, dicts with "text".
         config: from `pmc_jax.config.default()`.
         rounds: where each epoch is saved.
         clock: adds up seconds by phase.
@@ -60,18 +62,31 @@ def finetune(
     """
     config = settings.check(config)
     check_length(config.train.max_length, checkpoint.config.ropes)
-    check_rows(rows, "fine-tuning data", ("question", "answer"))
     t = config.train
-    if t.batch_size > len(rows):
-        raise UserError(f"train.batch_size={t.batch_size}: there are only {len(rows)} rows; choose at most {len(rows)}")
+    examples = example_rows(text_of(checkpoint, config), rows, config)
+    if t.batch_size > len(examples):
+        raise UserError(
+            f"train.batch_size={t.batch_size}: there are only {len(examples)} rows; choose at most {len(examples)}"
+        )
     checkpoint = with_remat(checkpoint, t.remat)
-    text = text_of(checkpoint, config)
-    examples = [training_row(text, r["question"], r["answer"], t.max_length, FORGET) for r in rows]
     source = FinetuneSource(examples, t.epochs, t.batch_size, config.seed)
     told = (lambda summary, seen, updates: on_epoch(summary)) if on_epoch else None
     hooks = Hooks(on_start=on_start, on_round=told, watch=watch)
     training = finetune_settings(config)
     return fit(checkpoint, source, training, rounds=rounds, clock=clock, hooks=hooks, keep_start=keep_start)
+
+
+def example_rows(text: Text, rows: Rows, config: ConfigDict) -> list[Row]:
+    """The training rows. Raw text is cut into chunks of `train.max_length` tokens, of which each but the first is a
+    label; the last token of a chunk begins the next one.
+    """
+    longest = config.train.max_length
+    if not config.data.text_window:
+        check_rows(rows, "fine-tuning data", ("question", "answer"))
+        return [training_row(text, r["question"], r["answer"], longest, FORGET) for r in rows]
+    check_rows(rows, "fine-tuning data", (TEXT,))
+    passages = (text.prompt(row[TEXT]) for row in rows)
+    return [Row(ids[i : i + longest], 1, FORGET) for ids in passages for i in range(0, len(ids) - 1, longest - 1)]
 
 
 def finetune_settings(config: ConfigDict) -> TrainSettings:

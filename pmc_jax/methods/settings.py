@@ -7,6 +7,7 @@ from pmc_jax.data.refusals import load_refusals
 from pmc_jax.errors import UserError
 from pmc_jax.methods.pmc import PmcSettings
 from pmc_jax.methods.schedule import Schedule
+from pmc_jax.sampling.generate import longest_greedy
 from pmc_jax.training.batching import BatchSettings
 from pmc_jax.training.objectives import OBJECTIVES, Objective, hyperparameters
 from pmc_jax.training.settings import AdapterSettings, TrainSettings
@@ -108,5 +109,5 @@ def read_pmc(config: ConfigDict) -> PmcSettings:
         measure_every=p.measure_every,
         batch_size=config.train.batch_size,
         max_length=config.train.max_length,
-        reference_tokens=config.evaluate.max_new_tokens,
+        reference_tokens=longest_greedy(config),
     )

@@ -9,9 +9,11 @@ from pmc_jax import config as settings
 from pmc_jax.data import given, questions
 from pmc_jax.data.packing import FORGET
 from pmc_jax.data.prompts import training_row
+from pmc_jax.data.windows import TEXT
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
 from pmc_jax.methods.own_answers import with_own_answers
+from pmc_jax.methods.passages import windows_of
 from pmc_jax.methods.rewards import resolve_reward
 from pmc_jax.methods.settings import read_objective, read_training
 from pmc_jax.methods.sources import make_source
@@ -47,8 +49,9 @@ def unlearn(
     Args:
         checkpoint: from `load`.
         forget: questions, as texts or as dicts with "question". PMC does not look at answers; methods that learn from
-            given answers need dicts with "answer".
-        retain: dicts with "question" and "answer"; the latter may be missing with `data.retain_answers` = "own".
+            given answers need dicts with "answer". With `data.text_window` passages, as texts or as dicts with "text".
+        retain: dicts with "question" and "answer"; the latter may be missing with `data.retain_answers` = "own". With
+            `data.text_window` passages.
         config: from `pmc_jax.config.default()`. What its `model.*` and `mesh.*` say, `load` has decided already.
         references: the untouched model's greedy answers, where they are known already; for PMC.
         rounds: where each round is saved, and from where a run is resumed.
@@ -69,7 +72,11 @@ def unlearn(
         UserError: the settings or the data do not fit.
     """
     config = settings.check(config if config is not None else settings.default())
-    rows, retain = given.rows(forget, "forget", texts_too=True), given.rows(retain, "retain")
+    is_text = bool(config.data.text_window)
+    rows = given.rows(forget, "forget", text_key=TEXT if is_text else "question")
+    retain = given.rows(retain, "retain", text_key=TEXT if is_text else "")
+    if is_text:
+        rows, retain = (windows_of(side, checkpoint.tokenizer, config) for side in (rows, retain))
     questions.check_rows(rows, "forget", ("question",))
     questions.check_texts(rows, "forget", ("answer", *questions.PARAPHRASED))
     questions.check_rows(retain, "retain", questions.retain_fields(config.data))

@@ -7,6 +7,9 @@ from typing import Any
 
 from pmc_jax.data.files import check_pointer
 from pmc_jax.errors import UserError, first_line
+from pmc_jax.models import gguf
+from pmc_jax.models.folder import find_folder
+from pmc_jax.settings.paths import expand
 
 # What transformers of any version reads of a tokenizer.
 FILES = (
@@ -39,6 +42,12 @@ def load_tokenizer(folder: Path) -> Any:
             f"{folder}: its tokenizer cannot be loaded: {first_line(error)[:120]}; copy tokenizer.json and "
             "tokenizer_config.json of the original checkpoint into the folder"
         ) from None
+
+
+def tokenizer_of(checkpoint: str) -> Any:
+    """The tokenizer alone of a checkpoint: a folder, a hub id or a GGUF file. UserError where there is none."""
+    path = expand(checkpoint)
+    return gguf.read(path).tokenizer if Path(path).is_file() else load_tokenizer(find_folder(path))
 
 
 def tokenizer_class(folder: Path) -> Any:

@@ -15,6 +15,7 @@ from pmc_jax.evaluate.fluency import kinds_of_answers, with_perplexity
 from pmc_jax.evaluate.recall import check_truths_seen
 from pmc_jax.methods import unlearn as method
 from pmc_jax.methods.own_answers import with_own_answers
+from pmc_jax.methods.passages import load_sides
 from pmc_jax.methods.settings import read_schedule
 from pmc_jax.models import pretrained
 from pmc_jax.models.pretrained import PretrainedModel
@@ -109,7 +110,7 @@ def load_data(config: ConfigDict, written: dict[str, questions.Rows] | None = No
     if written:
         forget, retain = written["forget"], written["retain"]
     else:
-        forget, retain = questions.load_forget(data), questions.load_retain(data)
+        forget, retain = load_sides(config)
     method.check_data(config, forget, retain)
     if written:
         sets = questions.evaluation_sets(data, written, forget, count, seed)

@@ -23,7 +23,7 @@ def draw(logits_BV: jax.Array, uniform_B2: jax.Array, strategy: SamplingStrategy
         Token ids, int32 [B].
     """
     if strategy.temperature == 0:
-        return jnp.argmax(logits_BV, axis=-1).astype(jnp.int32)
+        return jnp.argmax(without_banned(logits_BV, strategy), axis=-1).astype(jnp.int32)
     return _pick(*candidates(logits_BV, strategy), uniform_B2)
 
 
@@ -43,6 +43,14 @@ def draw_each(logits_BV: jax.Array, uniform_nB2: jax.Array, strategy: SamplingSt
     return jax.vmap(_pick, in_axes=(None, None, 0))(*candidates(logits_BV, strategy), uniform_nB2)
 
 
+def without_banned(logits_BV: jax.Array, strategy: SamplingStrategy) -> jax.Array:
+    """The logits, -inf for tokens that are never drawn."""
+    if not strategy.banned:
+        return logits_BV
+    banned_V = jnp.isin(jnp.arange(logits_BV.shape[-1]), jnp.array(strategy.banned))
+    return jnp.where(banned_V[None], -jnp.inf, logits_BV)
+
+
 def candidates(logits_BV: jax.Array, strategy: SamplingStrategy) -> tuple[jax.Array, jax.Array]:
     """The tokens that may be drawn. softmax over their logits is the distribution that is drawn from.
 
@@ -56,7 +64,7 @@ def candidates(logits_BV: jax.Array, strategy: SamplingStrategy) -> tuple[jax.Ar
     Returns:
         Logits float32 [B, C], -inf where top-p cuts, and ids int32 [B, C].
     """
-    scaled_BV = logits_BV.astype(jnp.float32) / strategy.temperature
+    scaled_BV = without_banned(logits_BV, strategy).astype(jnp.float32) / strategy.temperature
     V = scaled_BV.shape[-1]
     if strategy.top_k:
         values_BC, ids_BC = top_k(scaled_BV, min(strategy.top_k, V))

@@ -15,10 +15,13 @@ from pmc_jax.sampling.params import SamplingParams
 from pmc_jax.sampling.sampler import Sampler, make_sampler
 from pmc_jax.tracking.progress import say_once
 
+# Of raw text: what is asked is the text itself, and its answer goes on with it.
+CONTINUATION = Template("plain", question_tag="", question_end="", answer_tag="", continues=True)
+
 
 def text_of(checkpoint: PretrainedModel, config: ConfigDict) -> Text:
-    """The checkpoint's tokenizer with the template of the settings `prompt.*`."""
-    template = Template(**json.loads(config.prompt.to_json()))
+    """The checkpoint's tokenizer with the template of the settings `prompt.*`; raw text has none."""
+    template = CONTINUATION if config.data.text_window else Template(**json.loads(config.prompt.to_json()))
     text = make_text(checkpoint.tokenizer, template, checkpoint.end_tokens, checkpoint.config.vocab_size)
     if text.note:
         say_once(text.note)
@@ -39,14 +42,24 @@ def round_sampling(config: ConfigDict) -> SamplingParams:
 
 
 def greedy_sampling(config: ConfigDict) -> SamplingParams:
-    """What evaluation samples: one greedy answer, as long as `evaluate.max_new_tokens` says."""
-    return SamplingParams(temperature=0.0, max_new_tokens=config.evaluate.max_new_tokens, seed=config.seed)
+    """What evaluation samples: one greedy answer."""
+    return SamplingParams(temperature=0.0, max_new_tokens=longest_greedy(config), seed=config.seed)
+
+
+def longest_greedy(config: ConfigDict) -> int:
+    """Tokens of the longest greedy answer: `evaluate.max_new_tokens`; of raw text, whose continuations are of one
+    length, `sample.max_new_tokens`.
+    """
+    return config.sample.max_new_tokens if config.data.text_window else config.evaluate.max_new_tokens
 
 
 def configured_sampler(
     checkpoint: PretrainedModel, config: ConfigDict, sampling: SamplingParams, capacity: int | None = None
 ) -> Sampler:
     """A sampler with the template, the batch size and the compute dtype of a run's settings.
+
+    A continuation of raw text is of a fixed length: end tokens, and all special ones, are never drawn. An end in the
+    midst of a text would be the shortest way to say nothing of it, and a row without labels.
 
     Args:
         checkpoint: from `pmc_jax.load`.
@@ -56,7 +69,11 @@ def configured_sampler(
     """
     engine = EngineConfig(config.sample.max_rows, capacity)
     dtype = choose_compute_dtype(config.model.compute_dtype, meshes.mesh_of(checkpoint.params))
-    return make_sampler(checkpoint, text_of(checkpoint, config), sampling, engine, dtype)
+    text = text_of(checkpoint, config)
+    if text.template.continues:
+        banned = {*text.end_tokens, *text.tokenizer.all_special_ids}
+        sampling = sampling.replace(banned=tuple(sorted(banned)))
+    return make_sampler(checkpoint, text, sampling, engine, dtype)
 
 
 def round_sampler(checkpoint: PretrainedModel, config: ConfigDict, capacity: int | None = None) -> Sampler:

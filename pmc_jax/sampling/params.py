@@ -25,6 +25,7 @@ class SamplingStrategy:
         temperature: divides the logits; 0 = greedy.
         top_k: keep the k likeliest tokens, 0 = all.
         top_p: of those, keep the smallest head of the distribution that holds this probability, 1 = all.
+        banned: tokens that are never drawn, before all of these; greedy neither.
 
     Raises:
         UserError: a value is out of bounds.
@@ -33,6 +34,7 @@ class SamplingStrategy:
     temperature: float = 1.0
     top_k: int = 50
     top_p: float = 1.0
+    banned: tuple[int, ...] = ()
 
     def __post_init__(self):
         check_number("sample.temperature", self.temperature, numbers.Real)
@@ -60,6 +62,7 @@ class SamplingParams:
         top_p: as in `SamplingStrategy`.
         max_new_tokens: longest answer, tokens.
         seed: draws are keyed by (seed, round, question, sample, position).
+        banned: as in `SamplingStrategy`.
 
     Raises:
         UserError: a value is out of bounds.
@@ -71,6 +74,7 @@ class SamplingParams:
     top_p: float = 1.0
     max_new_tokens: int = 200
     seed: int = 0
+    banned: tuple[int, ...] = ()
 
     def __post_init__(self):
         for name in ("num_samples", "max_new_tokens", "seed"):
@@ -85,7 +89,8 @@ class SamplingParams:
     @property
     def strategy(self) -> SamplingStrategy:
         """The part that programs are compiled for."""
-        return SamplingStrategy(self.temperature, self.top_k, self.top_p) if self.temperature else GREEDY
+        strategy = SamplingStrategy(self.temperature, self.top_k, self.top_p) if self.temperature else GREEDY
+        return dataclasses.replace(strategy, banned=self.banned)
 
     def replace(self, **changes: Any) -> "SamplingParams":
         """The same settings but for the changes."""

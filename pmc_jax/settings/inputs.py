@@ -1,6 +1,6 @@
 """Settings of what goes in: the checkpoint, the data, the prompts."""
 
-from pmc_jax.settings.setting import AT_LEAST_1, Setting, one_of
+from pmc_jax.settings.setting import AT_LEAST_0, AT_LEAST_1, Setting, one_of
 
 INPUTS = (
     Setting(
@@ -52,6 +52,13 @@ INPUTS = (
     ),
     Setting("data.question_column", "question", "the column that holds questions; qa.question = question inside qa"),
     Setting("data.answer_column", "answer", "the column that holds answers"),
+    Setting(
+        "data.text_window",
+        0,
+        "the data is raw text (column text, or a .txt file), cut into windows: a prefix of so many tokens, 32 to 64, "
+        "and a continuation of sample.max_new_tokens; 0 = questions and answers",
+        *AT_LEAST_0,
+    ),
     Setting(
         "data.allow_overlap",
         False,

@@ -12,6 +12,7 @@ from pmc_jax.evaluate import views
 from pmc_jax.evaluate.answers import evaluate
 from pmc_jax.evaluate.benchmark import RETAIN_MODEL, Benchmark, Measurement, Part, Setup
 from pmc_jax.evaluate.recall import CONTENT, check_truths_seen, greedy_recall, mean_recall
+from pmc_jax.methods.passages import load_sides
 from pmc_jax.tracking.files import read_lines, write_lines
 
 ANSWERS_FILE = "answers/model.jsonl"
@@ -19,8 +20,8 @@ ANSWERS_FILE = "answers/model.jsonl"
 
 def load_sets(config: ConfigDict) -> dict[str, Rows]:
     """The forget set, its paraphrases and the sets that must stay, those that the data has."""
-    forget = questions.load_forget(config.data)
-    retain = list(filter(questions.is_answered, questions.load_retain(config.data)))
+    forget, retain = load_sides(config)
+    retain = list(filter(questions.is_answered, retain))
     if not retain:
         raise UserError("the retain data has no answers to measure against; name rows that have them")
     sets = questions.load_evaluation(config.data, forget, retain, config.evaluate.retain_rows, config.seed)
