@@ -8,9 +8,7 @@ from passages import passages
 
 from pmc_jax import config as settings
 from pmc_jax.data import files, questions, windows
-from pmc_jax.data.prompts import make_text
 from pmc_jax.errors import UserError
-from pmc_jax.sampling.generate import CONTINUATION
 
 WORDS = [
     "storm",
@@ -55,7 +53,7 @@ def test_bounds_cover_every_token(seed):
 
 @pytest.mark.parametrize("seed", range(8))
 def test_windows_are_parts_of_the_text_and_read_back(tokenizer, seed):
-    text, reader = drawn_text(seed, 150), make_text(tokenizer, CONTINUATION, (tokenizer.eos_token_id,))
+    text, reader = drawn_text(seed, 150), windows.make_continuation(tokenizer, (tokenizer.eos_token_id,))
     cut = windows.cut_text(text, tokenizer, 16, 24)
     assert len(cut) > 3 and cut[-1][1] == text[-len(cut[-1][1]) :]
     for prefix, continuation in cut:
@@ -86,7 +84,7 @@ def test_sentencepiece_puts_no_second_space():
         [decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse(), decoders.Strip(content=" ", left=1)]
     )
     pieces = PreTrainedTokenizerFast(tokenizer_object=core, eos_token="</s>", unk_token="<unk>")
-    reader = make_text(pieces, CONTINUATION, (pieces.eos_token_id,))
+    reader = windows.make_continuation(pieces, (pieces.eos_token_id,))
     assert reader.context
     for text in passages(4, 1):
         for prefix, continuation in windows.cut_text(text, pieces, 12, 20):

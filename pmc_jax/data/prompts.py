@@ -34,8 +34,6 @@ class Template:
         question_end: stands behind a plain question.
         template: which chat template, for a tokenizer with several; empty = "default".
         template_options: variables given to the chat template, such as enable_thinking=False.
-        continues: an answer goes on with the text of the question: it keeps its white space and has no end token, as
-            raw text has none in its midst. With the plain style, whose tags are then empty.
         system_in: where the system text goes: "turn" = a turn of its own, "user" = in front of the question, "none" =
             it is left out; "auto" = a turn where the template takes one, else in front of the question.
     """
@@ -50,7 +48,6 @@ class Template:
     template: str = ""
     template_options: Mapping[str, Any] = dataclasses.field(default_factory=dict, hash=False)
     system_in: str = "auto"
-    continues: bool = False
 
     def __post_init__(self):
         for name, choices in CHOICES.items():
@@ -82,6 +79,8 @@ class Text(NamedTuple):
         context: the text before an answer, for a tokenizer whose tokens of the answer depend on it; else empty.
         note: what the user should know about this template; empty = nothing.
         vocab_size: ids from this on have no embedding; None = unknown.
+        continues: an answer goes on with the text of the question: it keeps its white space and has no end token, as
+            raw text has none in its midst.
     """
 
     tokenizer: Any
@@ -92,6 +91,7 @@ class Text(NamedTuple):
     context: str = ""
     note: str = ""
     vocab_size: int | None = None
+    continues: bool = False
 
     def prompt(self, question: str) -> list[int]:
         """Token ids of the prompt, up to where the answer begins. They never end in an end token."""
@@ -118,7 +118,7 @@ class Text(NamedTuple):
     def answer(self, answer: str) -> list[int]:
         """Token ids of the answer, its end token included where it has one."""
         ids = self._without_end(self._known(self._answer(answer)["input_ids"]))
-        return ids if self.template.continues else [*ids, self.end_token]
+        return ids if self.continues else [*ids, self.end_token]
 
     def spans(self, answer: str) -> list[tuple[int, int]]:
         """Where each token of `answer`, without the end token, lies in `answer_text`: (start, end) in characters."""
@@ -130,7 +130,7 @@ class Text(NamedTuple):
         """The answer in generated tokens: without its end token, other special tokens and answer tag."""
         if tokens and tokens[-1] in self.end_tokens:
             tokens = tokens[:-1]
-        if self.template.continues:
+        if self.continues:
             return self._continuation(tokens)
         text = self.tokenizer.decode(tokens, skip_special_tokens=True).strip()
         tag = self._tag().strip()
@@ -217,9 +217,6 @@ def make_text(tokenizer: Any, template: Template, end_tokens: tuple[int, ...], v
     """
     own = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else end_tokens[0]
     text = Text(tokenizer, template, end_tokens, own, vocab_size=vocab_size)
-    if template.continues:
-        behind = text._replace(context="\n")
-        return text if text.answer("x") == behind.answer("x") else behind
     if not template.is_chat(tokenizer):
         return text
     source = choose_template(tokenizer.chat_template, template.template)

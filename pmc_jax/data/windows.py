@@ -12,8 +12,10 @@ from itertools import pairwise
 from typing import Any
 
 from pmc_jax.data.parse import Rows
+from pmc_jax.data.prompts import Template, Text, make_text
 
 TEXT = "text"  # the column of raw text, as MUSE's files have it
+NO_TEMPLATE = Template("plain", question_tag="", question_end="", answer_tag="")
 
 
 def window_bounds(tokens: int, prefix: int, length: int) -> list[tuple[int, int, int]]:
@@ -97,3 +99,16 @@ def cut_rows(rows: Rows, tokenizer: Any, prefix: int, length: int) -> Rows:
         for question, answer in cut_text(row[TEXT], tokenizer, prefix, length):
             windows.setdefault(question, {"question": question, "answer": answer, "passage": number})
     return list(windows.values())
+
+
+def make_continuation(tokenizer: Any, end_tokens: tuple[int, ...], vocab_size: int | None = None) -> Text:
+    """A Text for raw text: a prompt is the text itself, and an answer is what comes next.
+
+    Args:
+        tokenizer: as for `make_text`, and so are the others.
+        end_tokens: they are never part of an answer.
+        vocab_size: rows of the model's embedding.
+    """
+    text = make_text(tokenizer, NO_TEMPLATE, end_tokens, vocab_size)._replace(continues=True)
+    behind = text._replace(context="\n")
+    return text if text.answer("x") == behind.answer("x") else behind

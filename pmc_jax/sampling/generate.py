@@ -7,6 +7,7 @@ from ml_collections import ConfigDict
 from pmc_jax import config as settings
 from pmc_jax.data import given
 from pmc_jax.data.prompts import Template, Text, make_text
+from pmc_jax.data.windows import make_continuation
 from pmc_jax.distributed import meshes
 from pmc_jax.distributed.device_kind import choose_compute_dtype
 from pmc_jax.models.pretrained import PretrainedModel, check_checkpoint
@@ -15,13 +16,12 @@ from pmc_jax.sampling.params import SamplingParams
 from pmc_jax.sampling.sampler import Sampler, make_sampler
 from pmc_jax.tracking.progress import say_once
 
-# Of raw text: what is asked is the text itself, and its answer goes on with it.
-CONTINUATION = Template("plain", question_tag="", question_end="", answer_tag="", continues=True)
-
 
 def text_of(checkpoint: PretrainedModel, config: ConfigDict) -> Text:
     """The checkpoint's tokenizer with the template of the settings `prompt.*`; raw text has none."""
-    template = CONTINUATION if config.data.text_window else Template(**json.loads(config.prompt.to_json()))
+    if config.data.text_window:
+        return make_continuation(checkpoint.tokenizer, checkpoint.end_tokens, checkpoint.config.vocab_size)
+    template = Template(**json.loads(config.prompt.to_json()))
     text = make_text(checkpoint.tokenizer, template, checkpoint.end_tokens, checkpoint.config.vocab_size)
     if text.note:
         say_once(text.note)
@@ -70,7 +70,7 @@ def configured_sampler(
     engine = EngineConfig(config.sample.max_rows, capacity)
     dtype = choose_compute_dtype(config.model.compute_dtype, meshes.mesh_of(checkpoint.params))
     text = text_of(checkpoint, config)
-    if text.template.continues:
+    if text.continues:
         banned = {*text.end_tokens, *text.tokenizer.all_special_ids}
         sampling = sampling.replace(banned=tuple(sorted(banned)))
     return make_sampler(checkpoint, text, sampling, engine, dtype)
