@@ -72,16 +72,9 @@ def unlearn(
         UserError: the settings or the data do not fit.
     """
     config = settings.check(config if config is not None else settings.default())
-    is_text = bool(config.data.text_window)
-    rows = given.rows(forget, "forget", text_key=TEXT if is_text else "question")
-    retain = given.rows(retain, "retain", text_key=TEXT if is_text else "")
-    if is_text:
-        rows, retain = (windows_of(side, checkpoint.tokenizer, config) for side in (rows, retain))
-    questions.check_rows(rows, "forget", ("question",))
-    questions.check_texts(rows, "forget", ("answer", *questions.PARAPHRASED))
-    questions.check_rows(retain, "retain", questions.retain_fields(config.data))
-    check_data(config, rows, retain)
     check_checkpoint(checkpoint)
+    rows, retain = read_sides(checkpoint, forget, retain, config)
+    check_data(config, rows, retain)
     retain = with_own_answers(checkpoint, retain, config)
     if references is not None and len(references) != len(rows):
         raise UserError(f"references: {len(references)} texts for {len(rows)} forget questions; give one for each")
@@ -92,6 +85,21 @@ def unlearn(
     return fit(
         checkpoint, source, read_training(config), rounds=rounds, clock=clock, hooks=hooks, keep_start=keep_start
     )
+
+
+def read_sides(
+    checkpoint: PretrainedModel, forget: Any, retain: Any, config: ConfigDict
+) -> tuple[questions.Rows, questions.Rows]:
+    """Forget and retain rows as they were given, checked; passages of raw text are cut into windows."""
+    is_text = bool(config.data.text_window)
+    rows = given.rows(forget, "forget", text_key=TEXT if is_text else "question")
+    retain = given.rows(retain, "retain", text_key=TEXT if is_text else "")
+    if is_text:
+        rows, retain = (windows_of(side, checkpoint.tokenizer, config) for side in (rows, retain))
+    questions.check_rows(rows, "forget", ("question",))
+    questions.check_texts(rows, "forget", ("answer", *questions.PARAPHRASED))
+    questions.check_rows(retain, "retain", questions.retain_fields(config.data))
+    return rows, retain
 
 
 def check_data(config: ConfigDict, forget: list[dict[str, str]], retain: list[dict[str, str]]) -> None:
