@@ -72,9 +72,9 @@ def unlearn(
         UserError: the settings or the data do not fit.
     """
     config = settings.check(config if config is not None else settings.default())
-    check_checkpoint(checkpoint)
     rows, retain = read_sides(checkpoint, forget, retain, config)
     check_data(config, rows, retain)
+    check_checkpoint(checkpoint)
     retain = with_own_answers(checkpoint, retain, config)
     if references is not None and len(references) != len(rows):
         raise UserError(f"references: {len(references)} texts for {len(rows)} forget questions; give one for each")
@@ -95,6 +95,7 @@ def read_sides(
     rows = given.rows(forget, "forget", text_key=TEXT if is_text else "question")
     retain = given.rows(retain, "retain", text_key=TEXT if is_text else "")
     if is_text:
+        check_checkpoint(checkpoint)
         rows, retain = (windows_of(side, checkpoint.tokenizer, config) for side in (rows, retain))
     questions.check_rows(rows, "forget", ("question",))
     questions.check_texts(rows, "forget", ("answer", *questions.PARAPHRASED))
