@@ -201,3 +201,15 @@ def test_what_is_no_text_is_refused(blank, text_config):
         pmc_jax.unlearn(blank, ["a"], RETAIN, settings.changed(text_config, {"train.batch_size": 1}))
     with pytest.raises(UserError, match="'text'|row 1"):
         pmc_jax.unlearn(blank, [{"words": "a b"}], RETAIN, text_config)
+
+
+@pytest.mark.parametrize("reward", ["rouge_2_recall", "longest_common_run"])
+def test_pruning_keeps_the_same_continuations(knows_both, text_config, reward):
+    changes = {"train.epochs": 1, "pmc.reward": reward, "pmc.measure_every": 1}
+    kept = []
+    for prune in (True, False):
+        config = settings.changed(text_config, changes | {"pmc.prune_candidates": prune})
+        seen = []
+        pmc_jax.unlearn(knows_both, FORGET, RETAIN, config, on_round=lambda s, asked, u, seen=seen: seen.extend(asked))
+        kept.append([(row["question"], row["samples"][row["chosen"]]) for row in seen])
+    assert kept[0] == kept[1] and len(kept[0]) > 8
