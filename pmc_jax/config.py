@@ -68,6 +68,8 @@ def check(config: ConfigDict) -> ConfigDict:
             f"data.text_window + sample.max_new_tokens = {window}: must be less than "
             f"train.max_length={config.train.max_length}, in which a window has to fit"
         )
+    if config.data.text_window and (config.data.topic or config.data.subject):
+        raise UserError("data.text_window: a topic is asked about in questions; leave out data.topic and data.subject")
     if config.guard.min_utility and not config.evaluate.every:
         raise UserError(
             f"guard.min_utility={config.guard.min_utility}: needs evaluations during the run; set evaluate.every, such "
