@@ -12,6 +12,8 @@ class DeviceKind(NamedTuple):
     Attributes:
         prefill_positions: prompt positions that are read at once on each data shard.
         first_slots: answer slots of the largest decode batch at first, tokens.
+        refill: whether rows whose answer ends go on with the next one (sampling/lanes.py); otherwise a batch shrinks.
+        look_steps: decode steps between two looks of the host, where rows are refilled.
         decode_ahead: whether the next chunk is decoded while the host scores the last one.
         micro_batch_positions: positions of a micro-batch on each data shard, where their number is left open; 0 = the
             whole batch is one micro-batch.
@@ -23,6 +25,8 @@ class DeviceKind(NamedTuple):
 
     prefill_positions: int
     first_slots: int
+    refill: bool
+    look_steps: int
     decode_ahead: bool
     micro_batch_positions: int
     compute_dtype: str
@@ -37,6 +41,8 @@ class DeviceKind(NamedTuple):
 CPU = DeviceKind(
     prefill_positions=256,
     first_slots=32,
+    refill=False,
+    look_steps=8,
     decode_ahead=False,
     micro_batch_positions=256,
     compute_dtype="",
@@ -46,6 +52,8 @@ CPU = DeviceKind(
 ACCELERATOR = DeviceKind(
     prefill_positions=4096,
     first_slots=64,
+    refill=True,
+    look_steps=16,
     decode_ahead=True,
     micro_batch_positions=0,
     compute_dtype="bfloat16",

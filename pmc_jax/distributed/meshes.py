@@ -134,3 +134,17 @@ def gather(tree: Any) -> Any:
 @functools.lru_cache(maxsize=4)
 def _everywhere(mesh: Mesh) -> Any:
     return jax.jit(lambda x: x, out_shardings=replicated_sharding(mesh))
+
+
+def own_shards(mesh: Mesh) -> list[int]:
+    """The data shards that lie, in whole or in part, on this process's devices."""
+    mine = [[device.process_index == jax.process_index() for device in row] for row in mesh.devices]
+    return np.flatnonzero(np.any(mine, axis=1)).tolist()
+
+
+def own_rows(x: jax.Array) -> list[tuple[int, np.ndarray]]:
+    """What this process's devices have of an array whose first axis lies over `data`: (number of the first row, rows)
+    of each shard, in their order.
+    """
+    shards = {shard.index[0].start or 0: shard.data for shard in x.addressable_shards}
+    return [(first, jax.device_get(shards[first])) for first in sorted(shards)]

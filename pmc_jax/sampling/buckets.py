@@ -7,12 +7,20 @@ from typing import NamedTuple
 
 from pmc_jax.data.packing import round_up
 from pmc_jax.distributed.device_kind import DeviceKind
+from pmc_jax.sampling.params import SamplingParams
 
 SHRINK = 0.27  # rows of a bucket over those of the one before it
 # The first such ratio where answers have drafts: about half of the rows end with their draft, or are pruned by then.
 SHRINK_DRAFTED = 0.54
 MIN_ROWS = 8  # a smaller batch is not compacted further: the step's time no longer shrinks with it
 MAX_SPLIT = 3  # a batch whose slots are all taken goes on in at most this many smaller ones
+
+
+LANE_ROWS = 8  # a lane with fewer would have several pages a row
+MAX_TOGETHER = 4
+SPARE_PAGES = 3  # of a lane, beside those that its rows draw from: for stragglers, and for the host's delay
+SMALL = 4  # the smaller batch has so many times fewer rows
+LEAST_SMALL = 8
 
 
 class BatchPlan(NamedTuple):
@@ -108,3 +116,50 @@ def smaller_batches(alive: int, full: bool, bucket: Bucket) -> int:
     """
     count = -(-alive // bucket.rows)
     return count if count <= (MAX_SPLIT if full else 1) else 0
+
+
+class LanePlan(NamedTuple):
+    """Sizes of the lanes; static.
+
+    Attributes:
+        shards: data shards.
+        lanes: G, of all shards.
+        rows: R, of a lane.
+        pages: P, of a lane.
+        ring: C, slots of a row.
+        reads: questions that are read at once on each shard.
+        small: rows a shard of the smaller batch; 0 = there is none.
+    """
+
+    shards: int
+    lanes: int
+    rows: int
+    pages: int
+    ring: int
+    reads: int
+    small: int
+
+
+def plan_lanes(
+    questions: int, width: int, sampling: SamplingParams, max_rows: int, shards: int, kind: DeviceKind
+) -> LanePlan:
+    """The lanes of a call.
+
+    Args:
+        questions: in all.
+        width: slots of a prompt and its draft.
+        sampling: what is sampled.
+        max_rows: rows of each shard, at most.
+        shards: data shards.
+        kind: what the devices want.
+    """
+    n, each = sampling.num_samples, -(-questions // shards)
+    together = min(-(-LANE_ROWS // n), MAX_TOGETHER, each)
+    rows = min(n * together, max_rows)
+    lanes = max(1, min(max_rows // rows, -(-each // together)))
+    pages = min(together + SPARE_PAGES, -(-each // lanes))
+    reads = max(1, min(each, -(-lanes * together // 2), kind.prefill_positions // width))
+    small = -(-lanes * rows // SMALL)
+    return LanePlan(
+        shards, lanes * shards, rows, pages, sampling.max_new_tokens, reads, small if small >= LEAST_SMALL else 0
+    )

@@ -21,11 +21,14 @@ from pmc_jax.distributed import meshes
 from pmc_jax.distributed.device_kind import device_kind
 from pmc_jax.models import Decoder
 from pmc_jax.sampling.batches import DecodeBatch, Origins, Pruner, Snapshot, compact, retire, snapshot
-from pmc_jax.sampling.buckets import BatchPlan, Bucket, batch_buckets, plan_batches
+from pmc_jax.sampling.buckets import BatchPlan, Bucket, batch_buckets, plan_batches, plan_lanes
 from pmc_jax.sampling.decode import CHUNK, decode_chunk
+from pmc_jax.sampling.lanes import Drawing
+from pmc_jax.sampling.ledger import LaneCall
 from pmc_jax.sampling.params import SamplingParams
 from pmc_jax.sampling.prefill import PrefillPlan, prefill
 from pmc_jax.sampling.prompts import Prompts
+from pmc_jax.sampling.refill import sample_in_lanes
 from pmc_jax.sampling.uniforms import row_uniforms
 
 
@@ -80,8 +83,19 @@ def sample_batches(
     Yields:
         [question][sample] -> token ids, of the next questions. The end token is included where one was drawn.
     """
-    mesh, samples, (Q, draft_slots) = meshes.mesh_of(params), sampling.num_samples, prompts.drafts_QA.shape
+    mesh, (Q, draft_slots) = meshes.mesh_of(params), prompts.drafts_QA.shape
     kind, shards, width = device_kind(mesh), mesh.shape["data"], prompts.tokens_QP.shape[1] + draft_slots - 1
+    if not Q:
+        return
+    if kind.refill:
+        lanes = plan_lanes(engine.capacity or Q, width, sampling, engine.max_rows, shards, kind)
+        if sees_all(model, lanes.pages * width + lanes.ring):
+            drawing = Drawing(sampling.strategy, end_tokens, sampling.max_new_tokens, meshes.cache_sharding(mesh))
+            yield from sample_in_lanes(
+                LaneCall(model, params, prompts, sampling, drawing, lanes, kind, round_index, prune)
+            )
+            return
+    samples = sampling.num_samples
     plan = plan_batches(engine.capacity or Q, width, samples, engine.max_rows, shards, kind)
     buckets = batch_buckets(plan.rows, shards, sampling.max_new_tokens, kind, samples, drafted=draft_slots > 1)
     call = Call(model, params, sampling, end_tokens, prune, plan, buckets)
@@ -91,6 +105,13 @@ def sample_batches(
         batch, origins = prefill_batch(call, part, rows, round_index)
         answers = decode_batch(call, batch, origins)
         yield [[answers[row] for row in rows[i : i + samples]] for i in range(0, len(rows), samples)]
+
+
+def sees_all(model: Decoder, slots: int) -> bool:
+    """Whether no layer's window is shorter than so many slots. In lanes slots do not come in the order of positions, by
+    which a window would be cut.
+    """
+    return all(layer.window is None or layer.window >= slots for layer in model.config.layers)
 
 
 def prefill_batch(call: Call, prompts: Prompts, rows: range, round_index: int) -> tuple[DecodeBatch, Origins]:
