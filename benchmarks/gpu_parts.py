@@ -22,7 +22,7 @@ from pmc_jax.distributed import meshes
 from pmc_jax.distributed.device_kind import device_kind
 from pmc_jax.methods.settings import read_training
 from pmc_jax.plan import roofline
-from pmc_jax.sampling import engine, prefill
+from pmc_jax.sampling import engine, prefill, refill
 from pmc_jax.sampling.buckets import batch_buckets, plan_batches
 from pmc_jax.sampling.decode import CHUNK
 from pmc_jax.sampling.generate import round_sampler
@@ -161,25 +161,29 @@ def steps(job: Job, record: Record) -> None:
 
 @contextlib.contextmanager
 def counted() -> Iterator[dict[str, int]]:
-    """Counts, while it is open, the programs that are compiled and the rows x steps that the sampler decodes (the step
-    that prefill takes included).
-
-    Chunks are aligned: one that ends at `last_step` began at the multiple of CHUNK before it. In the last chunk of a
-    batch all rows may be done earlier, and a few steps too many are counted.
+    """Counts, while it is open, the programs that are compiled and the rows x steps that the sampler decodes, free rows
+    among them.
     """
     counts = {"compiled": 0, "row_steps": 0}
-    plain = engine.decode_chunk
+    plain, look = engine.decode_chunk, refill.look
 
     def on_event(event: str, _: float, **__) -> None:
         counts["compiled"] += event == "/jax/core/compile/backend_compile_duration"
 
     def decode_chunk(model, params, state, uniform_BT2, last_step, **static):
+        """Chunks are aligned: one that ends at `last_step` began at the multiple of CHUNK before it. In the last chunk
+        of a batch all rows may be done earlier, and a few steps too many are counted.
+        """
         counts["row_steps"] += len(uniform_BT2) * int(last_step - (last_step - 1) // CHUNK * CHUNK)
         return plain(model, params, state, uniform_BT2, last_step, **static)
 
+    def count_look(ledger, chunk):
+        look(ledger, chunk)
+        counts["row_steps"] += chunk.written.tokens_BT2.shape[0] * int(chunk.written.steps)
+
     jax.monitoring.register_event_duration_secs_listener(on_event)
     try:
-        with mock.patch.object(engine, "decode_chunk", decode_chunk):
+        with mock.patch.object(engine, "decode_chunk", decode_chunk), mock.patch.object(refill, "look", count_look):
             yield counts
     finally:
         jax.monitoring.unregister_event_duration_listener(on_event)
