@@ -203,8 +203,9 @@ def plan_packing(
 def pack(rows: list[Row], packing: Packing, shards: int = 1) -> Batch:
     """Pack examples into as few micro-batches as hold them.
 
-    There is always room for twice as many micro-batches as the packing names. The loss over a packed batch equals the
-    loss over the same examples one a row.
+    A batch that fits into one micro-batch, where the packing names one, is just that one: its update needs no loop.
+    Otherwise there is room for twice as many micro-batches as the packing names, so that all batches have one shape.
+    The loss over a packed batch equals the loss over the same examples one a row.
 
     Raises:
         ValueError: an example, or a pair of them, is longer than what fits.
@@ -217,7 +218,7 @@ def pack(rows: list[Row], packing: Packing, shards: int = 1) -> Batch:
         used += 1
         if used > len(rows):
             raise ValueError(f"a pair of examples is longer than what the packing has room for: {packing}")
-    slots = max(used, 2 * packing.micro_batches) * shards
+    slots = (1 if used == packing.micro_batches == 1 else max(used, 2 * packing.micro_batches)) * shards
     packed += [_pack_shard(rows, [], packing)] * (slots - len(packed))
     prefix_P = np.array(rows[0].tokens[: packing.prefix], np.int32)
     fields = [np.stack(x).reshape(slots // shards, -1, x[0].shape[-1]) for x in zip(*packed)]

@@ -162,7 +162,7 @@ def slots_first(own: KeyValue) -> SlotsFirst:
     return SlotsFirst(jnp.swapaxes(own[0], -1, -2), own[1])
 
 
-def cached_parts(cache: tuple, own: KeyValue, slot: jax.Array) -> tuple[list[KeyValue], KeyValue]:
+def cached_parts(cache: tuple, own: KeyValue, slot: jax.Array) -> tuple[list[KeyValue], KeyValue | SlotsFirst]:
     """What new tokens look at beside a cache.
 
     Args:
@@ -171,13 +171,13 @@ def cached_parts(cache: tuple, own: KeyValue, slot: jax.Array) -> tuple[list[Key
         slot: where the first of them belongs.
 
     Returns:
-        The parts, and what the layer gives back: where the cache is only read, the tokens' keys and values; otherwise
-        the cache's own part with them written into it, which the tokens then look at.
+        The parts, and what the layer gives back: where the cache is only read, the tokens' keys and values, as they
+        will lie in it; otherwise the cache's own part with them written into it, which the tokens then look at.
     """
     prefix, before = cache
     if isinstance(before, SlotsFirst):
         # XLA takes the transposition into the product.
-        return [*((jnp.swapaxes(keys, -1, -2), values) for keys, values in cache), own], own
+        return [*((jnp.swapaxes(keys, -1, -2), values) for keys, values in cache), own], slots_first(own)
     k_BKHC, v_BKCH = before
     written = (
         jax.lax.dynamic_update_slice_in_dim(k_BKHC, own[0].astype(k_BKHC.dtype), slot, axis=3),

@@ -39,9 +39,18 @@ def plan_stack(layers: tuple[LayerKind, ...]) -> StackPlan:
     return NO_STACK
 
 
-def stack_arrays(*arrays: jax.Array) -> jax.Array:
-    """Arrays of equal shape, one after the other along a new first axis."""
-    return jnp.stack(arrays)
+INTO_HEADS = ("query", "key", "value")  # weights [D, heads, H]
+OUT_OF_HEADS = "output"  # weights [heads, H, D]
+
+
+def stack_arrays(name: str, *arrays: jax.Array) -> jax.Array:
+    """Arrays of equal shape, one after the other along a new first axis; weights into and out of heads as matrices,
+    [D, heads * H] and [heads * H, D].
+    """
+    stacked = jnp.stack(arrays)
+    if name in INTO_HEADS:
+        return stacked.reshape(*stacked.shape[:2], -1)
+    return stacked.reshape(stacked.shape[0], -1, stacked.shape[-1]) if name == OUT_OF_HEADS else stacked
 
 
 def stack_layers(
@@ -52,19 +61,25 @@ def stack_layers(
     Args:
         layers: the kind of each layer.
         params: a subtree `layer_i` for each layer, beside others.
-        combine: the leaves of all layers -> the leaf of their stack.
+        combine: (name, leaves of all layers) -> the leaf of their stack.
     """
     plan = plan_stack(layers)
     if not plan.layers or "stack_0" in params:
         return params
     stacked = {f"layer_{i}" for i in range(plan.layers)}
     rest = {name: x for name, x in params.items() if name not in stacked}
-    return rest | {
-        f"stack_{j}": jax.tree.map(combine, *(params[f"layer_{i}"] for i in range(j, plan.layers, plan.period)))
-        for j in range(plan.period)
-    }
+
+    def stack(j: int) -> Any:
+        of_layers = (params[f"layer_{i}"] for i in range(j, plan.layers, plan.period))
+        return jax.tree_util.tree_map_with_path(lambda path, *leaves: combine(path[-1].key, *leaves), *of_layers)
+
+    return rest | {f"stack_{j}": stack(j) for j in range(plan.period)}
 
 
-def stack_sharding(sharding: NamedSharding, *_: NamedSharding) -> NamedSharding:
-    """Where a stack lies: each layer like the first one."""
-    return NamedSharding(sharding.mesh, PartitionSpec(None, *sharding.spec))
+def stack_sharding(name: str, sharding: NamedSharding, *_: NamedSharding) -> NamedSharding:
+    """Where a stack lies: each layer like the first one. Heads lie on devices, not parts of a head."""
+    heads_axis = {OUT_OF_HEADS: 0}.get(name, 1 if name in INTO_HEADS else None)
+    spec = [*sharding.spec, None, None, None][:3] if heads_axis is not None else list(sharding.spec)
+    if heads_axis is not None:
+        del spec[heads_axis + 1]
+    return NamedSharding(sharding.mesh, PartitionSpec(None, *spec))

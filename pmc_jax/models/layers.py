@@ -88,7 +88,8 @@ def project(module: nn.Module, name: str, x: jax.Array, into: tuple[int, ...], b
     """A linear map over all trailing axes of x, by the module's parameter `name`.
 
     It is a product of two matrices: XLA's CPU backend copies more-dimensional operands around in the backward pass (a
-    tenth of an update).
+    tenth of an update). Stacked weights are matrices already (layer_stack.py). A TPU's compiler would take such a matrix
+    apart again to lay the product out by heads; the barrier keeps it from that.
 
     Args:
         module: gets the parameters `name` [..., *into] and, with a bias, `name`_bias.
@@ -101,8 +102,12 @@ def project(module: nn.Module, name: str, x: jax.Array, into: tuple[int, ...], b
         [B, T, *into].
     """
     B, T, *width = x.shape
-    weight = module.param(name, init_weight, (*width, *into))
-    y = (x.reshape(B * T, -1) @ weight.reshape(math.prod(width), -1)).reshape(B, T, *into)
+    stored = module.get_variable("params", name)
+    weight = module.param(name, init_weight, (*width, *into)) if stored is None else stored
+    y = x.reshape(B * T, -1) @ weight.reshape(math.prod(width), -1)
+    if len(into) > 1 and weight.ndim == 2:
+        y = jax.lax.optimization_barrier(y)
+    y = y.reshape(B, T, *into)
     return y + in_front(module.param(f"{name}_bias", nn.initializers.zeros, into), y.ndim) if bias else y
 
 

@@ -25,7 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pmc_jax.models import Decoder, KeyValue
-from pmc_jax.models.attention import SlotsFirst, slots_first
+from pmc_jax.models.attention import SlotsFirst
 from pmc_jax.sampling.draw import draw
 from pmc_jax.sampling.params import SamplingStrategy
 
@@ -147,13 +147,13 @@ def own_mask(newest: jax.Array, rows: int, slots: int, only_read: bool) -> jax.A
     return jnp.broadcast_to(jnp.append(jnp.arange(slots) < newest, True), (rows, slots + 1))
 
 
-def write_slot(cache: list[SlotsFirst], own: list[KeyValue], slot: jax.Array) -> list[SlotsFirst]:
+def write_slot(cache: list[SlotsFirst], own: list[SlotsFirst], slot: jax.Array) -> list[SlotsFirst]:
     """The cache with the keys and values of one token in a slot, cast to its dtype."""
 
     def write(old, new):
         return jax.lax.dynamic_update_slice_in_dim(old, new.astype(old.dtype), slot, axis=old.ndim - 2)
 
-    return jax.tree.map(write, cache, [slots_first(entry) for entry in own])
+    return jax.tree.map(write, cache, own)
 
 
 def pad_slots(cache: list, slots: int) -> list:
