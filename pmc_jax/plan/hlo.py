@@ -53,19 +53,19 @@ def group_size(line: str) -> int:
     return 2  # a permutation has pairs of source and target
 
 
-def collectives(text: str) -> list[Collective]:
-    """Every collective once: XLA writes one that runs beside computation into several fusions, always with its
-    channel's number and the same origin. Layers, which are traced as one function, share their channels' numbers; their
-    origins name them. One without an origin is in one piece.
+def collectives(text: str) -> list[tuple[Collective, str]]:
+    """Every collective once, and the computation that it stands in. XLA writes one that runs beside computation into
+    several fusions, always with its channel's number and the same origin. Layers, which are traced as one function,
+    share their channels' numbers; their origins name them. One without an origin is in one piece.
 
     An all-reduce whose computation keeps one slice of the sum is what the TPU backend makes of a reduce-scatter, and
     counts as one.
     """
-    seen: dict[tuple[str, str], Collective] = {}
+    seen: dict[tuple[str, str], tuple[Collective, str]] = {}
     computation = ""
     for line in text.splitlines():
         if line.startswith(("%", "ENTRY")):
-            computation = line
+            computation = line.removeprefix("ENTRY ").removeprefix("%").split(" ")[0]
         channel = re.search(r"channel_id=(\d+)", line)
         operation = channel and DEFINITION.match(line)
         kind = operation and operation[3].removesuffix("-start")
@@ -79,7 +79,8 @@ def collectives(text: str) -> list[Collective]:
         if kind == "all-reduce" and "all-reduce-scatter" in computation.split("(")[0]:
             kind = "reduce-scatter"
         origin = re.search(r'op_name="([^"]*)"', line)
-        seen.setdefault((channel[1], origin[1] if origin else operation[1]), Collective(kind, elements, size, group))
+        name = channel[1], origin[1] if origin else operation[1]
+        seen.setdefault(name, (Collective(kind, elements, size, group), computation))
     return sorted(seen.values())
 
 

@@ -13,12 +13,16 @@ through the operations beside it is not counted again.
 import functools
 import math
 import re
+from collections import Counter
 from typing import NamedTuple
 
-from pmc_jax.plan.hlo import BYTES, COLLECTIVES
+from pmc_jax.plan import hlo
+from pmc_jax.plan.hlo import BYTES, COLLECTIVES, Collective
 
 ARRAY = re.compile(
-    r"\b(" + "|".join(BYTES) + r")\[([\d,]*)\](?:\{([\d,]*)(?::(?:T\((\d+(?:,\d+)?)\))?(?:\([\d,]+\))*(S\(\d+\))?)?[^}]*\})?"
+    r"\b("
+    + "|".join(BYTES)
+    + r")\[([\d,]*)\](?:\{([\d,]*)(?::(?:T\((\d+(?:,\d+)?)\))?(?:\([\d,]+\))*(S\(\d+\))?)?[^}]*\})?"
 )
 OPERATION = re.compile(r"^\s*(ROOT )?%?([\w.\-]+) = (.*?) ([a-z][\w\-]*)\((.*?)\)(?=, |$)(.*)$")
 COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
@@ -89,7 +93,7 @@ def padded(length: int, tile: int) -> int:
     return -(-length // tile) * tile
 
 
-@functools.lru_cache(maxsize=None)
+@functools.cache
 def sizes_of(shape: str) -> tuple[tuple[int, bool], ...]:
     """(bytes, filled up to its tiles; whether it lies in the chip's main memory) of each array of a shape."""
     sizes = []
@@ -140,7 +144,7 @@ class Account:
         computation, total = self.computations[name], NOTHING
         for op in computation.operations.values():
             if op.kind == "while":
-                total = total.plus(self.cost(op.called("body")), self.trips(op.called("condition")))
+                total = total.plus(self.cost(op.called("body")), self.trips(op))
             elif op.kind == "conditional":
                 branches = re.findall(r"%([\w.\-]+)", op.rest.split("branch_computations=")[-1].split("}")[0])
                 total = total.plus(max((self.cost(b) for b in branches if b in self.computations), default=NOTHING))
@@ -156,7 +160,9 @@ class Account:
         if inside is None:
             moved = sum(self.taken(computation, op, i) for i in range(len(op.operands)))
             # The result of what starts asynchronously comes first; then come its operands again.
-            moved += size_of(op.shape.split(", ")[0]) if op.kind.endswith("-start") else self.written(computation, op.name)
+            moved += (
+                size_of(op.shape.split(", ")[0]) if op.kind.endswith("-start") else self.written(computation, op.name)
+            )
             flops = product_flops(computation, op)
         else:
             numbers = {int(x.operands[0]): x.name for x in inside.operations.values() if x.kind == "parameter"}
@@ -217,13 +223,15 @@ class Account:
             return self.written(inside, inside.root)
         return 0.0 if op.kind == "parameter" else size_of(op.shape)
 
-    def trips(self, condition: str) -> int:
-        """How often a loop runs: the constant that its counter is compared with; 1 where there is none."""
-        computation = self.computations[condition]
-        root = computation.operations[computation.root]
+    def trips(self, loop: Operation) -> int:
+        """How often a loop runs: as XLA says, or the constant that its counter is compared with; otherwise 1."""
+        if known := re.search(r'"known_trip_count":\{"n":"(\d+)"', loop.rest):
+            return int(known[1])
+        condition = self.computations[loop.called("condition")]
+        root = condition.operations[condition.root]
         if root.kind != "compare" or "direction=LT" not in root.rest:
             return 1
-        limit = computation.operations[root.operands[1]]
+        limit = condition.operations[root.operands[1]]
         return int(limit.operands[0]) if limit.kind == "constant" else 1
 
 
@@ -236,18 +244,28 @@ def handed_through(op: Operation) -> dict[int, int]:
 
 
 def product_flops(computation: Computation, op: Operation) -> float:
-    """FLOPs of a convolution, as which a TPU's products are written, or of a dot; 0 of anything else."""
+    """FLOPs of a convolution, as which a TPU's products are written, of a dot or of a call of cuBLAS; 0 of
+    anything else.
+    """
     if op.kind == "convolution":
         labels = re.search(r"dim_labels=\w+?_(\w+?)->", op.rest)[1]
         weights = dims_of(computation.operations[op.operands[1]].shape)
         window = re.search(r"window=\{([^}]*)\}", op.rest)
         sizes = re.search(r"size=([\dx]+)", window[1]) if window else None
         # Batches of products are written as windows that are moved over padding: one tap of each is no padding.
-        taps = 1 if not sizes or re.search("pad=|lhs_dilate=", window[1]) else math.prod(int(n) for n in sizes[1].split("x"))
+        taps = (
+            1
+            if not sizes or re.search("pad=|lhs_dilate=", window[1])
+            else math.prod(int(n) for n in sizes[1].split("x"))
+        )
         return 2.0 * math.prod(dims_of(op.shape)) * weights[labels.index("i")] * taps
     if op.kind == "dot":
         lengths = dims_of(computation.operations[op.operands[0]].shape)
         axes = re.search(r"lhs_contracting_dims=\{([\d,]+)\}", op.rest)[1].split(",")
+        return 2.0 * math.prod(dims_of(op.shape)) * math.prod(lengths[int(axis)] for axis in axes)
+    if op.kind == "custom-call" and "__cublas" in op.rest:
+        lengths = dims_of(computation.operations[op.operands[0]].shape)
+        axes = re.search(r'"lhs_contracting_dimensions":\["([\d",]+)"\]', op.rest)[1].split('","')
         return 2.0 * math.prod(dims_of(op.shape)) * math.prod(lengths[int(axis)] for axis in axes)
     return 0.0
 
@@ -262,3 +280,23 @@ def cost(text: str, flops: float, bandwidth: float) -> Cost:
     """
     computations, entry = parse(text)
     return Account(computations, flops, bandwidth).cost(entry)
+
+
+def collectives(text: str) -> dict[Collective, int]:
+    """How often a program sends each kind of collective."""
+    computations, entry = parse(text)
+    account, times = Account(computations, 1.0, 1.0), Counter()
+
+    def visit(name: str, runs: int) -> None:
+        times[name] += runs
+        for op in computations[name].operations.values():
+            body = op.called("body")
+            for called in (body, *map(op.called, ("calls", "to_apply", "condition"))):
+                if called in computations:
+                    visit(called, runs * (account.trips(op) if called == body else 1))
+
+    visit(entry, 1)
+    counts = Counter()
+    for collective, computation in hlo.collectives(text):
+        counts[collective] += times[computation]
+    return dict(sorted(counts.items()))

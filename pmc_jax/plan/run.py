@@ -132,9 +132,9 @@ def memory(measured: dict[str, Measured], stays: estimate.Held, chip: topology.C
     return {"used": used, "hbm": chip.hbm, "fits": max(used.values()) <= chip.hbm}
 
 
-def plan(config: ConfigDict, target: Topology, assumed: Assumed, compiling: str = "depths") -> dict[str, Any]:
-    """Everything that `pmc-jax plan` prints, JSON-ready. compiling: "none" (the memory and time model alone), "depths"
-    (two shallow models of the same width, the rest extrapolated layer by layer), "whole" (every layer).
+def plan(config: ConfigDict, target: Topology, assumed: Assumed, compiling: str = "whole") -> dict[str, Any]:
+    """Everything that `pmc-jax plan` prints, JSON-ready. compiling: "none" (the memory and time model alone) or "whole"
+    (the programs that a run has).
     """
     settings.check(config)
     start = time.perf_counter()
@@ -172,8 +172,7 @@ def plan(config: ConfigDict, target: Topology, assumed: Assumed, compiling: str 
         }
         return result | {"largest": largest(shape, config, mesh, target, assumed, used)}
     try:
-        whole = compiling == "whole" or shape.model.config.num_layers <= programs.DEPTHS[1]
-        compiled = programs.compile_round(raw, config, mesh, assumed, whole)
+        compiled = programs.compile_round(shape, config, mesh, assumed, target.chip)
     except jax.errors.JaxRuntimeError as error:
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
@@ -181,7 +180,6 @@ def plan(config: ConfigDict, target: Topology, assumed: Assumed, compiling: str 
             f"{config.model.path} on {target}, mesh {dict(mesh.shape)}: the compiler finds no room: "
             f"{str(error).splitlines()[0][:300]}"
         ) from None
-    result["compiled"] = "whole" if whole else compiling
     result["memory"] = memory(compiled, stays, target.chip, bool(config.lora.rank))
     result["seconds"] = round_seconds(shape, config, mesh, target, assumed, compiled)
     result["largest"] = largest(shape, config, mesh, target, assumed, result["memory"]["used"])

@@ -93,7 +93,7 @@ def programs(plan: dict[str, Any]) -> Table:
         "program",
         "GFLOP",
         "GB",
-        "XLA's optimum",
+        "operations",
         "products",
         "memory",
         "collectives",
@@ -122,7 +122,6 @@ def show(plan: dict[str, Any]) -> None:
     is_gpu = parse_topology(plan["topology"]).is_gpu
     extent = {
         "none": "not compiled: estimated",
-        "depths": "compiled at two depths, extrapolated to all layers",
         "whole": "compiled whole",
     }
     console.print(

@@ -13,6 +13,7 @@ from jax.sharding import AbstractMesh, Mesh
 
 from pmc_jax.distributed import meshes
 from pmc_jax.errors import UserError
+from pmc_jax.plan import gpu
 
 
 class Chip(NamedTuple):
@@ -68,7 +69,7 @@ class Topology(NamedTuple):
 
     @property
     def is_gpu(self) -> bool:
-        """Whether the chips are GPUs, for which nothing is compiled here."""
+        """Whether the chips are GPUs."""
         return self.kind in GPUS
 
     @property
@@ -104,17 +105,18 @@ def parse_topology(text: str | None, slices: int = 1) -> Topology:
 
 
 def mesh_maker(topology: Topology, compiled: bool) -> Callable[[int, int], Mesh | AbstractMesh]:
-    """(data, model) -> a mesh over the topology, as `meshes.make_mesh`. A mesh of GPUs has a shape and no devices:
-    memory and bounds follow from it.
+    """(data, model) -> a mesh over the topology, as `meshes.make_mesh`. Where nothing is compiled for GPUs, it has a
+    shape and no devices: memory and bounds follow from it.
 
     Raises:
-        UserError: there are no such devices, or something is to be `compiled` for GPUs, whose compiler chooses among
-            kernels by running them.
+        UserError: the compiler for these devices is not installed, or knows no such slice.
     """
-    if topology.is_gpu and compiled:
-        raise UserError(f"--topology={topology}: nothing is compiled for GPUs without a card; give --compile=none")
-    if topology.is_gpu:
+    if topology.is_gpu and not compiled:
         return functools.partial(meshes.make_abstract_mesh, topology.chips, slices=topology.slices)
+    if topology.is_gpu:
+        chip, (each,) = topology.chip, topology.shape
+        cards = gpu.devices(topology.kind, topology.slices, each, chip.hbm, chip.bandwidth)
+        return functools.partial(meshes.make_mesh, devices=cards, slices=topology.slices)
     return functools.partial(meshes.make_mesh, devices=devices(topology), slices=topology.slices)
 
 
