@@ -116,7 +116,7 @@ def programs_table() -> str:
             numbers = [f"{p['temporary'] / 2**30:.2f}", f"{p['flops'] / 1e9:.0f}", f"{p['bytes'] / 1e9:.1f}"]
             times = [f"{1e3 * x:.2f}" for x in (p["optimal_seconds"], r["products"], r["memory"], r["collectives"])]
             rows.append([where, name, *numbers, *times, f"{p['float32_products']:.0f}", str(p["weight_gathers"])])
-    times = ["XLA's optimum, ms", "products, ms", "memory, ms", "collectives, ms"]
+    times = ["operations, ms", "products, ms", "memory, ms", "collectives, ms"]
     return pages.table(
         ["what", "program", "temporary, GiB", "GFLOP", "GB", *times, "float32 products", "weights gathered"], rows
     )
@@ -147,7 +147,7 @@ def main() -> None:
     parser.add_argument("--tables", nargs="*", default=list(tables), choices=tables, help="which are written; all")
     asked = parser.parse_args()
     for pair in asked.compile:
-        cell(*pair.split("@"), "depths")
+        cell(*pair.split("@"), "whole")
     page = PAGE.read_text()
     for name in asked.tables:
         make = tables[name]

@@ -8,7 +8,7 @@ import sys
 import pytest
 from tiny import ROOT
 
-from pmc_jax.plan import hlo, hlo_cost
+from pmc_jax.plan import hlo, hlo_cost, hlo_text
 
 LOOP = """
 HloModule step, is_scheduled=true
@@ -70,10 +70,10 @@ def test_collectives_of_a_loop_count_as_often_as_it_runs():
 
 
 def test_sizes_are_those_of_tiles():
-    assert hlo_cost.size_of("bf16[260,668,48]{2,1,0:T(8,128)(2,1)}") == 260 * 672 * 128 * 2
-    assert hlo_cost.size_of("f32[260,32064]{0,1:T(8,128)}") == 32064 * 384 * 4
-    assert hlo_cost.size_of("(f32[3]{0}, bf16[2,3]{1,0:T(8,128)(2,1)S(1)})") == 12
-    assert hlo_cost.anywhere("bf16[8,128]{1,0:T(8,128)(2,1)S(1)}") == 2048
+    assert hlo_text.size_of("bf16[260,668,48]{2,1,0:T(8,128)(2,1)}") == 260 * 672 * 128 * 2
+    assert hlo_text.size_of("f32[260,32064]{0,1:T(8,128)}") == 32064 * 384 * 4
+    assert hlo_text.size_of("(f32[3]{0}, bf16[2,3]{1,0:T(8,128)(2,1)S(1)})") == 12
+    assert hlo_text.anywhere("bf16[8,128]{1,0:T(8,128)(2,1)S(1)}") == 2048
 
 
 @pytest.mark.parametrize(

@@ -39,7 +39,7 @@ flags.DEFINE_enum(
     "compile",
     None,
     ["none", "depths", "whole"],
-    "What is compiled: two shallow models, extrapolated (depths: TPUs); every layer (whole); nothing (none: GPUs).",
+    "What is compiled: the programs of a run (whole, for TPUs; depths is its earlier name) or nothing (none, for GPUs).",
 )
 flags.DEFINE_integer("questions", 400, "Questions to forget.")
 flags.DEFINE_integer("prefix_tokens", 36, "Tokens that all prompts begin with.")
@@ -223,7 +223,8 @@ def start_plan(words: list[str]) -> None:
 
     target = topology.parse_topology(FLAGS.topology, FLAGS.slices)
     assumed = Assumed(FLAGS.questions, FLAGS.prefix_tokens, FLAGS.prompt_tokens, FLAGS.answer_tokens)
-    numbers = run.plan(FLAGS.config, target, assumed, FLAGS.compile or ("none" if target.is_gpu else "depths"))
+    compiling = {None: "none" if target.is_gpu else "whole", "depths": "whole"}.get(FLAGS.compile, FLAGS.compile)
+    numbers = run.plan(FLAGS.config, target, assumed, compiling)
     print(json.dumps(numbers, indent=1)) if FLAGS.json else show.show(numbers)
 
 
