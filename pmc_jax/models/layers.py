@@ -88,8 +88,8 @@ def project(module: nn.Module, name: str, x: jax.Array, into: tuple[int, ...], b
     """A linear map over all trailing axes of x, by the module's parameter `name`.
 
     It is a product of two matrices: XLA's CPU backend copies more-dimensional operands around in the backward pass (a
-    tenth of an update). Stacked weights are matrices already (layer_stack.py). A TPU's compiler would take such a matrix
-    apart again to lay the product out by heads; the barrier keeps it from that.
+    tenth of an update). Stacked weights are matrices already (layer_stack.py). A TPU's compiler would take such a
+    matrix apart again, to lay the product out by heads; the barrier keeps it from that.
 
     Args:
         module: gets the parameters `name` [..., *into] and, with a bias, `name`_bias.

@@ -39,7 +39,7 @@ flags.DEFINE_enum(
     "compile",
     None,
     ["none", "depths", "whole"],
-    "What is compiled: the programs of a run (whole, for TPUs; depths is its earlier name) or nothing (none, for GPUs).",
+    "What is compiled: the programs of a run (whole: TPUs; earlier called depths), or nothing (none: GPUs).",
 )
 flags.DEFINE_integer("questions", 400, "Questions to forget.")
 flags.DEFINE_integer("prefix_tokens", 36, "Tokens that all prompts begin with.")
