@@ -47,9 +47,8 @@ def test_stacks_hold_the_layers_in_their_order(toy):
     stacked = stack_layers(toy.config.layers, toy.params)
     assert stacked.keys() == {"embed", "final_norm", "stack_0", "stack_1", "layer_4"}
     for name, i, stack, row in ((f"layer_{i}", i, f"stack_{i % 2}", i // 2) for i in range(4)):
-        same = jax.tree.map(
-            lambda x, s, row=row: bool(jnp.all(s[row].reshape(x.shape) == x)), toy.params[name], stacked[stack]
-        )
+        of_layer = jax.tree.map(lambda x, s, row=row: s[row].reshape(x.shape), toy.params[name], stacked[stack])
+        same = jax.tree.map(lambda x, s: bool(jnp.all(s == x)), toy.params[name], of_layer)
         assert all(jax.tree.leaves(same)), i
     assert stack_layers(toy.config.layers, stacked) is stacked
 
