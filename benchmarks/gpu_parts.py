@@ -22,10 +22,11 @@ from pmc_jax.distributed import meshes
 from pmc_jax.distributed.device_kind import device_kind
 from pmc_jax.methods.settings import read_training
 from pmc_jax.plan import roofline
-from pmc_jax.sampling import engine, prefill, refill
+from pmc_jax.sampling import engine, prefill
 from pmc_jax.sampling.buckets import batch_buckets, plan_batches
 from pmc_jax.sampling.decode import CHUNK
 from pmc_jax.sampling.generate import round_sampler
+from pmc_jax.sampling.ledger import Ledger
 from pmc_jax.sampling.prompts import left_pad, with_drafts
 from pmc_jax.sampling.uniforms import row_uniforms
 from pmc_jax.tracking.timing import Clock
@@ -165,7 +166,7 @@ def counted() -> Iterator[dict[str, int]]:
     among them.
     """
     counts = {"compiled": 0, "row_steps": 0}
-    plain, look = engine.decode_chunk, refill.look
+    plain, look = engine.decode_chunk, Ledger.look
 
     def on_event(event: str, _: float, **__) -> None:
         counts["compiled"] += event == "/jax/core/compile/backend_compile_duration"
@@ -177,13 +178,13 @@ def counted() -> Iterator[dict[str, int]]:
         counts["row_steps"] += len(uniform_BT2) * int(last_step - (last_step - 1) // CHUNK * CHUNK)
         return plain(model, params, state, uniform_BT2, last_step, **static)
 
-    def count_look(ledger, chunk):
-        look(ledger, chunk)
+    def count_look(ledger, chunk, devices):
+        look(ledger, chunk, devices)
         counts["row_steps"] += chunk.written.tokens_BT2.shape[0] * int(chunk.written.steps)
 
     jax.monitoring.register_event_duration_secs_listener(on_event)
     try:
-        with mock.patch.object(engine, "decode_chunk", decode_chunk), mock.patch.object(refill, "look", count_look):
+        with mock.patch.object(engine, "decode_chunk", decode_chunk), mock.patch.object(Ledger, "look", count_look):
             yield counts
     finally:
         jax.monitoring.unregister_event_duration_listener(on_event)

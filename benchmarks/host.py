@@ -1,22 +1,25 @@
 """Whether the host keeps up with the devices while answers are drawn: CPU seconds of its looks against the devices'
 seconds at the bounds.
 
-    python benchmarks/host.py [--shards 8 16 32] [--model Llama-3.2-3B] [--reward rouge_l_recall]
+    python benchmarks/host.py [--shards 8 16 32] [--chips=4] [--model Llama-3.2-3B] [--reward rouge_l_recall]
 
-Between two chunks of decode steps the host retires rows that are done and prunes those that have lost
-(`batches.retire`). Here it does so for one batch of `sample.max_rows` rows on each shard, in one process, from the
-first chunk to the last. Lengths are drawn as TOFU's; a sample's words are half those of the original answer. The
-devices' seconds are `pmc-jax plan`'s, of the same rows on v5e, a shard a chip: its decode steps at full speed. Where
-the host takes longer, the devices wait. Compaction is work of the devices, and not looked at.
+Every `look_steps` decode steps the host takes answers off, prunes rows that have lost, gives questions to free pages
+and draws their samples' random numbers (sampling/ledger.py, sampling/refill.py). Here it does so for lanes of
+`sample.max_rows` rows on each shard, in one process that has all of them, and in one of several that have `--chips`
+each. Lanes are those of benchmarks/refill.py, which cost the devices' time and are not counted. Lengths are drawn as
+TOFU's; a sample's words are half those of the original answer. There are three times as many questions as lanes.
+
+The devices' seconds are `pmc-jax plan`'s, of as many rows on v5e, a shard a chip: decode steps at full speed. Where the
+host takes longer, the devices wait. Before the first chunk, questions are read into all pages: that is not a look.
 """
 
 import argparse
 import time
 from typing import NamedTuple
 
-import jax
 import numpy as np
 from pages import table
+from refill import ASSUMED, ForcedLanes, forced_call
 from rewards import drawn_answers
 
 from pmc_jax import config as settings
@@ -24,14 +27,15 @@ from pmc_jax.data.authors import make_authors
 from pmc_jax.data.prompts import Template, Text, make_text
 from pmc_jax.data.tokenizer import train_tokenizer
 from pmc_jax.distributed import meshes
+from pmc_jax.distributed.device_kind import ACCELERATOR
 from pmc_jax.methods.scoring import make_scorer
 from pmc_jax.plan import abstract, estimate, topology
-from pmc_jax.plan.abstract import Assumed
-from pmc_jax.sampling.batches import DecodeBatch, Origins, Snapshot, retire
-from pmc_jax.sampling.decode import CHUNK, DecodeState
+from pmc_jax.sampling.buckets import SPARE_PAGES
+from pmc_jax.sampling.ledger import Ledger
+from pmc_jax.sampling.params import SamplingParams
 from pmc_jax.sampling.pruning import candidate_pruner
+from pmc_jax.sampling.refill import draw_in_lanes, draw_numbers
 
-ASSUMED = Assumed(400, 36, 64, 45)
 SLICES = {8: "v5e:2x4", 16: "v5e:4x4", 32: "v5e:4x8"}
 
 
@@ -66,55 +70,86 @@ def draw_batch(rows: int, samples: int, longest: int, seed: int = 0) -> Drawn:
     return Drawn(text, [f"question {q}" for q in range(len(references))], references, tokens_BL, lengths_B)
 
 
-def looks(drawn: Drawn, samples: int, reward: str) -> list[float]:
-    """CPU seconds of each look, until every row is retired."""
+class Watched:
+    """Lanes whose time does not count. seconds: CPU seconds of the host between two chunks."""
+
+    def __init__(self, lanes: ForcedLanes):
+        self.lanes, self.seconds = lanes, []
+        self.own, self.everywhere = lanes.own, lanes.everywhere
+        self.start, self.not_counted = time.process_time(), 0.0
+
+    def not_timed(self, work, *given):
+        start = time.process_time()
+        result = work(*given)
+        self.not_counted += time.process_time() - start
+        return result
+
+    def read(self, questions_Q, seats):
+        draw_numbers(self.lanes.call, questions_Q, self.lanes.shards)
+        return self.not_timed(self.lanes.read, questions_Q, seats)
+
+    def decode(self, lost_GX):
+        self.seconds.append(time.process_time() - self.start - self.not_counted)
+        written = self.lanes.decode(lost_GX)
+        self.start, self.not_counted = time.process_time(), 0.0
+        return written
+
+    def shrink(self):
+        return self.not_timed(self.lanes.shrink)
+
+
+def looks(drawn: Drawn, samples: int, reward: str, max_rows: int, shards: int, processes: int = 1) -> list[float]:
+    """CPU seconds of what comes before the first chunk, and of each look, of the first of so many processes."""
     scorer = make_scorer(reward, drawn.questions, drawn.references, drawn.text, min_words=0)
     prune = candidate_pruner(scorer, [1.0] * len(drawn.questions), samples, drawn.text.end_tokens)
-    rows, longest = drawn.tokens_BL.shape
-    used = len(drawn.questions) * samples
-    rows_B = np.where(np.arange(rows) < used, np.arange(rows), -1)
-    origins = Origins([[] for _ in range(rows)], np.zeros((rows, 1, 2), np.float32))
-    mesh = meshes.make_mesh(1, 1, jax.devices()[:1])
-    whole, seconds = meshes.row_sharding(mesh), []
-    for step in range(CHUNK, longest + 1, CHUNK):
-        done_B = meshes.put((drawn.lengths_B <= step) | (rows_B < 0), whole)
-        told = Snapshot(meshes.put(np.int32(step), meshes.replicated_sharding(mesh)), done_B, None)
-        told = told._replace(tokens_BC=meshes.put(drawn.tokens_BL[:, :step], whole))
-        state = DecodeState(told.tokens_BC, told.step, done_B, None, [], [])
-        start = time.process_time()
-        batch = DecodeBatch(state, step, rows_B, np.arange(rows), [])
-        batch, _ = retire(batch, told, origins, longest, drawn.text.end_tokens, prune)
-        seconds.append(time.process_time() - start)
-        rows_B = batch.rows_B
-        if not (rows_B >= 0).any():
-            break
-    return seconds
+    sampling = SamplingParams(num_samples=samples, max_new_tokens=drawn.tokens_BL.shape[1])
+    call = forced_call(len(drawn.questions), sampling, max_rows, shards, drawn.text.end_tokens, prune)
+    own = list(range(shards // processes))
+    watched = Watched(ForcedLanes(call, drawn.tokens_BL, drawn.lengths_B, own))
+    for _ in draw_in_lanes(Ledger(call), watched):
+        pass
+    # With one chunk ahead the second is dispatched before the first look.
+    return [watched.seconds[0], *watched.seconds[2:]]
 
 
 def chunk_seconds(model: str, shards: int, rows: int) -> float:
-    """The devices' seconds between two looks at a whole batch, at the bounds."""
+    """The devices' seconds between two looks at so many rows, at the bounds."""
     config = settings.changed(settings.default(), {"model.path": model})
     target = topology.parse_topology(SLICES[shards])
     mesh = meshes.make_abstract_mesh(target.chips, shards, 1)
     shape = abstract.make_shape(abstract.read_shape(model), remat=False)
-    prompts = rows // config.sample.num_samples
-    return CHUNK * estimate.decode_time(shape, config, mesh, target, rows, prompts, ASSUMED)
+    prompts = rows // config.sample.num_samples * (1 + SPARE_PAGES)
+    return ACCELERATOR.look_steps * estimate.decode_time(shape, config, mesh, target, rows, prompts, ASSUMED)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--shards", nargs="*", type=int, default=list(SLICES), choices=SLICES)
+    parser.add_argument("--chips", type=int, default=4, help="of a host, where there are several")
     parser.add_argument("--model", default="Llama-3.2-3B")
     parser.add_argument("--reward", default="rouge_l_recall")
-    asked, config = parser.parse_args(), settings.default()
-    s, lines = config.sample, []
-    looks(draw_batch(s.max_rows, s.num_samples, s.max_new_tokens, seed=1), s.num_samples, asked.reward)  # words stemmed
+    asked, s = parser.parse_args(), settings.default().sample
+    n, longest, lines = s.num_samples, s.max_new_tokens, []
+    looks(draw_batch(s.max_rows, n, longest, seed=1), n, asked.reward, s.max_rows, 1)  # words are stemmed
     for shards in asked.shards:
-        rows = s.max_rows * shards
-        taken = looks(draw_batch(rows, s.num_samples, s.max_new_tokens), s.num_samples, asked.reward)
-        numbers = sum(taken), max(taken), chunk_seconds(asked.model, shards, rows)
-        lines.append([f"{s.max_rows} x {shards}", str(len(taken)), *(f"{n:.2f}" for n in numbers)])
-    heads = ["rows", "looks", "all looks, s", "the longest, s", "devices between two looks, s"]
+        rows = s.max_rows // n * n * shards
+        drawn = draw_batch(3 * rows, n, longest)
+        for processes in (1, shards // asked.chips):
+            first, *taken = looks(drawn, n, asked.reward, s.max_rows, shards, processes)
+            devices = chunk_seconds(asked.model, shards, rows)
+            numbers = first, sum(taken) / len(taken), max(taken), devices
+            lines.append(
+                [f"{rows // shards} x {shards}", f"{processes}", str(len(taken)), *(f"{n:.3f}" for n in numbers)]
+            )
+    heads = [
+        "rows",
+        "processes",
+        "looks",
+        "before the first, s",
+        "a look, s",
+        "the longest, s",
+        "devices between two looks, s",
+    ]
     print(table(heads, lines))
 
 

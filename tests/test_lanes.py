@@ -44,7 +44,7 @@ def many(tiny_checkpoint, forget_questions):
     return pmc_jax.sample(tiny_checkpoint, forget_questions, **HOT)
 
 
-@pytest.mark.parametrize("sizes", [FEW, MORE, {"sample.max_rows": 4096}])
+@pytest.mark.parametrize("sizes", [FEW, MORE])
 @pytest.mark.parametrize("ahead", [False, True])
 def test_the_same_samples(tiny_checkpoint, forget_questions, many, small, lanes, sizes, ahead):
     moved = []
@@ -54,24 +54,28 @@ def test_the_same_samples(tiny_checkpoint, forget_questions, many, small, lanes,
         lanes(ahead)
         assert pmc_jax.sample(tiny_checkpoint, forget_questions, **HOT, config=small(sizes)) == many
         assert bool(moved) == (sizes is not FEW), "the last samples go on in the smaller batch, if there is one"
-    alone = pmc_jax.sample(tiny_checkpoint, forget_questions[:1], **HOT, config=small(sizes))
-    assert alone == many[:1]
 
 
-@pytest.mark.parametrize("changes", [FEW, MORE | {"sample.top_k": 0, "sample.top_p": 1.0, "sample.max_new_tokens": 12}])
-def test_the_same_samples_along_drafts(
-    tiny_checkpoint, tiny_phi, forget_questions, many, small, monkeypatch, lanes, changes
-):
-    for checkpoint in (tiny_checkpoint, tiny_phi):
-        sampler = round_sampler(checkpoint, small(SETTINGS | changes))
-        longest = sampler.sampling.max_new_tokens
-        plain = left_pad([sampler.text.prompt(q) for q in forget_questions], forget_questions)
-        drafts = drafts_of(checkpoint, forget_questions, many, small)
-        drafted = with_drafts(plain, drafts, sampler.text.end_tokens, longest)
-        monkeypatch.setattr(device_kind, "CPU", device_kind.CPU._replace(refill=False, decode_ahead=False))
-        wanted = sampler.tokens(plain)
-        lanes()
-        assert sampler.tokens(plain) == wanted == sampler.tokens(drafted)
+def test_one_question_with_room_for_all_at_once(tiny_checkpoint, forget_questions, many, small, lanes):
+    lanes()
+    config = small({"sample.max_rows": 4096})
+    assert pmc_jax.sample(tiny_checkpoint, forget_questions[:1], **HOT, config=config) == many[:1]
+
+
+@pytest.mark.parametrize(
+    ("model", "changes"),
+    [("checkpoint", FEW), ("phi", MORE | {"sample.top_k": 0, "sample.top_p": 1.0, "sample.max_new_tokens": 12})],
+)
+def test_the_same_samples_along_drafts(request, forget_questions, many, small, lanes, model, changes):
+    checkpoint = request.getfixturevalue(f"tiny_{model}")
+    sampler = round_sampler(checkpoint, small(SETTINGS | changes))
+    longest = sampler.sampling.max_new_tokens
+    plain = left_pad([sampler.text.prompt(q) for q in forget_questions], forget_questions)
+    drafts = drafts_of(checkpoint, forget_questions, many, small)
+    drafted = with_drafts(plain, drafts, sampler.text.end_tokens, longest)
+    wanted = sampler.tokens(plain)
+    lanes()
+    assert sampler.tokens(plain) == wanted == sampler.tokens(drafted)
 
 
 @pytest.mark.parametrize("ahead", [False, True])

@@ -1,7 +1,6 @@
 """Answers that are still being drawn, read on from where reading stopped: the pieces between two spaces."""
 
 import functools
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -58,20 +57,22 @@ class Pieces:
 
     def read(self, tokens: Sequence[int]) -> list[Any]:
         """The units of token ids that begin at a cut, and end at one or with the text."""
+        kind, of_piece, start = self.kind, self.of_piece, 0
         units: list[Any] = []
-        for start, end in itertools.pairwise(self._cuts(tokens)):
-            units += self.of_piece(tuple(tokens[start:end]))
-        return units
+        for i in range(1, len(tokens)):
+            if kind(tokens[i]) != INSIDE:
+                units += of_piece(tuple(tokens[start:i]))
+                start = i
+        return [*units, *of_piece(tuple(tokens[start:]))]
 
     def read_beginning(self, tokens: Sequence[int]) -> list[Any] | None:
         """The units of token ids with which an answer begins, and that end at a cut; None where they are perhaps the
         beginning of its tag.
         """
-        for end in self._cuts(tokens)[1:]:
+        for end in range(1, len(tokens) + 1):
+            if end < len(tokens) and self.kind(tokens[end]) == INSIDE:
+                continue
             units = self.of_beginning(tuple(tokens[:end]))
             if units is not None:
-                return [*units, *self.read(tokens[end:])]
+                return [*units, *self.read(tokens[end:])] if end < len(tokens) else list(units)
         return None
-
-    def _cuts(self, tokens: Sequence[int]) -> list[int]:
-        return [0, *(i for i in range(1, len(tokens)) if self.kind(tokens[i]) != INSIDE), len(tokens)]

@@ -2,8 +2,7 @@
 drawn.
 """
 
-import itertools
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import jax
 import numpy as np
@@ -32,6 +31,13 @@ class LaneCall(NamedTuple):
     prune: Pruner | None
 
 
+class Begun(NamedTuple):
+    """Questions that were read, and what their samples begin with: int32 [Q, n, 2], see `fill_pages`."""
+
+    questions_Q: np.ndarray
+    begun_Qn2: jax.Array
+
+
 class Chunk(NamedTuple):
     """A chunk that the devices are at, or have done.
 
@@ -39,13 +45,32 @@ class Chunk(NamedTuple):
         number: chunks before it.
         written: what it writes.
         row_GX: the row of the call that each sample of the lanes is; -1 = none.
-        begun: of questions that were read since the chunk before: [Q, n, 2], see `fill_pages`, and which they are.
+        begun: questions that were read since the chunk before.
     """
 
     number: int
     written: Written
     row_GX: np.ndarray
-    begun: list[tuple[jax.Array, np.ndarray]]
+    begun: list[Begun]
+
+
+class Devices(Protocol):
+    """What draws the samples. It has the state of the lanes."""
+
+    def read(self, questions_Q: np.ndarray, seats: Seats) -> jax.Array:
+        """Read questions into their pages. Returns what `fill_pages` does, [Q, n, 2]."""
+
+    def decode(self, lost_GX: np.ndarray) -> Written:
+        """A chunk without some samples."""
+
+    def shrink(self) -> jax.Array:
+        """Go on with the smaller batch. Returns which sample each of its lanes has, [E]."""
+
+    def own(self, x: jax.Array) -> list[tuple[int, np.ndarray]]:
+        """What this host has of an array, as `meshes.own_rows`."""
+
+    def everywhere(self, x: jax.Array) -> np.ndarray:
+        """What all hosts have alike, as `meshes.gather`."""
 
 
 class Ledger:
@@ -130,37 +155,53 @@ class Ledger:
             draft = call.prompts.drafts_QA[question].tolist()
             for row, (accepted, token) in enumerate(begun_n2, question * len(begun_n2)):
                 if question >= 0:
-                    self.open[row] = [*draft[:accepted], token]
+                    self.open[row] = cut([*draft[:accepted], token][: call.drawing.longest], call.drawing.end_tokens)
                     seen[row] = self.look_at(row)
         return seen
 
     def go_on(self, chunk: Chunk, tokens_BT2: np.ndarray, first: int) -> dict[int, Seen]:
         """Note what a chunk wrote. first: the number of the first of its rows that are given."""
-        seen, rows = {}, chunk.written.tokens_BT2.shape[0] // len(chunk.row_GX)
-        lane_B1 = ((first + np.arange(len(tokens_BT2))) // rows)[:, None]
+        seen, each = {}, chunk.written.tokens_BT2.shape[0] // len(chunk.row_GX)
+        lane_B1 = ((first + np.arange(len(tokens_BT2))) // each)[:, None]
         token_BT, sample_BT = np.moveaxis(tokens_BT2, 2, 0)
         row_BT = np.where(sample_BT < 0, -1, chunk.row_GX[lane_B1, np.maximum(sample_BT, 0)])
-        for row_T, token_T in zip(row_BT.tolist(), token_BT.tolist()):
-            start = 0
-            for row, steps in itertools.groupby(row_T):
-                end = start + sum(1 for _ in steps)
-                if row in self.open:  # others are nobody's, or were found to have lost meanwhile
-                    self.open[row] += token_T[start:end]
-                    seen[row] = self.look_at(row)
-                start = end
+        # A row of the array is that of few samples, one after the other: where the next one begins.
+        turns_BT = np.diff(row_BT, axis=1, prepend=-2) != 0
+        starts = np.flatnonzero(turns_BT).tolist()
+        rows, tokens = row_BT[turns_BT].tolist(), token_BT.reshape(-1).tolist()
+        for row, start, end in zip(rows, starts, [*starts[1:], len(tokens)]):
+            if row in self.open:  # others are nobody's, or were found to have lost meanwhile
+                self.open[row] += tokens[start:end]
+                seen[row] = self.look_at(row)
         return seen
 
     def look_at(self, row: int) -> Seen:
         """An open row. No device goes on behind an end token."""
-        tokens, drawing = self.open[row], self.call.drawing
-        return Seen(tokens, len(tokens) >= drawing.longest or not self.ends.isdisjoint(tokens))
+        tokens = self.open[row]
+        return Seen(tokens, len(tokens) >= self.call.drawing.longest or tokens[-1] in self.ends)
+
+    def look(self, chunk: Chunk, devices: Devices) -> None:
+        """Read what a chunk wrote, and decide."""
+        seen: dict[int, Seen] = {}
+        for questions_Q, begun_Qn2 in chunk.begun:
+            for first, mine in devices.own(begun_Qn2):
+                seen |= self.begin(questions_Q, mine, first)
+        for first, mine in devices.own(chunk.written.tokens_BT2):
+            seen |= self.go_on(chunk, mine, first)
+        self.note_open(chunk, devices.everywhere(chunk.written.open_GP))
+        self.close(seen)
+
+    def take_lost(self) -> np.ndarray:
+        """Samples that the next chunk drops, bool [G, X]."""
+        lost_GX, self.lost_GX = self.lost_GX, np.zeros_like(self.lost_GX)
+        return lost_GX
 
     def close(self, seen: dict[int, Seen]) -> None:
         """Take the answers of rows that are done, or need not go on."""
         call = self.call
         lost = call.prune(seen) if call.prune and seen else set()
         for row in [row for row, of_row in seen.items() if of_row.done or row in lost]:
-            self.answers[row] = cut(self.open.pop(row)[: call.drawing.longest], call.drawing.end_tokens)
+            self.answers[row] = self.open.pop(row)
         for row in lost:
             g, x = self.place[row]
             self.lost_GX[g, x] = self.row_GX[g, x] == row  # or its page has another question by now

@@ -6,6 +6,7 @@ its own devices, and for every page how many samples are open, which all hosts s
 Each host scores its own rows, and hands over its own slice of what is lost.
 """
 
+import gc
 import itertools
 import json
 from collections.abc import Iterator
@@ -15,13 +16,98 @@ import numpy as np
 
 from pmc_jax.data.packing import round_up
 from pmc_jax.distributed import meshes, multihost
-from pmc_jax.sampling.batches import Seen
 from pmc_jax.sampling.decode import CHUNK
-from pmc_jax.sampling.lanes import LaneState, decode_lanes
-from pmc_jax.sampling.ledger import Chunk, LaneCall, Ledger
+from pmc_jax.sampling.lanes import Written, decode_lanes
+from pmc_jax.sampling.ledger import Begun, Chunk, Devices, LaneCall, Ledger
 from pmc_jax.sampling.pages import Seats, empty_lanes, fill_pages, shrink
 from pmc_jax.sampling.prefill import PrefillPlan
 from pmc_jax.sampling.uniforms import row_uniforms
+
+READINGS = 4  # before a chunk: two pages of each lane, so that the first look is not longer than others
+
+
+class LaneDevices:
+    """The devices of a call's parameters. Programs are dispatched, not waited for.
+
+    Args:
+        call: the call.
+    """
+
+    def __init__(self, call: LaneCall):
+        self.call, self.state = call, None
+        self.mesh = call.drawing.sharding.mesh
+        self.rows = meshes.row_sharding(self.mesh)
+
+    def read(self, questions_Q: np.ndarray, seats: Seats) -> jax.Array:
+        """See `Devices`."""
+        call = self.call
+        prompts = call.prompts.take(np.maximum(questions_Q, 0))
+        uniform_QnL2 = draw_numbers(call, questions_Q, meshes.own_shards(self.mesh))
+        questions = meshes.put((prompts, seats, uniform_QnL2), self.rows)
+        if self.state is None:
+            shapes = questions[0], questions[2]
+            self.state = empty_lanes(call.model, call.params, *shapes, plan=call.plan, drawing=call.drawing)
+        plan = PrefillPlan(call.sampling.num_samples, 0, call.plan.shards, 1, call.drawing.sharding)
+        inputs = call.model, call.params, self.state, questions
+        self.state, begun_Qn2 = fill_pages(*inputs, drawing=call.drawing, plan=plan)
+        return begun_Qn2
+
+    def decode(self, lost_GX: np.ndarray) -> Written:
+        """See `Devices`."""
+        call, lost = self.call, meshes.put(lost_GX, self.rows)
+        inputs = call.model, call.params, self.state, lost
+        self.state, written = decode_lanes(*inputs, drawing=call.drawing, steps=call.kind.look_steps)
+        return written
+
+    def shrink(self) -> jax.Array:
+        """See `Devices`."""
+        self.state, origin_E = shrink(self.state, self.call.plan.small, self.call.drawing.sharding)
+        return origin_E
+
+    def own(self, x: jax.Array) -> list[tuple[int, np.ndarray]]:
+        """See `Devices`."""
+        return meshes.own_rows(x)
+
+    def everywhere(self, x: jax.Array) -> np.ndarray:
+        """See `Devices`."""
+        return meshes.gather(x)
+
+
+def draw_numbers(call: LaneCall, questions_Q: np.ndarray, shards: list[int]) -> np.ndarray:
+    """The random numbers of all samples of questions that go to some of the shards, float32 [Q, n, L, 2]; zeros for the
+    others.
+    """
+    s, reads = call.sampling, call.plan.reads
+    uniform_QnL2 = np.zeros((len(questions_Q), s.num_samples, round_up(s.max_new_tokens, CHUNK), 2), np.float32)
+    mine_Q = np.isin(np.arange(len(questions_Q)) // reads, shards) & (questions_Q >= 0)
+    if mine_Q.any():
+        keys_Q = call.prompts.keys_Q[questions_Q[mine_Q]]
+        numbers = row_uniforms(keys_Q, s.seed, call.round_index, s.num_samples, s.max_new_tokens)
+        uniform_QnL2[mine_Q] = numbers.reshape(len(keys_Q), *uniform_QnL2.shape[1:])
+    return uniform_QnL2
+
+
+def draw_in_lanes(ledger: Ledger, devices: Devices) -> Iterator[Chunk]:
+    """Draw all samples of a call into its ledger. Yields each chunk when it has been looked at."""
+    pending = None
+    gc.freeze()  # or a collection goes through all that is there, JAX too, in the middle of a look
+    try:
+        for number in itertools.count():
+            begun = []
+            while len(begun) < READINGS and (seats := ledger.assign(number)):
+                begun.append(Begun(seats[0], devices.read(*seats)))
+            chunk = Chunk(number, devices.decode(ledger.take_lost()), ledger.row_GX.copy(), begun)
+            pending, chunk = (chunk, pending) if ledger.call.kind.decode_ahead else (None, chunk)
+            if chunk is None:
+                continue
+            ledger.look(chunk, devices)
+            yield chunk
+            if ledger.finished:
+                return
+            if ledger.fits_small:
+                ledger.move(devices.own(devices.shrink()), number + 1)
+    finally:
+        gc.unfreeze()
 
 
 def sample_in_lanes(call: LaneCall) -> Iterator[list[list[list[int]]]]:
@@ -30,25 +116,11 @@ def sample_in_lanes(call: LaneCall) -> Iterator[list[list[list[int]]]]:
     Yields:
         [question][sample] -> token ids, of the next questions, as `engine.sample_batches`.
     """
-    ledger, state, pending, given = Ledger(call), None, None, 0
-    for number in itertools.count():
-        begun = []
-        while seats := ledger.assign(number):
-            state, read = read_questions(call, state, *seats)
-            begun.append((read, seats[0]))
-        state, chunk = next_chunk(call, state, ledger, number, begun)
-        pending, chunk = (chunk, pending) if call.kind.decode_ahead else (None, chunk)
-        if chunk is None:
-            continue
-        look(ledger, chunk)
+    ledger, given = Ledger(call), 0
+    for _ in draw_in_lanes(ledger, LaneDevices(call)):
         if jax.process_count() == 1:
             yield (complete := complete_answers(ledger.answers, given, call))
             given += len(complete)
-        if ledger.finished:
-            break
-        if ledger.fits_small:
-            state, origin_E = shrink(state, call.plan.small, call.drawing.sharding)
-            ledger.move(meshes.own_rows(origin_E), number + 1)
     if jax.process_count() > 1:
         shares = multihost.exchange(json.dumps(list(ledger.answers.items())).encode())
         answers = dict(pair for share in shares for pair in json.loads(share))
@@ -64,46 +136,3 @@ def complete_answers(answers: dict[int, list[int]], start: int, call: LaneCall) 
             break
         complete.append([answers.pop(row) for row in rows])
     return complete
-
-
-def read_questions(
-    call: LaneCall, state: LaneState | None, questions_Q: np.ndarray, seats: Seats
-) -> tuple[LaneState, jax.Array]:
-    """Dispatch the reading of questions into their pages. state: None before the first ones."""
-    mesh, s, size = call.drawing.sharding.mesh, call.sampling, len(questions_Q)
-    prompts = call.prompts.take(np.maximum(questions_Q, 0))
-    uniform_QnL2 = np.zeros((size, s.num_samples, round_up(s.max_new_tokens, CHUNK), 2), np.float32)
-    for shard in meshes.own_shards(mesh):
-        own = slice(shard * call.plan.reads, (shard + 1) * call.plan.reads)
-        alive = np.flatnonzero(questions_Q[own] >= 0) + own.start
-        if len(alive):
-            numbers = row_uniforms(prompts.keys_Q[alive], s.seed, call.round_index, s.num_samples, s.max_new_tokens)
-            uniform_QnL2[alive] = numbers.reshape(len(alive), s.num_samples, -1, 2)
-    questions = meshes.put((prompts, seats, uniform_QnL2), meshes.row_sharding(mesh))
-    static = dict(drawing=call.drawing)
-    if state is None:
-        state = empty_lanes(call.model, call.params, questions[0], questions[2], plan=call.plan, **static)
-    plan = PrefillPlan(s.num_samples, 0, call.plan.shards, 1, call.drawing.sharding)
-    return fill_pages(call.model, call.params, state, questions, plan=plan, **static)
-
-
-def next_chunk(call: LaneCall, state: LaneState, ledger: Ledger, number: int, begun: list) -> tuple[LaneState, Chunk]:
-    """Dispatch a chunk."""
-    lost_GX = meshes.put(ledger.lost_GX, meshes.row_sharding(call.drawing.sharding.mesh))
-    ledger.lost_GX = np.zeros_like(ledger.lost_GX)
-    state, written = decode_lanes(
-        call.model, call.params, state, lost_GX, drawing=call.drawing, steps=call.kind.look_steps
-    )
-    return state, Chunk(number, written, ledger.row_GX.copy(), begun)
-
-
-def look(ledger: Ledger, chunk: Chunk) -> None:
-    """Read what a chunk wrote, and decide."""
-    seen: dict[int, Seen] = {}
-    for begun_Qn2, questions_Q in chunk.begun:
-        for first, own in meshes.own_rows(begun_Qn2):
-            seen |= ledger.begin(questions_Q, own, first)
-    for first, own in meshes.own_rows(chunk.written.tokens_BT2):
-        seen |= ledger.go_on(chunk, own, first)
-    ledger.note_open(chunk, meshes.gather(chunk.written.open_GP))
-    ledger.close(seen)
