@@ -43,7 +43,7 @@ EVALUATION = (
     Setting(
         "evaluate.benchmarks",
         "tofu",
-        "evaluate: benchmarks, joined by commas: tofu, lume, wmdp, mmlu, arc, or module:attribute of your own; "
+        "evaluate: benchmarks, joined by commas: tofu, lume, muse, wmdp, mmlu, arc, or module:attribute of your own; "
         "PMC's own measures always run",
     ),
     Setting(
@@ -57,6 +57,14 @@ EVALUATION = (
         "evaluate.choices",
         "",
         "evaluate: multiple choice of your own for general ability: file, folder or hub id; question, choices, answer",
+    ),
+    Setting(
+        "evaluate.muse_auc",
+        0.0,
+        "evaluate: AUC of MUSE's attack on a model that never saw the forget texts, as MUSE counts it, where "
+        "evaluate.retain_model is not given; 0 = not known",
+        "0 to 1",
+        lambda v: 0 <= v <= 1,
     ),
     Setting("evaluate.choices_split", "all/test", "evaluate: the split of evaluate.choices, where that is no file"),
     Setting("evaluate.wmdp", "cais/wmdp", "evaluate: the data of the benchmark wmdp: hub id, or a folder like it"),
