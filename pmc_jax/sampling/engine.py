@@ -1,5 +1,8 @@
 """The sampler's engine: prompts -> prefill -> chunks, and between chunks retire and compact -> answers.
 
+On accelerators rows are refilled in place of that (lanes.py on the devices, refill.py and ledger.py on the host):
+`sample_batches` decides. Otherwise:
+
 1. The questions are cut into batches (buckets.py).
 2. Each question of a batch is prefilled once. Its n rows share its prompt cache and draw along its draft (prefill.py).
 3. All rows decode together in jitted chunks (decode.py). An accelerator decodes the next chunk while the host looks at

@@ -19,19 +19,20 @@ read, V vocabulary.
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import NamedSharding
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pmc_jax.distributed import meshes
 from pmc_jax.models import Decoder
 from pmc_jax.sampling.decode import read_token
 from pmc_jax.sampling.draw import draw
 from pmc_jax.sampling.params import SamplingStrategy
-from pmc_jax.sampling.prefill import pin_cache
+from pmc_jax.sampling.prefill import pin_cache, rows_axis
 
 
 class Samples(NamedTuple):
@@ -178,22 +179,19 @@ def decode_lanes(
         The state after the last step, and what was written meanwhile.
     """
     (G, P), B = state.samples.number_GP.shape, len(state.sample_B)
-    C, start = ring_slots(state.decode_cache), state.step
+    C, start, mesh = ring_slots(state.decode_cache), state.step, drawing.sharding.mesh
 
     def one_token(carry):
         s, written_2BT = carry
-        s = take_samples(s)
+        s = with_rows(s, per_shard(take_samples, mesh, rows_of(s), rows_of(s)))
         slot = s.step % C
         mask_BX = jnp.concatenate([s.mask_BY, ring_mask(slot, s.count_B, C, bool(model.scan))], axis=1)
         position_B = jnp.sum(s.mask_BY, axis=1, dtype=jnp.int32) + s.count_B - 1
         cache = s.prompt_cache, s.decode_cache
         logits_BV, decode_cache = read_token(model, params, s.token_B, position_B, mask_BX, cache, slot)
         with jax.named_scope("draw"):
-            sample_GR = by_lane(jnp.maximum(s.sample_B, 0), G)
-            drawn_B = s.count_B + jnp.take_along_axis(s.samples.accepted_GX, sample_GR, axis=1).reshape(-1)
-            next_B = draw(
-                logits_BV, pick_uniforms(s.samples.uniform_GXL2, sample_GR, by_lane(drawn_B, G)), drawing.strategy
-            )
+            pick = functools.partial(draw_next, drawing.strategy)
+            next_B, drawn_B = per_shard(pick, mesh, (s.token_B, s.count_B), rows_of(s), logits_BV)
         written_2B1 = jnp.stack([next_B, s.sample_B])[:, :, None]
         written_2BT = jax.lax.dynamic_update_slice_in_dim(written_2BT, written_2B1, s.step - start, axis=2)
         ends_B = jnp.isin(next_B, np.array(drawing.end_tokens)) | (drawn_B + 1 >= drawing.longest)
@@ -214,7 +212,6 @@ def decode_lanes(
     state, written_2BT = jax.lax.while_loop(unfinished, one_token, (state, jnp.full((2, B, steps), -1, jnp.int32)))
     open_GX = is_drawn(state) | state.samples.ready_GX
     open_GP = jnp.sum(open_GX.reshape(G, P, -1), axis=2, dtype=jnp.int32)
-    mesh = drawing.sharding.mesh
     written_BT2 = jax.lax.with_sharding_constraint(jnp.moveaxis(written_2BT, 0, 2), meshes.row_sharding(mesh))
     everywhere = jax.lax.with_sharding_constraint((open_GP, state.step - start), meshes.replicated_sharding(mesh))
     return lay_out(state, drawing.sharding), Written(written_BT2, *everywhere)
@@ -229,10 +226,27 @@ def lay_out(state: LaneState, sharding: NamedSharding) -> LaneState:
         sharding: of a cache.
     """
     caches = pin_cache((state.prompt_cache, state.decode_cache), sharding)
-    rest = state._replace(step=None, prompt_cache=None, decode_cache=None)
-    rest = jax.lax.with_sharding_constraint(rest, meshes.row_sharding(sharding.mesh))
+    rest = jax.lax.with_sharding_constraint(rows_of(state), meshes.row_sharding(sharding.mesh))
     step = jax.lax.with_sharding_constraint(state.step, meshes.replicated_sharding(sharding.mesh))
     return rest._replace(step=step, prompt_cache=caches[0], decode_cache=caches[1])
+
+
+def rows_of(state: LaneState) -> LaneState:
+    """What is by row, lane and page, without the caches."""
+    return state._replace(step=None, prompt_cache=None, decode_cache=None)
+
+
+def with_rows(state: LaneState, rows: LaneState) -> LaneState:
+    """The state with these rows, and its own caches."""
+    return rows._replace(step=state.step, prompt_cache=state.prompt_cache, decode_cache=state.decode_cache)
+
+
+def draw_next(strategy: SamplingStrategy, rows: LaneState, logits_BV: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The next token of each row, int32 [B], and how many tokens the row's answer has before it."""
+    sample_GR = by_lane(jnp.maximum(rows.sample_B, 0), len(rows.samples.accepted_GX))
+    drawn_GR = by_lane(rows.count_B, len(sample_GR)) + jnp.take_along_axis(rows.samples.accepted_GX, sample_GR, axis=1)
+    uniform_B2 = pick_uniforms(rows.samples.uniform_GXL2, sample_GR, drawn_GR)
+    return draw(logits_BV, uniform_B2, strategy), drawn_GR.reshape(-1)
 
 
 def pick_uniforms(uniform_GXL2: jax.Array, sample_GR: jax.Array, index_GR: jax.Array) -> jax.Array:
@@ -256,3 +270,29 @@ def is_drawn(state: LaneState) -> jax.Array:
     """Whether a row draws each sample, bool [G, X]."""
     G, X = state.samples.ready_GX.shape
     return jnp.any(by_lane(state.sample_B, G)[:, :, None] == jnp.arange(X)[None, None], axis=1)
+
+
+def per_shard(function: Callable[..., Any], mesh: Mesh, like: Any, *trees: Any) -> Any:
+    """function(*trees) on each data shard by itself: left to the compiler, lanes and rows of a step would go from shard
+    to shard.
+
+    Args:
+        function: of what a shard has.
+        mesh: of all.
+        like: a tree with the axes of what the function returns.
+        *trees: their rows lie on the shards: the first axis, or in front of the last three of five.
+    """
+
+    def specs(tree: Any) -> Any:
+        return jax.tree.map(
+            lambda x: PartitionSpec(*[None] * rows_axis(x.shape), "data") if x.ndim else PartitionSpec(), tree
+        )
+
+    return jax.shard_map(
+        function,
+        mesh=mesh,
+        in_specs=tuple(map(specs, trees)),
+        out_specs=specs(like),
+        axis_names={"data"},
+        check_vma=False,
+    )(*trees)

@@ -11,13 +11,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jax.sharding import Mesh, PartitionSpec
 
 from pmc_jax.distributed import meshes
 from pmc_jax.models import Decoder
 from pmc_jax.models.attention import SlotsFirst
 from pmc_jax.sampling.buckets import LanePlan
-from pmc_jax.sampling.lanes import Drawing, LaneState, Samples, by_lane, is_drawn, lay_out
+from pmc_jax.sampling.lanes import Drawing, LaneState, Samples, by_lane, is_drawn, lay_out, per_shard
 from pmc_jax.sampling.prefill import PrefillPlan, along_drafts, empty_decode_cache, pin_cache, read_prompts, rows_axis
 from pmc_jax.sampling.prompts import Prompts
 
@@ -229,28 +228,3 @@ def map_cache(change: Callable[..., jax.Array], *caches: list) -> list:
         return SlotsFirst(*pair) if slots_first else pair
 
     return [of_entry(*entries) for entries in zip(*caches, strict=True)]
-
-
-def per_shard(function: Callable[..., Any], mesh: Mesh, like: Any, *trees: Any) -> Any:
-    """function(*trees) on each data shard by itself.
-
-    Args:
-        function: of what a shard has.
-        mesh: of all.
-        like: a tree with the axes of what the function returns.
-        *trees: their rows lie on the shards: the first axis, or in front of the last three of five.
-    """
-
-    def specs(tree: Any) -> Any:
-        return jax.tree.map(
-            lambda x: PartitionSpec(*[None] * rows_axis(x.shape), "data") if x.ndim else PartitionSpec(), tree
-        )
-
-    return jax.shard_map(
-        function,
-        mesh=mesh,
-        in_specs=tuple(map(specs, trees)),
-        out_specs=specs(like),
-        axis_names={"data"},
-        check_vma=False,
-    )(*trees)
