@@ -118,10 +118,12 @@ def take_samples(state: LaneState) -> LaneState:
     """Rows without a sample take those that are ready, each lane its own, the oldest question first."""
     samples, (G, X), P = state.samples, state.samples.ready_GX.shape, state.samples.number_GP.shape[1]
     free_GR = by_lane(state.sample_B, G) < 0
-    # The number of ready samples that come before each one.
-    order_GX = (samples.number_GP[:, :, None] * (X // P) + jnp.arange(X // P)[None, None]).reshape(G, X)
-    before_GXX = (order_GX[:, None, :] < order_GX[:, :, None]) & samples.ready_GX[:, None, :]
-    rank_GX = jnp.sum(before_GXX, axis=2)
+    # The number of ready samples that come before each one: of its own page, and of pages with older questions.
+    ready_GPn = samples.ready_GX.reshape(G, P, -1)
+    count_GP = jnp.sum(ready_GPn, axis=2, dtype=jnp.int32)
+    older_GPP = samples.number_GP[:, None, :] < samples.number_GP[:, :, None]
+    before_GP = jnp.sum(jnp.where(older_GPP, count_GP[:, None, :], 0), axis=2)
+    rank_GX = (before_GP[:, :, None] + jnp.cumsum(ready_GPn, axis=2) - 1).reshape(G, X)
     rank_GR = jnp.cumsum(free_GR, axis=1) - 1
     takes_GRX = free_GR[:, :, None] & samples.ready_GX[:, None, :] & (rank_GX[:, None, :] == rank_GR[:, :, None])
     taken_GR, sample_GR = jnp.any(takes_GRX, axis=2), jnp.argmax(takes_GRX, axis=2).astype(jnp.int32)
