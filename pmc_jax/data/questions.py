@@ -8,6 +8,7 @@ from pmc_jax.data import overlap
 from pmc_jax.data.files import read_file, read_passages
 from pmc_jax.data.parse import Rows
 from pmc_jax.data.splits import has_split, load_split
+from pmc_jax.data.subject import of_subject
 from pmc_jax.data.windows import TEXT
 from pmc_jax.errors import UserError, few
 
@@ -134,6 +135,7 @@ def load_rows(path: str, split: str, file: str, data: Any, needed: tuple[str, ..
         rows, source = (read_passages(file), file) if file else (load_split(path, split), f"{path} {split}")
         return check_rows(rows, source, (TEXT,))
     rows, source = (read_file(file), file) if file else (load_split(path, split), f"{path} {split}")
+    rows = of_subject(rows, data.subject, source)
     return check_rows(name_columns(rows, source, data, needed), source, needed)
 
 

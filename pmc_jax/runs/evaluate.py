@@ -13,6 +13,7 @@ from pmc_jax.errors import UserError
 from pmc_jax.evaluate import lines, log_format, logs
 from pmc_jax.evaluate.benchmark import MODEL, Benchmark, Setup
 from pmc_jax.evaluate.benchmarks import chosen
+from pmc_jax.evaluate.benchmarks.harness import HARNESS
 from pmc_jax.evaluate.benchmarks.quality import QUALITY
 from pmc_jax.evaluate.benchmarks.robustness import check_tokenizer
 from pmc_jax.evaluate.measure import measure, parts_of, results, tables
@@ -115,7 +116,7 @@ def run_evaluate(config: ConfigDict, workdir: str, retain_log: str | None = None
     """
     config = settings.with_whole_paths(settings.check(config))
     check_not_asked(config)
-    benchmarks = chosen(config.evaluate.benchmarks)
+    benchmarks = chosen(config.evaluate.benchmarks + (f",{HARNESS.name}" if config.evaluate.harness else ""))
     parts_of(benchmarks)  # a name that is taken twice is refused before anything is read
     given_log = log_format.read_log(retain_log) if retain_log else None
     pretrained.check_path(config.model.path)

@@ -43,8 +43,8 @@ EVALUATION = (
     Setting(
         "evaluate.benchmarks",
         "tofu",
-        "evaluate: benchmarks, joined by commas: tofu, lume, muse, wmdp, mmlu, arc, or module:attribute of your own; "
-        "PMC's own measures always run",
+        "evaluate: benchmarks, joined by commas: tofu, lume, muse, rwku, wmdp, mmlu, arc, or module:attribute of your "
+        "own; PMC's own measures always run",
     ),
     Setting(
         "evaluate.quantise",
@@ -66,6 +66,12 @@ EVALUATION = (
         "0 to 1",
         lambda v: 0 <= v <= 1,
     ),
+    Setting(
+        "evaluate.harness",
+        "",
+        "evaluate: tasks of lm-evaluation-harness, joined by commas, names or YAML files; needs the extra harness",
+    ),
+    Setting("evaluate.harness_limit", 0, "evaluate: rows of each task of the harness; 0 = all", *AT_LEAST_0),
     Setting("evaluate.choices_split", "all/test", "evaluate: the split of evaluate.choices, where that is no file"),
     Setting("evaluate.wmdp", "cais/wmdp", "evaluate: the data of the benchmark wmdp: hub id, or a folder like it"),
     Setting("evaluate.mmlu", "cais/mmlu", "evaluate: the data of the benchmark mmlu: hub id, or a folder like it"),

@@ -4,15 +4,17 @@ from pmc_jax.errors import UserError
 from pmc_jax.evaluate.benchmark import Benchmark
 from pmc_jax.evaluate.benchmarks.ability import ABILITY
 from pmc_jax.evaluate.benchmarks.choices import ARC, MMLU, WMDP
+from pmc_jax.evaluate.benchmarks.harness import HARNESS
 from pmc_jax.evaluate.benchmarks.lume import LUME
 from pmc_jax.evaluate.benchmarks.muse import MUSE
 from pmc_jax.evaluate.benchmarks.quality import QUALITY
 from pmc_jax.evaluate.benchmarks.robustness import ROBUSTNESS
+from pmc_jax.evaluate.benchmarks.rwku import RWKU
 from pmc_jax.evaluate.benchmarks.tofu import TOFU
 from pmc_jax.registry import resolve
 from pmc_jax.settings.setting import names_in
 
-TABLE = (QUALITY, TOFU, LUME, MUSE, WMDP, MMLU, ARC, ROBUSTNESS, ABILITY)
+TABLE = (QUALITY, TOFU, LUME, MUSE, RWKU, WMDP, MMLU, ARC, HARNESS, ROBUSTNESS, ABILITY)
 LAST = ("robustness", "ability")
 BENCHMARKS: dict[str, Benchmark] = {benchmark.name: benchmark for benchmark in TABLE}
 
