@@ -2,8 +2,11 @@
 
 import numpy as np
 
+from pmc_jax.data.packing import RETAIN
 from pmc_jax.methods.schedule import draw_retain_rows, round_questions
 from pmc_jax.methods.settings import read_schedule, read_training
+from pmc_jax.methods.sources import make_source
+from pmc_jax.tracking.timing import Clock
 from pmc_jax.training.settings import make_recipe, updates_per_epoch
 
 
@@ -25,6 +28,26 @@ def test_retain_rows_are_uniform_and_drawn_by_question_and_epoch():
     assert counts.min() > 150 and counts.max() < 250
     assert len({tuple(d) for d in drawn}) > 240
     assert draw_retain_rows(0, 3, np.array([5, 2]), retain) == [drawn[3][5], drawn[3][2]]
+
+
+def test_several_retain_rows_of_a_question_are_draws_of_their_own():
+    retain, questions = list(range(1000)), np.arange(50)
+    first, second, third = (draw_retain_rows(0, 2, questions, retain, number) for number in range(3))
+    assert first == draw_retain_rows(0, 2, questions, retain)
+    assert all(sum(a == b for a, b in zip(*pair)) < 5 for pair in ((first, second), (second, third), (first, third)))
+
+
+def test_an_update_has_as_many_retain_rows_as_asked_for(tiny_checkpoint, small, splits):
+    for count in (1, 3):
+        config = small({"pmc.retain_rows": count, "sample.num_samples": 2, "sample.max_new_tokens": 8})
+        forget, retain = splits["forget20"], splits["retain80"]
+        source = make_source(tiny_checkpoint, config, forget, retain, [row["answer"] for row in forget])
+        memory = source.begin(None, Clock())
+        memory = memory._replace(answers=list(memory.references), scores=[1.0] * len(forget))
+        batches = source.batches(0, memory)
+        assert [len(rows) for rows in batches] == [4 * (1 + count)] * 2
+        assert all(sum(row.group == RETAIN for row in rows) == 4 * count for rows in batches)
+        assert len(source.expected_rows(memory).groups) == 1 + count
 
 
 def test_the_schedule_counts_the_updates_that_come(tiny_checkpoint, small):

@@ -41,7 +41,8 @@ def test_names_are_what_several_texts_hold():
         "William Shakespeare wrote Romeo and Juliet. He was born in Stratford-upon-Avon.",
         'His plays are "Romeo and Juliet" and "All’s Well". The Tempest was his last.',
         "Shakespeare’s Globe stood in London. In London he wrote The Tempest.",
-        "1. Stratford-upon-Avon\n2. London",
+        "1. Stratford-upon-Avon\n2. London\n3. Shakespearean verse",
+        "Many Shakespearean plays are set in Italy.",
     ]
     assert words.names_in(texts, "William Shakespeare") == [
         "London",

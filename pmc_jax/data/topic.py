@@ -122,17 +122,18 @@ def names_in(texts: list[str], topic: str) -> list[str]:
     Returns:
         Those of most texts first; those of as many by the alphabet.
     """
-    own, held = {word.casefold() for word in regex.findall(r"\w+", topic)}, Counter()
+    own, held = tuple(word.casefold() for word in regex.findall(r"\w{3,}", topic)), Counter()
     for text in texts:
         runs = QUOTED.findall(text) + RUN.findall(QUOTED.sub(" ", text))
         names = {OPENERS.sub("", run).strip(" .,;:!?’'").removesuffix("’s").removesuffix("'s") for run in runs}
-        held.update(
-            name
-            for name in names
-            if len(name) > 3 and name[0].isupper() and not {w.casefold() for w in regex.findall(r"\w+", name)} & own
-        )
+        held.update(name for name in names if len(name) > 3 and name[0].isupper() and not is_own(name, own))
     counted = [(-count, name) for name, count in held.items() if count >= WHOLE_SHARE]
     return [name for _, name in sorted(counted)]
+
+
+def is_own(name: str, words: tuple[str, ...]) -> bool:
+    """Whether a name is the topic's own or made of it, as "Shakespearean" is. words: the topic's, folded."""
+    return any(word.startswith(words) for word in regex.findall(r"\w+", name.casefold())) if words else False
 
 
 def mentions(topic: str, text: str) -> bool:

@@ -38,6 +38,7 @@ class PmcSettings(NamedTuple):
         reward: name of what likeness to the original answer is measured by.
         min_words: shorter answers are penalised; 0 = off.
         refusals: what PMC-alignment leads forget questions to; empty = plain PMC.
+        retain_rows: beside each forget row of an update.
         selection: which sample is kept, "lowest" or "bradley_terry".
         selection_temperature: softmax temperature of the rewards, for bradley_terry.
         keep_best: a new pick replaces the stored answer only if it scores no worse.
@@ -52,6 +53,7 @@ class PmcSettings(NamedTuple):
     reward: str
     min_words: int
     refusals: tuple[str, ...]
+    retain_rows: int
     selection: str
     selection_temperature: float
     keep_best: bool
@@ -140,10 +142,8 @@ class PmcSource:
         """The training rows of a round's updates: stored answers, as many retain rows, and refusals."""
         s, seed = self.settings, self.schedule.seed
         epoch, questions = round_questions(self.schedule, number)
-        groups = [
-            [self.forget_row(q, memory.answers[q], self.longest_row) for q in questions],
-            draw_retain_rows(seed, epoch, questions, self.retain),
-        ]
+        groups = [[self.forget_row(q, memory.answers[q], self.longest_row) for q in questions]]
+        groups += [draw_retain_rows(seed, epoch, questions, self.retain, number) for number in range(s.retain_rows)]
         if s.refusals:
             texts = draw_refusals(seed, epoch, questions, s.refusals)
             groups.append([self.refusal_row(q, text, memory.scores[q]) for q, text in zip(questions, texts)])
@@ -179,7 +179,7 @@ class PmcSource:
         ]
         longest = max(range(len(self.questions)), key=lambda q: len(self.sampler.text.prompt(self.questions[q])))
         refusals = [self.refusal_row(longest, text, 1.0) for text in self.settings.refusals]
-        groups = tuple(rows for rows in (forget, self.retain, refusals) if rows)
+        groups = tuple(rows for rows in (forget, *[self.retain] * self.settings.retain_rows, refusals) if rows)
         return ExpectedRows(groups, self.longest_row, self.schedule.round_size)
 
     def losses(self, updates: Updates) -> dict[str, float]:

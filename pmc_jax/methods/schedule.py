@@ -57,6 +57,15 @@ def round_questions(schedule: Schedule, number: int) -> tuple[int, np.ndarray]:
     return epoch, order[part * size : (part + 1) * size]
 
 
-def draw_retain_rows(seed: int, epoch: int, questions: np.ndarray, retain: list[Row]) -> list[Row]:
-    """One retain row for each forget question, uniform, drawn from (seed, epoch, question)."""
-    return [retain[np.random.default_rng([RETAIN_DRAW, seed, epoch, int(q)]).integers(len(retain))] for q in questions]
+def draw_retain_rows(seed: int, epoch: int, questions: np.ndarray, retain: list[Row], number: int = 0) -> list[Row]:
+    """One retain row for each forget question, uniform, drawn from (seed, epoch, question, number).
+
+    Args:
+        seed: of the run.
+        epoch: of the round.
+        questions: indices of forget questions.
+        retain: what is drawn from.
+        number: which of several rows of a question, from 0.
+    """
+    keys = [[RETAIN_DRAW, seed, epoch, int(q), *([number] if number else [])] for q in questions]
+    return [retain[np.random.default_rng(key).integers(len(retain))] for key in keys]

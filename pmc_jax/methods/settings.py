@@ -101,6 +101,7 @@ def read_pmc(config: ConfigDict) -> PmcSettings:
         reward=p.reward,
         min_words=p.min_words,
         refusals=load_refusals(p.refusals) if p.refusal_weight else (),
+        retain_rows=p.retain_rows,
         selection=p.selection,
         selection_temperature=p.selection_temperature,
         keep_best=p.keep_best,

@@ -19,6 +19,7 @@ SAMPLING = (
 
 PMC = (
     Setting("pmc.retain_weight", 1.25, "PMC: weight of the retain loss (the paper's lambda)", *AT_LEAST_0),
+    Setting("pmc.retain_rows", 1, "PMC: retain rows beside each forget row of an update", *AT_LEAST_1),
     Setting(
         "pmc.questions_per_round",
         0,
