@@ -27,7 +27,7 @@ def read_objective(config: ConfigDict) -> tuple[Objective, tuple[tuple[str, floa
         raise UserError(f"method={config.method!r}: must name a pmc_jax.training.objectives.Objective")
     options = read_options(config.method_options)
     if objective.answers == "sampled":
-        weights = {name: config.pmc[name] for name in ("retain_weight", "refusal_weight")}
+        weights = {name: config.pmc[name] for name in ("retain_weight", "kl_weight", "refusal_weight")}
         options = {name: value for name, value in weights.items() if name in dict(objective.hyper)} | options
     if "seed" in dict(objective.hyper):
         options = {"seed": config.seed} | options

@@ -19,6 +19,12 @@ SAMPLING = (
 
 PMC = (
     Setting("pmc.retain_weight", 1.25, "PMC: weight of the retain loss (the paper's lambda)", *AT_LEAST_0),
+    Setting(
+        "pmc.kl_weight",
+        0.0,
+        "PMC: weight of KL(original model || model) on the retain answers; 0 = off, as the paper",
+        *AT_LEAST_0,
+    ),
     Setting("pmc.retain_rows", 1, "PMC: retain rows beside each forget row of an update", *AT_LEAST_1),
     Setting(
         "pmc.questions_per_round",

@@ -61,7 +61,11 @@ def weights(forget: float = 1.0, retain: float = 1.0, kl: float = 0.0) -> tuple[
 
 # By the name that `--config.method=` takes. A method outside the package: `method=module:attribute`.
 OBJECTIVES: dict[str, Objective] = {
-    "pmc": Objective(collapse_loss, hyper=(("retain_weight", 1.25), ("refusal_weight", 0.0)), answers="sampled"),
+    "pmc": Objective(
+        collapse_loss,
+        hyper=(("retain_weight", 1.25), ("kl_weight", 0.0), ("refusal_weight", 0.0)),
+        answers="sampled",
+    ),
     "cross_entropy": Objective(cross_entropy, retain=False),
     "gradient_ascent": Objective(gradient_ascent, retain=False),
     "gradient_difference": Objective(gradient_difference, hyper=weights()),

@@ -10,13 +10,13 @@ from pmc_jax.training.statistics import Hyper
 
 
 def collapse_loss(terms: Terms, hyper: Hyper) -> jax.Array:
-    """CE(chosen answer | forget question) + retain_weight * CE(retain answer | retain question)
+    """CE(chosen answer | forget question) + retain term (`retain_term`)
     + refusal_weight * CE(refusal | forget question), each refusal weighted by `Row.weight`.
 
     Partial model collapse (Scholten et al., ICLR 2026), step 6, and its variant PMC-alignment. retain_weight is the
-    paper's lambda; with refusal_weight 0 there is no refusal term.
+    paper's lambda; with refusal_weight 0 there is no refusal term; kl_weight is 0 in the paper.
     """
-    loss = mean_nll(terms, FORGET) + hyper["retain_weight"] * mean_nll(terms, RETAIN)
+    loss = mean_nll(terms, FORGET) + retain_term(terms, hyper)
     if hyper["refusal_weight"]:
         weighted = jnp.sum(jnp.where(terms.group_SE == REFUSAL, terms.weight_SE * terms.nll_SE, 0.0))
         loss += hyper["refusal_weight"] * weighted / terms.label_counts_G[GROUPS.index(REFUSAL)]
