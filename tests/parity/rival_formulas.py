@@ -61,7 +61,7 @@ def log_sigmoids(margins, h):
 
 
 def pmc(examples, h):
-    return ce(examples, FORGET) + h["retain_weight"] * ce(examples, RETAIN)
+    return ce(examples, FORGET) + retain(examples, h)
 
 
 def cross_entropy(examples, h):
