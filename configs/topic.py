@@ -11,6 +11,8 @@ def get_config():
     config.data.forget, config.data.retain = "forget", "retain"  # those of the workdir's data
     config.sample.num_samples, config.sample.temperature, config.sample.max_new_tokens = 8, 1.0, 32
     config.pmc.min_words, config.pmc.refusal_weight = 5, 0.5
+    # The retain answers are the model's own: CE would sharpen them, KL leaves them as they are.
+    config.pmc.retain_weight, config.pmc.kl_weight, config.pmc.retain_rows = 0.0, 10.0, 2
     config.train.epochs, config.train.batch_size, config.train.learning_rate = 8, 4, 3e-5
     config.evaluate.max_new_tokens, config.evaluate.retain_rows = 48, 100
     return config

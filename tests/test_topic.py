@@ -192,6 +192,10 @@ def test_a_run_from_a_name_alone(cli, tiny_folder, small, tmp_path, monkeypatch)
     with pytest.raises(UserError, match="data.topic: 'Masaru Aomizuki' there, 'Ada Lovelace' now"):
         runs.unlearn(settings.changed(config, {"data.topic": "Ada Lovelace"}), str(work))
 
+    named = {"data.topic": "", "data.path": str(work / "data"), "data.forget": "forget", "data.retain": "retain"}
+    by_files = runs.unlearn(settings.changed(config, named), str(tmp_path / "files"))
+    assert by_files["after"] == result["after"] and by_files["data"] == result["data"], "nothing special downstream"
+
     quick = [
         "--config.evaluate.leak_samples=0",
         "--config.evaluate.relearn_rows=0",
