@@ -62,10 +62,14 @@ ACCELERATOR = DeviceKind(
 )
 
 
+# A GPU's kernels for products take no slice of a stack: in a loop each layer's weights and cache would be copied first.
+GPU = ACCELERATOR._replace(scan=0)
+
+
 def device_kind(mesh: Mesh | AbstractMesh) -> DeviceKind:
     """The kind of a mesh's devices. A mesh of shapes only stands for accelerators."""
-    on_cpu = isinstance(mesh, Mesh) and mesh.devices.flat[0].platform == "cpu"
-    return CPU if on_cpu else ACCELERATOR
+    platform = mesh.devices.flat[0].platform if isinstance(mesh, Mesh) else ""
+    return {"cpu": CPU, "gpu": GPU, "cuda": GPU}.get(platform, ACCELERATOR)
 
 
 def choose_compute_dtype(wanted: str, mesh: Mesh | AbstractMesh) -> str:

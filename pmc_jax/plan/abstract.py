@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from pmc_jax.data import packing
 from pmc_jax.data.packing import Row
 from pmc_jax.distributed import meshes
-from pmc_jax.distributed.device_kind import ACCELERATOR
+from pmc_jax.distributed.device_kind import ACCELERATOR, DeviceKind
 from pmc_jax.errors import UserError, first_line
 from pmc_jax.methods.settings import read_batch, read_schedule, read_training
 from pmc_jax.models import Decoder, Family, find_family, gguf, lora, pretrained, weights
@@ -101,15 +101,10 @@ class Shape(NamedTuple):
     model: Decoder
 
 
-def make_shape(
-    raw: dict[str, Any], remat: bool, layers: int | None = None, family: str = "", scan: int = ACCELERATOR.scan
-) -> Shape:
-    """The model of a config.json, with another number of layers where one is given; family: as in `find_family`; scan:
-    as in `Decoder`.
-    """
-    kind = find_family(raw, family)
-    model = kind.make_model(raw | ({"num_hidden_layers": layers} if layers else {}), remat=remat)
-    return Shape(kind, model.suited(ACCELERATOR).clone(scan=scan))
+def make_shape(raw: dict[str, Any], remat: bool, family: str = "", kind: DeviceKind = ACCELERATOR) -> Shape:
+    """The model of a config.json as a kind of device runs it; family: as in `find_family`."""
+    made_by = find_family(raw, family)
+    return Shape(made_by, made_by.make_model(raw, remat=remat).suited(kind))
 
 
 @functools.lru_cache

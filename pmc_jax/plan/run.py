@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from pmc_jax import config as settings
 from pmc_jax.distributed import meshes
+from pmc_jax.distributed.device_kind import ACCELERATOR, GPU
 from pmc_jax.errors import UserError
 from pmc_jax.models import weights
 from pmc_jax.plan import abstract, estimate, hlo, programs, topology
@@ -140,7 +141,8 @@ def plan(config: ConfigDict, target: Topology, assumed: Assumed, compiling: str 
     start = time.perf_counter()
     raw = abstract.read_shape(config.model.path)
     make_mesh = topology.mesh_maker(target, compiled=compiling != "none")
-    shape = abstract.make_shape(raw, config.train.remat, family=config.model.family)
+    kind = GPU if target.is_gpu else ACCELERATOR
+    shape = abstract.make_shape(raw, config.train.remat, config.model.family, kind)
     layouts, fixed = possible_meshes(shape, config, target, make_mesh)
     options = [(mesh, estimate.estimate(shape, config, mesh, target, assumed)) for mesh in layouts]
     mesh = choose(options, target.chip.hbm)
