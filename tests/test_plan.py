@@ -25,7 +25,8 @@ def needs_libtpu(test):
     )
 
 
-TINY = LLAMA | dict(hidden_size=256, intermediate_size=512, num_hidden_layers=1)
+LAYERS = 3  # in a loop
+TINY = LLAMA | dict(hidden_size=256, intermediate_size=512, num_hidden_layers=LAYERS)
 SMALL = (
     "--questions=16",
     "--config.train.batch_size=8",
@@ -94,9 +95,9 @@ def test_an_update_keeps_rows_where_they_are(compiled):
 
 @needs_libtpu
 def test_memory_and_work_are_what_the_shapes_say(compiled):
-    count = 512 * 256 + (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 512 + 2 * 256) + 256
+    count = 512 * 256 + LAYERS * (2 * 256 * 256 + 2 * 256 * 128 + 3 * 256 * 512 + 2 * 256) + 256
     assert compiled["parameters"] == count
-    norms = 3 * 256  # on every device of the data axis
+    norms = (2 * LAYERS + 1) * 256  # on every device of the data axis
     assert compiled["held"]["params"] == 4 * ((count - norms) // 8 + norms), "float32, as the preset trains"
     assert compiled["held"]["sampling"] == 2 * ((count - norms) // 2 + norms)
     assert 2 * compiled["held"]["params"] <= compiled["held"]["optimizer"] <= 2 * compiled["held"]["params"] + 64
@@ -112,11 +113,18 @@ def test_memory_and_work_are_what_the_shapes_say(compiled):
 
 
 @needs_libtpu
+def test_a_decode_step_reads_weights_and_cache_once(compiled):
+    """No copy of a layer's weights or of a cache is left: the compiler's arguments are all that there is to read."""
+    step = compiled["programs"]["decode"]
+    assert 0.5 * step["arguments"] < step["bytes"] < 2 * step["arguments"]  # of so small a model all else weighs too
+
+
+@needs_libtpu
 def test_adapters_are_planned_as_they_are_trained(plan, compiled):
     done = plan("--topology=v5e:2x4", "--config.mesh.data=4", "--config.mesh.model=2", "--json", "--config.lora.rank=4")
     assert done.returncode == 0, done.stderr[-2000:]
     found = json.loads(done.stdout)
-    count = 4 * (2 * (256 + 256) + 2 * (256 + 128) + 3 * (256 + 512))  # rank x (in + out) of every matrix
+    count = LAYERS * 4 * (2 * (256 + 256) + 2 * (256 + 128) + 3 * (256 + 512))  # rank x (in + out) of every matrix
     assert found["trained"] == count and compiled["trained"] == compiled["parameters"] == found["parameters"]
     assert found["held"]["params"] == 4 * count, "float32, the same on every chip"
     assert 2 * 4 * count <= found["held"]["optimizer"] <= 2 * 4 * count + 64

@@ -10,7 +10,7 @@ from tiny import LLAMA
 from pmc_jax import config as settings
 from pmc_jax.errors import UserError
 from pmc_jax.models import weights
-from pmc_jax.plan import hlo, run, topology
+from pmc_jax.plan import gpu, hlo, run, topology
 from pmc_jax.plan.abstract import Assumed, make_shape, read_shape, shipped
 
 
@@ -166,6 +166,16 @@ def test_a_plan_for_gpus_needs_none(llama_folder):
     tokens = {"mesh.data": 4, "mesh.model": 2}
     nodes = small_plan(llama_folder, "2*h100:4", **tokens)
     assert nodes["seconds"]["update"] > small_plan(llama_folder, "h100:8", **tokens)["seconds"]["update"]
+
+
+def test_every_card_is_described_to_its_compiler():
+    """Numbers of the data sheets: what XLA reads is text of `GpuTargetConfigProto`."""
+    assert set(gpu.CARDS) == set(topology.GPUS)
+    h100 = topology.CHIPS["h100"]
+    said = gpu.target_config(gpu.CARDS["h100"], h100.hbm, h100.bandwidth)
+    for field in ("core_count: 132", "memory_bandwidth: 3350000000000", "{ major: 9 minor: 0 }", "232448"):
+        assert field in said
+    assert said.count("{") == said.count("}")
 
 
 def test_what_no_gpu_can_be_asked(llama_folder, monkeypatch):
