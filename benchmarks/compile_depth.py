@@ -22,16 +22,19 @@ def compile_seconds(model: str, where: str, mesh_shape: tuple[int, int], layers:
     raw = abstract.read_shape(model) | {"num_hidden_layers": layers}
     shape, seconds = abstract.make_shape(raw, config.train.remat), {}
 
-    def compiled(name: str, lower):
-        start = time.process_time()
-        lowered = lower()
-        result, _ = programs.compile_text(lowered)
-        seconds[name] = time.process_time() - start
-        return lowered, result
+    started = time.process_time()
 
-    compiled("update", lambda: programs.lower_update(shape, config, mesh, ASSUMED))
-    prefilled = compiled("prefill", lambda: programs.lower_prefill(shape, config, mesh, ASSUMED))
-    compiled("decode", lambda: programs.lower_decode(shape, config, mesh, *prefilled))
+    def compiled(name: str, lowered):
+        nonlocal started
+        result, _ = programs.compile_text(lowered)
+        now = time.process_time()
+        seconds[name], started = now - started, now
+        return result
+
+    compiled("update", programs.lower_update(shape, config, mesh, ASSUMED))
+    prefilled, state_of = programs.lower_prefill(shape, config, mesh, ASSUMED)
+    state = state_of(compiled("prefill", prefilled))
+    compiled("decode", programs.lower_decode(shape, config, mesh, state))
     return seconds
 
 

@@ -15,7 +15,7 @@ from pages import table
 
 from pmc_jax import config as settings
 from pmc_jax.distributed.device_kind import ACCELERATOR
-from pmc_jax.plan import estimate
+from pmc_jax.plan import sampling as sampling_plan
 from pmc_jax.plan.abstract import Assumed
 from pmc_jax.sampling.buckets import plan_lanes
 from pmc_jax.sampling.lanes import Drawing, Written
@@ -155,7 +155,7 @@ def replay(call: LaneCall, lengths_B: np.ndarray) -> ForcedLanes:
 def shrinking_share(rows: int, shards: int, sampling: SamplingParams, lengths_B: np.ndarray) -> float:
     """The share of batches that shrink, and are not refilled."""
     config = settings.changed(settings.default(), {"sample.num_samples": sampling.num_samples})
-    sizes = estimate.decode_steps(config, min(rows * shards, len(lengths_B)), shards, ASSUMED)
+    sizes = sampling_plan.shrinking_steps(config, min(rows * shards, len(lengths_B)), shards, ASSUMED)
     return float(rows * shards * (np.mean(lengths_B) - 1) / sum(sizes))
 
 

@@ -23,7 +23,6 @@ from pmc_jax.methods.settings import read_batch, read_schedule, read_training
 from pmc_jax.models import Decoder, Family, find_family, gguf, lora, pretrained, weights
 from pmc_jax.models.layer_stack import stack_layers, stack_sharding
 from pmc_jax.sampling import prompts as sampling_prompts
-from pmc_jax.sampling.buckets import BatchPlan, plan_batches
 from pmc_jax.sampling.prompts import PROMPT_MULTIPLE, Prompts
 from pmc_jax.training import update
 from pmc_jax.training.batching import BatchSettings, ExpectedRows, choose_packing
@@ -182,17 +181,6 @@ def draft_slots(config: ConfigDict, assumed: Assumed) -> int:
 def prefix_slots(config: ConfigDict, assumed: Assumed) -> int:
     """Slots of a padded prompt and of what is read of its draft."""
     return prompt_width(assumed) + draft_slots(config, assumed) - 1
-
-
-def sampling(config: ConfigDict, mesh: Mesh, assumed: Assumed) -> BatchPlan:
-    """How a round's questions are cut into batches."""
-    questions, width = (
-        min(config.pmc.questions_per_round or assumed.questions, assumed.questions),
-        prefix_slots(config, assumed),
-    )
-    return plan_batches(
-        questions, width, config.sample.num_samples, config.sample.max_rows, mesh.shape["data"], ACCELERATOR
-    )
 
 
 def prompts(config: ConfigDict, mesh: Mesh, count: int, assumed: Assumed) -> tuple[Prompts, Any]:

@@ -11,11 +11,10 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from pmc_jax.distributed.device_kind import ACCELERATOR
 from pmc_jax.plan import abstract, roofline
 from pmc_jax.plan.abstract import Assumed, Shape
+from pmc_jax.plan.sampling import plan_sampling
 from pmc_jax.plan.topology import Topology
-from pmc_jax.sampling.buckets import batch_buckets
 
 HOP = 5e-6  # seconds that a small collective takes at least
 
@@ -60,8 +59,8 @@ def held(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Held
     same = (
         not shape.model.scan and mesh.shape["data"] == 1 and dtype == config.model.dtype and not config.lora.rank
     )  # then decoding reads the training parameters
-    c, plan = shape.model.config, abstract.sampling(config, mesh, assumed)
-    slots = plan.size * abstract.prefix_slots(config, assumed) + plan.rows * config.sample.max_new_tokens
+    c, drawn = shape.model.config, plan_sampling(shape.model, config, mesh.shape["data"], assumed)
+    slots = drawn.prompts * abstract.prefix_slots(config, assumed) + drawn.rows * drawn.own_slots
     cache = 2 * c.num_layers * c.num_kv_heads * c.head_dim * slots * abstract.itemsize(config) // mesh.size
     sampling = 0 if same else abstract.bytes_of(abstract.params(shape, mesh, "decode", dtype))
     start = abstract.bytes_of(base)
@@ -124,25 +123,6 @@ def update_time(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any, topo
     return packing.micro_batches * (local + sent + summed + between)
 
 
-def decode_steps(config: ConfigDict, rows: int, shards: int, assumed: Assumed) -> list[int]:
-    """Rows of each decode step of a batch, as the sampler shrinks it: done rows leave when a smaller size holds the
-    others.
-
-    As if no row had anything of its draft: how much they have depends on how far the model has collapsed.
-    """
-    lengths = np.sort(assumed.lengths(config.sample.max_new_tokens, rows))
-    buckets = batch_buckets(
-        rows, shards, config.sample.max_new_tokens, ACCELERATOR, config.sample.num_samples, drafted=True
-    )
-
-    def fit(alive: int) -> int:
-        return min(b.rows for b in buckets if b.rows >= alive)
-
-    return [
-        fit(max(1, rows - int(np.searchsorted(lengths, step, side="right")))) for step in range(1, int(lengths[-1]))
-    ]
-
-
 def decode_time(
     shape: Shape, config: ConfigDict, mesh: Mesh, topology: Topology, rows: int, prompts: int, assumed: Assumed
 ) -> float:
@@ -166,21 +146,22 @@ def estimate(shape: Shape, config: ConfigDict, mesh: Mesh, topology: Topology, a
     """The mesh's memory and seconds."""
     stays, packing = held(shape, config, mesh, assumed), abstract.plan_packing(config, mesh.shape["data"], assumed)
     fixed, per_row = update_temporary(shape, config, mesh, packing)
-    plan, prefix = abstract.sampling(config, mesh, assumed), abstract.prefix_slots(config, assumed)
-    drawn_from = (
-        max(plan.rows, plan.size * prefix / plan.parts) / mesh.shape["data"]
-    )  # positions: a decode step's, or read at once
+    drawn, prefix = (
+        plan_sampling(shape.model, config, mesh.shape["data"], assumed),
+        abstract.prefix_slots(config, assumed),
+    )
+    drawn_from = max(drawn.rows, drawn.reads * prefix) / mesh.shape["data"]  # a decode step's positions, or a reading's
     logits = 4 * 4 * drawn_from * shape.model.config.vocab_size / mesh.shape["model"]
     base = stays.params + stays.optimizer + stays.start
     step = update_time(shape, config, mesh, packing, topology)
-    sizes = decode_steps(config, plan.rows, mesh.shape["data"], assumed)
-    distinct, counts = np.unique(sizes, return_counts=True)
-    once = sum(
-        n * decode_time(shape, config, mesh, topology, int(rows), plan.size, assumed)
+    distinct, counts = np.unique(drawn.steps, return_counts=True)
+    decoded = sum(
+        n * decode_time(shape, config, mesh, topology, int(rows), drawn.prompts, assumed)
         for rows, n in zip(distinct, counts)
     )
-    read = 2 * sum(roofline.multiplied(shape.model)) * plan.size * prefix / mesh.size / topology.chip.flops
-    sampled = plan.count * (once + read)
+    positions = drawn.readings * drawn.reads * prefix
+    read = 2 * sum(roofline.multiplied(shape.model)) * positions / mesh.size / topology.chip.flops
+    sampled = decoded + read
     return Estimate(
         base + fixed + packing.rows * per_row,
         base + stays.sampling + stays.cache + logits,

@@ -3,21 +3,27 @@
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from pmc_jax.data import packing
 from pmc_jax.distributed import meshes
 from pmc_jax.distributed.device_kind import ACCELERATOR
 from pmc_jax.plan import abstract, hlo, hlo_cost
 from pmc_jax.plan.abstract import Assumed, Shape
+from pmc_jax.plan.sampling import plan_sampling
 from pmc_jax.plan.topology import Chip
 from pmc_jax.sampling import decode
-from pmc_jax.sampling.buckets import batch_buckets
+from pmc_jax.sampling.buckets import LanePlan, batch_buckets
 from pmc_jax.sampling.generate import round_sampling
+from pmc_jax.sampling.lanes import Drawing, LaneState, decode_lanes
+from pmc_jax.sampling.pages import Seats, empty_lanes, fill_pages
 from pmc_jax.sampling.prefill import PrefillPlan, prefill
 from pmc_jax.training import update
 
@@ -99,32 +105,64 @@ def lower_update(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed)
     )
 
 
-def lower_prefill(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> jax.stages.Lowered:
-    """Reading the prompts of one batch of questions and their drafts, and drawing the first tokens."""
+def lower_prefill(
+    shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed
+) -> tuple[jax.stages.Lowered, Callable[[jax.stages.Compiled], Any]]:
+    """Reading prompts and their drafts, and drawing the first tokens; and a function from the compiled program to the
+    state that it leaves.
+    """
     s, shards = round_sampling(config), mesh.shape["data"]
-    batches = abstract.sampling(config, mesh, assumed)
+    drawn = plan_sampling(shape.model, config, shards, assumed)
     params = abstract.params(shape, mesh, "decode", abstract.compute_dtype(config))
+    sharding = meshes.cache_sharding(mesh)
+    if isinstance(drawn.plan, LanePlan):
+        drawing = Drawing(s.strategy, END_TOKENS, s.max_new_tokens, sharding)
+        prompts, alive_Q = abstract.prompts(config, mesh, drawn.reads, assumed)
+        longest = packing.round_up(s.max_new_tokens, decode.CHUNK)
+        uniform_QnL2 = abstract.uniforms(mesh, drawn.reads, s.num_samples, longest)
+        empty = shape.model, params, prompts, uniform_QnL2
+        empty = lower(empty_lanes, mesh, *empty, plan=drawn.plan, drawing=drawing)
+        state = laid_out(empty, empty.compile())
+        numbers_Q = jax.ShapeDtypeStruct(alive_Q.shape, jnp.int32, sharding=alive_Q.sharding)
+        questions = prompts, Seats(alive_Q, numbers_Q, numbers_Q, numbers_Q), uniform_QnL2
+        plan = PrefillPlan(s.num_samples, 0, shards, 1, sharding)
+        lowered = lower(fill_pages, mesh, shape.model, params, state, questions, drawing=drawing, plan=plan)
+        return lowered, lambda compiled: laid_out(lowered, compiled)[0]
+    batches = drawn.plan
     buckets = batch_buckets(batches.rows, shards, s.max_new_tokens, ACCELERATOR, s.num_samples, drafted=True)
-    plan = PrefillPlan(s.num_samples, buckets[0].slots, shards, batches.parts, meshes.cache_sharding(mesh))
+    plan = PrefillPlan(s.num_samples, buckets[0].slots, shards, batches.parts, sharding)
     prompts, alive_Q = abstract.prompts(config, mesh, batches.size, assumed)
     uniform_BA2 = abstract.uniforms(mesh, batches.rows, prompts.drafts_QA.shape[1])
     inputs = shape.model, params, prompts, alive_Q, uniform_BA2
-    return lower(prefill, mesh, *inputs, strategy=s.strategy, end_tokens=END_TOKENS, plan=plan)
+    lowered = lower(prefill, mesh, *inputs, strategy=s.strategy, end_tokens=END_TOKENS, plan=plan)
+
+    def grown(compiled: jax.stages.Compiled) -> Any:
+        state = laid_out(lowered, compiled)[0]
+        more = jax.eval_shape(lambda x: decode.grow(x, s.max_new_tokens), state)
+        return jax.tree.map(lambda x, like: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=like.sharding), more, state)
+
+    return lowered, grown
 
 
-def lower_decode(
-    shape: Shape, config: ConfigDict, mesh: Mesh, prefilled: jax.stages.Lowered, compiled: jax.stages.Compiled
-) -> jax.stages.Lowered:
-    """A chunk of decode steps on the state that prefill leaves, where it leaves it, grown to the longest answer."""
-    s = round_sampling(config)
-    params = abstract.params(shape, mesh, "decode", abstract.compute_dtype(config))
-    state, _ = jax.tree.map(
+def laid_out(lowered: jax.stages.Lowered, compiled: jax.stages.Compiled) -> Any:
+    """What a program gives, by shape, where the compiler lays it."""
+    return jax.tree.map(
         lambda x, sharding: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding),
-        prefilled.out_info,
+        lowered.out_info,
         compiled.output_shardings,
     )
-    grown = jax.eval_shape(lambda x: decode.grow(x, s.max_new_tokens), state)
-    state = jax.tree.map(lambda x, like: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=like.sharding), grown, state)
+
+
+def lower_decode(shape: Shape, config: ConfigDict, mesh: Mesh, state: Any) -> jax.stages.Lowered:
+    """A chunk of decode steps on the state that prefill leaves."""
+    s = round_sampling(config)
+    params = abstract.params(shape, mesh, "decode", abstract.compute_dtype(config))
+    if isinstance(state, LaneState):
+        drawing = Drawing(s.strategy, END_TOKENS, s.max_new_tokens, meshes.cache_sharding(mesh))
+        ready_GX = state.samples.ready_GX
+        lost_GX = jax.ShapeDtypeStruct(ready_GX.shape, bool, sharding=ready_GX.sharding)
+        inputs = shape.model, params, state, lost_GX
+        return lower(decode_lanes, mesh, *inputs, drawing=drawing, steps=ACCELERATOR.look_steps)
     uniform_BT2 = abstract.uniforms(mesh, state.done_B.shape[0], decode.CHUNK)
     inputs = shape.model, params, state, uniform_BT2, decode.CHUNK
     return lower(decode.decode_chunk, mesh, *inputs, strategy=s.strategy, end_tokens=END_TOKENS)
@@ -140,7 +178,7 @@ def compile_round(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed
         return compiled
 
     measured("update", lower_update(shape, config, mesh, assumed))
-    prefilled = lower_prefill(shape, config, mesh, assumed)
-    compiled = measured("prefill", prefilled)
-    measured("decode", lower_decode(shape, config, mesh, prefilled, compiled))
+    prefilled, state_of = lower_prefill(shape, config, mesh, assumed)
+    state = state_of(measured("prefill", prefilled))
+    measured("decode", lower_decode(shape, config, mesh, state))
     return results

@@ -17,6 +17,7 @@ from pmc_jax.plan import abstract, estimate, hlo, programs, topology
 from pmc_jax.plan.abstract import Assumed, Shape
 from pmc_jax.plan.estimate import Estimate
 from pmc_jax.plan.programs import Measured
+from pmc_jax.plan.sampling import plan_sampling
 from pmc_jax.plan.topology import Topology
 
 SHOWN = (
@@ -99,7 +100,7 @@ def largest(
     itemsize = abstract.itemsize(config)
     slots = config.sample.max_new_tokens + abstract.prefix_slots(config, assumed) / config.sample.num_samples
     per_answer = (2 * c.num_layers * c.num_kv_heads * c.head_dim * itemsize * slots + 16 * c.vocab_size) / tensor
-    now = abstract.sampling(config, mesh, assumed).rows // mesh.shape["data"]
+    now = plan_sampling(shape.model, config, mesh.shape["data"], assumed).rows // mesh.shape["data"]
     answers = int((target.chip.hbm - used["decode"]) // per_answer) + now
     return {"batch_size": max(0, int(config.train.batch_size * rows / packing.rows)), "max_rows": max(0, answers)}
 
@@ -110,12 +111,14 @@ def round_seconds(
     """Seconds of a round at the compiled programs' bounds: every reading of prompts, every decode step at the size it
     then has, every update.
     """
-    plan = abstract.sampling(config, mesh, assumed)
+    drawn = plan_sampling(shape.model, config, mesh.shape["data"], assumed)
     bounds = {name: roofline(m, target, mesh)["bound"] for name, m in measured.items()}
-    sizes, counts = np.unique(estimate.decode_steps(config, plan.rows, mesh.shape["data"], assumed), return_counts=True)
-    cost = [estimate.decode_time(shape, config, mesh, target, int(n), plan.size, assumed) for n in (*sizes, plan.rows)]
+    sizes, counts = np.unique(drawn.steps, return_counts=True)
+    cost = [
+        estimate.decode_time(shape, config, mesh, target, int(n), drawn.prompts, assumed) for n in (*sizes, drawn.rows)
+    ]
     steps = sum(n * each / cost[-1] for n, each in zip(counts, cost))  # in steps of the full size
-    sample = plan.count * (plan.parts * bounds["prefill"] + steps * bounds["decode"])
+    sample = drawn.readings * bounds["prefill"] + steps * bounds["decode"]
     micro_batches = abstract.plan_packing(config, mesh.shape["data"], assumed).micro_batches
     update = estimate.updates_per_round(config, assumed) * micro_batches * bounds["update"]
     return {"sample": sample, "update": update, "round": sample + update}
@@ -160,7 +163,7 @@ def plan(config: ConfigDict, target: Topology, assumed: Assumed, compiling: str 
         "mesh": dict(mesh.shape),
         "chosen": not fixed,
         "packing": abstract.plan_packing(config, mesh.shape["data"], assumed)._asdict(),
-        "rows_at_once": abstract.sampling(config, mesh, assumed).rows,
+        "rows_at_once": plan_sampling(shape.model, config, mesh.shape["data"], assumed).rows,
         "held": stays._asdict(),
         "compiled": compiling,
     }
