@@ -146,10 +146,8 @@ def estimate(shape: Shape, config: ConfigDict, mesh: Mesh, topology: Topology, a
     """The mesh's memory and seconds."""
     stays, packing = held(shape, config, mesh, assumed), abstract.plan_packing(config, mesh.shape["data"], assumed)
     fixed, per_row = update_temporary(shape, config, mesh, packing)
-    drawn, prefix = (
-        plan_sampling(shape.model, config, mesh.shape["data"], assumed),
-        abstract.prefix_slots(config, assumed),
-    )
+    drawn = plan_sampling(shape.model, config, mesh.shape["data"], assumed)
+    prefix = abstract.prefix_slots(config, assumed)
     drawn_from = max(drawn.rows, drawn.reads * prefix) / mesh.shape["data"]  # a decode step's positions, or a reading's
     logits = 4 * 4 * drawn_from * shape.model.config.vocab_size / mesh.shape["model"]
     base = stays.params + stays.optimizer + stays.start
