@@ -7,8 +7,9 @@
         --requests=scal/forget_1,scal/forget_2 --set model.path=CHECKPOINT
 
 `--requests` names splits of data.path. `--cut=5x20` makes five requests of 20 rows each instead, from the end of the
-split `full`, and retain data of the rest; in TOFU 20 rows are one author. With `--growing` every request starts from
-the first model: a larger and larger set. `--set` changes settings.
+split `full`, and retain data of the rest; in TOFU 20 rows are one author. Questions of earlier requests go into the
+retain data without an answer: what the model says to them now must stay. With `--growing` every request starts from the
+first model: a larger and larger set. `--set` changes settings.
 
 Prints unlearn quality of every request after every one, and utility. Each request is a run in WORKDIR/request_N, and a
 command that was stopped goes on where it was.
@@ -24,7 +25,7 @@ from ml_collections import ConfigDict
 from pages import table
 
 from pmc_jax import config as settings
-from pmc_jax.data.questions import load_split
+from pmc_jax.data.questions import load_forget, load_retain, load_split
 from pmc_jax.runs.load import load_checkpoint
 from pmc_jax.runs.presets import find_preset
 from pmc_jax.runs.unlearn import evaluate_on, load_data, unlearn
@@ -63,15 +64,30 @@ def cut(path: str, folder: Path, count: int, rows: int) -> list[str]:
     return names
 
 
-def ask_again(config: ConfigDict, model: str, names: list[str]) -> dict[str, float]:
-    """Unlearn quality of some requests under a model."""
+def rehearse(config: ConfigDict, earlier: list[str], file: Path) -> ConfigDict:
+    """The settings with a retain file that holds the questions of earlier requests too, for the model's own answers."""
+    data, rows = config.data, load_retain(config.data)
+    for name in earlier:
+        rows = rows + [
+            {"question": row["question"]} for row in load_forget(settings.changed(config, {"data.forget": name}).data)
+        ]
+    columns = {"question": data.question_column, "answer": data.answer_column}
+    write_lines(file, [{columns[key]: row[key] for key in columns if row.get(key)} for row in rows])
+    return settings.changed(config, {"data.retain_file": str(file), "data.retain_answers": "own"})
+
+
+def ask_again(config: ConfigDict, model: str, names: list[str]) -> dict[str, Any]:
+    """{"quality": unlearn quality of each request, "utility"} of a model."""
     own = settings.changed(config, {"model.path": model})
-    checkpoint, quality = load_checkpoint(own), {}
+    checkpoint, asked = load_checkpoint(own), {"quality": {}, "utility": None}
     for name in names:
         sets = load_data(settings.changed(own, {"data.forget": name})).sets
-        asked = {key: rows for key, rows in sets.items() if key.startswith("forget")}
-        quality[name] = evaluate_on(checkpoint, own, asked, None, name).summary()["unlearn_quality"]
-    return quality
+        if asked["utility"] is not None:  # what stays is the same for all
+            sets = {key: rows for key, rows in sets.items() if key.startswith("forget")}
+        summary = evaluate_on(checkpoint, own, sets, None, name).summary()
+        asked["quality"][name] = summary["unlearn_quality"]
+        asked["utility"] = asked["utility"] or summary["utility"]
+    return asked
 
 
 def run(config: ConfigDict, names: list[str], work: Path, growing: bool) -> list[dict[str, Any]]:
@@ -80,22 +96,22 @@ def run(config: ConfigDict, names: list[str], work: Path, growing: bool) -> list
     for number, name in enumerate(names):
         own = settings.changed(config, {"model.path": model, "data.forget": name})
         folder = work / f"request_{number + 1}"
+        if number and not growing and not config.data.text_window:
+            own = rehearse(own, names[:number], work / f"retain_{number + 1}.jsonl")
         result = unlearn(own, str(folder))
         if not steps:
-            steps.append({"request": "start", "quality": ask(config, start, names, work / "start.json")})
-            steps[0] |= {"utility": result["before"]["utility"], "minutes": 0.0}
-        quality = ask(config, str(folder / "hf"), names, work / f"after_{number + 1}.json")
-        minutes = result["seconds"]["total"] / 60
-        steps.append({"request": name, "quality": quality, "utility": result["after"]["utility"], "minutes": minutes})
+            steps.append({"request": "start", "minutes": 0.0} | ask(config, start, names, work / "start.json"))
+        asked = ask(config, str(folder / "hf"), names, work / f"after_{number + 1}.json")
+        steps.append({"request": name, "minutes": result["seconds"]["total"] / 60} | asked)
         model = start if growing else str(folder / "hf")
     return steps
 
 
-def ask(config: ConfigDict, model: str, names: list[str], file: Path) -> dict[str, float]:
+def ask(config: ConfigDict, model: str, names: list[str], file: Path) -> dict[str, Any]:
     """`ask_again`, or what an earlier start of this command has found."""
-    quality = read_json(file) or ask_again(config, model, names)
-    write_json(file, quality)
-    return quality
+    asked = read_json(file) or ask_again(config, model, names)
+    write_json(file, asked)
+    return asked
 
 
 def main() -> None:
