@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 from pages import table
+from sequence import given, read_preset
 from text_passages import passages
 
 import pmc_jax
@@ -45,16 +46,6 @@ FORGET = {
 }
 
 
-def given(words: list[str]) -> dict[str, Any]:
-    """NAME=VALUE words as settings, numbers as such."""
-    values = {}
-    for word in words:
-        name, _, value = word.partition("=")
-        kind = type(settings.DEFAULTS[name])
-        values[name] = value == "True" if kind is bool else kind(value)
-    return values
-
-
 def measure(path: str, config: Any, texts: dict[str, list[str]]) -> dict[str, float]:
     """What a model remembers of the forget passages, and how it finds the retain passages and unrelated text."""
     sampler = greedy_sampler(pmc_jax.load(path), config)
@@ -76,13 +67,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[])
     parser.add_argument("--learn", nargs="*", default=[])
     options = parser.parse_args()
-    work, model = Path(options.workdir), options.model
-    if not model:
-        from pmc_jax.runs.presets import find_preset
-
-        space: dict[str, Any] = {}
-        exec(Path(find_preset("real")).read_text(encoding="utf-8"), space)
-        model = space["find_model"]()
+    work, model = Path(options.workdir), options.model or read_preset("real").model.path
     prose = load_passages()
     texts = {"forget": passages(options.count, 0), "retain": prose[::2], "prose": prose[1::2]}
     (work / "data").mkdir(parents=True, exist_ok=True)
