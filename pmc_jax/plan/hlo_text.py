@@ -46,7 +46,7 @@ def parse(text: str) -> tuple[dict[str, Computation], str]:
         if start := COMPUTATION.match(line):
             name, operations, root = start[2], {}, ""
             entry = name if start[1] else entry
-        elif line == "}":
+        elif line.startswith("}"):  # an attribute may follow
             computations[name] = Computation(operations, root)
         elif match := OPERATION.match(line):
             literal = match[4] in ("parameter", "constant")
