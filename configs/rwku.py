@@ -15,6 +15,8 @@ def get_config():
     config.data.allow_overlap = True
     config.sample.num_samples, config.sample.max_new_tokens = 8, 32
     config.pmc.min_words, config.pmc.refusal_weight = 5, 0.5
+    # The retain answers are the model's own, as in `configs/topic.py`.
+    config.pmc.retain_weight, config.pmc.kl_weight, config.pmc.retain_rows = 0.0, 10.0, 2
     config.train.epochs, config.train.batch_size = 10, 8
     config.evaluate.max_new_tokens, config.evaluate.benchmarks = 48, "rwku"
     return config
