@@ -84,7 +84,7 @@ def test_a_toy_from_outside_is_measured_printed_kept_and_on_the_page(evaluate, c
 @pytest.mark.parametrize(
     "benchmarks, words",
     [
-        ("tofu,muse", ["'muse'", "'tofu'", "module:attribute"]),
+        ("tofu,mauve", ["'mauve'", "'tofu'", "module:attribute"]),
         ("no_such_module:TOY", ["no_such_module", "cannot be imported"]),
         ("my_benchmarks:NONE", ["my_benchmarks", "no 'NONE'"]),
         ("my_benchmarks:load", ["function", "Benchmark"]),

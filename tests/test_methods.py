@@ -116,7 +116,7 @@ def test_an_objective_of_ones_own(tiny_checkpoint, splits, small, tmp_path, monk
 
 
 def test_hyperparameters(small):
-    assert dict(read_objective(small())[1]) == {"retain_weight": 1.25, "refusal_weight": 0.0}
+    assert dict(read_objective(small())[1]) == {"retain_weight": 1.25, "refusal_weight": 0.0, "kl_weight": 0.0}
     changes = {"method": "npo", "method_options": "beta=0.2, retain_weight=3", "pmc.retain_weight": 2.0}
     assert dict(read_objective(small(changes))[1]) == {"beta": 0.2, "retain_weight": 3.0}
     changes["method_options"] = ""

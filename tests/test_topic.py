@@ -185,7 +185,7 @@ def test_a_run_from_a_name_alone(cli, tiny_folder, small, tmp_path, monkeypatch)
     kept = json.loads((work / "config.json").read_text())["settings"]
     assert (kept["data.topic"], kept["data.path"]) == (AUTHOR, str(work / "data"))
 
-    monkeypatch.setattr("pmc_jax.runs.topic.write_sets", None)  # nothing is asked again
+    monkeypatch.setattr("pmc_jax.methods.topic.write_sets", None)  # nothing is asked again
     (work / "result.json").unlink()
     again = runs.unlearn(config, str(work))
     assert again["after"] == json.loads(json.dumps(result["after"])) or again["after"] == result["after"]

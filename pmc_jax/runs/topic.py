@@ -9,7 +9,6 @@ from pmc_jax.data import topic
 from pmc_jax.data.questions import Rows
 from pmc_jax.distributed import multihost
 from pmc_jax.errors import UserError
-from pmc_jax.methods.topic import write_sets
 from pmc_jax.models.pretrained import PretrainedModel
 from pmc_jax.tracking.files import write_lines
 from pmc_jax.tracking.workdir import Workdir, started_with
@@ -47,6 +46,8 @@ def is_to_be_written(config: ConfigDict, work: Workdir) -> bool:
 
 def write_data(checkpoint: PretrainedModel, config: ConfigDict) -> dict[str, Rows]:
     """The sets that the model writes (`methods.topic.write_sets`)."""
+    from pmc_jax.methods.topic import write_sets  # its words' stems are slow to import, and few runs have a topic
+
     return write_sets(checkpoint, topic.topic_of(config.data), config)
 
 
