@@ -27,6 +27,15 @@ needs_shared = pytest.mark.skipif(
 every_checkpoint = pytest.mark.parametrize("name", CHECKPOINTS)
 
 
+def save_drawn_llama(folder: Path, tokenizer: Any) -> None:
+    """A small Llama of drawn weights, wide enough apart that its answers differ, with a tokenizer of 512 words."""
+    shape = dict(vocab_size=512, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
+    torch.manual_seed(0)
+    config = transformers.LlamaConfig(**shape, num_key_value_heads=2, initializer_range=0.3)
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
 def draw_rope(rng: np.random.Generator, kind: str, partial: float | None) -> dict[str, Any]:
     """rope_parameters of one kind, with short wavelengths, so that a short text already tells them apart."""
     rope: dict[str, Any] = {"rope_type": kind, "rope_theta": float(rng.choice([50.0, 1000.0, 10000.0, 500000.0]))}

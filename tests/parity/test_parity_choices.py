@@ -9,18 +9,14 @@ from pmc_jax.sampling.generate import greedy_sampler
 
 pytest.importorskip("torch")
 
-from reference import load_ours, load_torch, torch, transformers
+from reference import load_ours, load_torch, save_drawn_llama, torch
 
 pytestmark = pytest.mark.parity
 
 
 def test_letters_are_as_likely_as_in_torch(tokenizer, tmp_path):
     """Questions of 2 to 4 choices and of 10 to 150 tokens; the accuracy of 60 of them."""
-    shape = dict(vocab_size=512, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(**shape, num_key_value_heads=2, initializer_range=0.3)
-    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
+    save_drawn_llama(tmp_path, tokenizer)
     rng, words = np.random.default_rng(0), "the author wrote a novel about rivers and cities in winter".split()
     rows = []
     for number in range(60):

@@ -9,18 +9,14 @@ from pmc_jax.sampling.generate import greedy_sampler
 
 pytest.importorskip("torch")
 
-from reference import load_ours, load_torch, torch, transformers
+from reference import load_ours, load_torch, save_drawn_llama, torch
 
 pytestmark = pytest.mark.parity
 
 
 def test_likelihoods_are_torchs(tokenizer, tmp_path):
     """60 pairs and 12 whole texts of 1 to 60 words, the latter also in windows."""
-    shape = dict(vocab_size=512, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=4)
-    torch.manual_seed(0)
-    config = transformers.LlamaConfig(**shape, num_key_value_heads=2, initializer_range=0.3)
-    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
-    tokenizer.save_pretrained(tmp_path)
+    save_drawn_llama(tmp_path, tokenizer)
     sampler, model = greedy_sampler(load_ours(tmp_path), default()), load_torch(tmp_path)
     rng, words = np.random.default_rng(0), "the author wrote a novel about rivers and cities in winter".split()
 
