@@ -39,8 +39,9 @@ def plan_stack(layers: tuple[LayerKind, ...]) -> StackPlan:
     return NO_STACK
 
 
-INTO_HEADS = ("query", "key", "value")  # weights [D, heads, H]
-OUT_OF_HEADS = "output"  # weights [heads, H, D]
+# The axis of heads in a layer's weights into them, [D, heads, H], and out of them, [heads, H, D]: stacked, it and the
+# head width behind it are one.
+HEADS_AXIS = {"query": 1, "key": 1, "value": 1, "output": 0}
 
 
 def stack_arrays(name: str, *arrays: jax.Array) -> jax.Array:
@@ -48,9 +49,10 @@ def stack_arrays(name: str, *arrays: jax.Array) -> jax.Array:
     [D, heads * H] and [heads * H, D].
     """
     stacked = jnp.stack(arrays)
-    if name in INTO_HEADS:
-        return stacked.reshape(*stacked.shape[:2], -1)
-    return stacked.reshape(stacked.shape[0], -1, stacked.shape[-1]) if name == OUT_OF_HEADS else stacked
+    if name not in HEADS_AXIS:
+        return stacked
+    heads = 1 + HEADS_AXIS[name]
+    return stacked.reshape(*stacked.shape[:heads], -1, *stacked.shape[heads + 2 :])
 
 
 def stack_layers(
@@ -78,8 +80,8 @@ def stack_layers(
 
 def stack_sharding(name: str, sharding: NamedSharding, *_: NamedSharding) -> NamedSharding:
     """Where a stack lies: each layer like the first one. Heads lie on devices, not parts of a head."""
-    heads_axis = {OUT_OF_HEADS: 0}.get(name, 1 if name in INTO_HEADS else None)
-    spec = [*sharding.spec, None, None, None][:3] if heads_axis is not None else list(sharding.spec)
-    if heads_axis is not None:
-        del spec[heads_axis + 1]
+    spec = list(sharding.spec)
+    if name in HEADS_AXIS:
+        head_width = 1 + HEADS_AXIS[name]
+        del spec[head_width : head_width + 1]  # a spec may end before it
     return NamedSharding(sharding.mesh, PartitionSpec(None, *spec))
