@@ -13,8 +13,8 @@ from pmc_jax.distributed.device_kind import ACCELERATOR
 from pmc_jax.models import Decoder
 from pmc_jax.plan import abstract
 from pmc_jax.plan.abstract import Assumed
-from pmc_jax.sampling.buckets import BatchPlan, LanePlan, batch_buckets, plan_batches, plan_lanes
-from pmc_jax.sampling.engine import sees_all
+from pmc_jax.sampling.buckets import BatchPlan, LanePlan, batch_buckets
+from pmc_jax.sampling.engine import choose_plan
 from pmc_jax.sampling.generate import round_sampling
 
 
@@ -51,13 +51,12 @@ def plan_sampling(model: Decoder, config: ConfigDict, shards: int, assumed: Assu
     """
     s, width = round_sampling(config), abstract.prefix_slots(config, assumed)
     questions = min(config.pmc.questions_per_round or assumed.questions, assumed.questions)
-    lanes = plan_lanes(questions, width, s, config.sample.max_rows, shards, ACCELERATOR)
-    if sees_all(model, lanes.pages * width + lanes.ring):
-        rows, reads = lanes.lanes * lanes.rows, lanes.reads * shards
+    plan = choose_plan(model, questions, width, s, config.sample.max_rows, shards, ACCELERATOR)
+    if isinstance(plan, LanePlan):
+        rows, reads = plan.lanes * plan.rows, plan.reads * shards
         steps = refilled_steps(assumed.lengths(s.max_new_tokens, questions * s.num_samples), rows)
         readings = -(-questions // reads)
-        return Sampling(lanes, rows, lanes.lanes * lanes.pages, lanes.ring, reads, readings, [rows] * steps)
-    plan = plan_batches(questions, width, s.num_samples, config.sample.max_rows, shards, ACCELERATOR)
+        return Sampling(plan, rows, plan.lanes * plan.pages, plan.ring, reads, readings, [rows] * steps)
     steps = plan.count * shrinking_steps(config, plan.rows, shards, assumed)
     readings = plan.count * plan.parts
     return Sampling(plan, plan.rows, plan.size, s.max_new_tokens, plan.size // plan.parts, readings, steps)

@@ -21,10 +21,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from pmc_jax.distributed import meshes
-from pmc_jax.distributed.device_kind import device_kind
+from pmc_jax.distributed.device_kind import DeviceKind, device_kind
 from pmc_jax.models import Decoder
 from pmc_jax.sampling.batches import DecodeBatch, Origins, Pruner, Snapshot, compact, retire, snapshot
-from pmc_jax.sampling.buckets import BatchPlan, Bucket, batch_buckets, plan_batches, plan_lanes
+from pmc_jax.sampling.buckets import BatchPlan, Bucket, LanePlan, batch_buckets, plan_batches, plan_lanes
 from pmc_jax.sampling.decode import CHUNK, decode_chunk
 from pmc_jax.sampling.lanes import Drawing
 from pmc_jax.sampling.ledger import LaneCall
@@ -90,16 +90,12 @@ def sample_batches(
     kind, shards, width = device_kind(mesh), mesh.shape["data"], prompts.tokens_QP.shape[1] + draft_slots - 1
     if not Q:
         return
-    if kind.refill:
-        lanes = plan_lanes(engine.capacity or Q, width, sampling, engine.max_rows, shards, kind)
-        if sees_all(model, lanes.pages * width + lanes.ring):
-            drawing = Drawing(sampling.strategy, end_tokens, sampling.max_new_tokens, meshes.cache_sharding(mesh))
-            yield from sample_in_lanes(
-                LaneCall(model, params, prompts, sampling, drawing, lanes, kind, round_index, prune)
-            )
-            return
+    plan = choose_plan(model, engine.capacity or Q, width, sampling, engine.max_rows, shards, kind)
+    if isinstance(plan, LanePlan):
+        drawing = Drawing(sampling.strategy, end_tokens, sampling.max_new_tokens, meshes.cache_sharding(mesh))
+        yield from sample_in_lanes(LaneCall(model, params, prompts, sampling, drawing, plan, kind, round_index, prune))
+        return
     samples = sampling.num_samples
-    plan = plan_batches(engine.capacity or Q, width, samples, engine.max_rows, shards, kind)
     buckets = batch_buckets(plan.rows, shards, sampling.max_new_tokens, kind, samples, drafted=draft_slots > 1)
     call = Call(model, params, sampling, end_tokens, prune, plan, buckets)
     for start in range(0, Q, plan.questions):
@@ -108,6 +104,33 @@ def sample_batches(
         batch, origins = prefill_batch(call, part, rows, round_index)
         answers = decode_batch(call, batch, origins)
         yield [[answers[row] for row in rows[i : i + samples]] for i in range(0, len(rows), samples)]
+
+
+def choose_plan(
+    model: Decoder,
+    questions: int,
+    width: int,
+    sampling: SamplingParams,
+    max_rows: int,
+    shards: int,
+    kind: DeviceKind,
+) -> LanePlan | BatchPlan:
+    """The sizes of a call: lanes, or batches that shrink where devices or windows want them.
+
+    Args:
+        model: any.
+        questions: in all.
+        width: slots of a prompt and its draft.
+        sampling: what is sampled.
+        max_rows: rows of each shard, at most.
+        shards: data shards.
+        kind: what the devices want.
+    """
+    if kind.refill:
+        lanes = plan_lanes(questions, width, sampling, max_rows, shards, kind)
+        if sees_all(model, lanes.pages * width + lanes.ring):
+            return lanes
+    return plan_batches(questions, width, sampling.num_samples, max_rows, shards, kind)
 
 
 def sees_all(model: Decoder, slots: int) -> bool:
