@@ -70,11 +70,12 @@ def check(config: ConfigDict) -> ConfigDict:
         )
     if config.data.text_window and (config.data.topic or config.data.subject):
         raise UserError("data.text_window: a topic is asked about in questions; leave out data.topic and data.subject")
-    if config.guard.min_utility and not config.evaluate.every:
-        raise UserError(
-            f"guard.min_utility={config.guard.min_utility}: needs evaluations during the run; set evaluate.every, such "
-            "as 1 for each round"
-        )
+    for name in ("guard.min_utility", "evaluate.keep_best"):
+        if lookup(config, name) and not config.evaluate.every:
+            raise UserError(
+                f"{name}={lookup(config, name)}: needs evaluations during the run; set evaluate.every, such as 1 for "
+                "each round"
+            )
     return config
 
 

@@ -10,7 +10,6 @@ import pytest
 
 import pmc_jax
 from pmc_jax.distributed import multihost
-from pmc_jax.runs.unlearn import rounds_kept
 from pmc_jax.training import saving
 from pmc_jax.training.checkpoint import RoundCheckpointer
 
@@ -103,18 +102,6 @@ def test_a_run_saved_by_time_goes_on_to_the_same_bits(clock, tiny_checkpoint, sp
     assert all((np.asarray(a) == np.asarray(b)).all() for a, b in pairs)
     lines = [[{k: v for k, v in line.items() if k != "seconds"} for line in h] for h in (its_history, history)]
     assert lines[0] == lines[1]
-
-
-@pytest.mark.parametrize(
-    ("changes", "kept"),
-    [
-        ({}, 2),
-        ({"guard.min_utility": 50.0, "evaluate.every": 6}, 7),  # each round may be slow enough to be saved
-        ({"guard.min_utility": 50.0, "evaluate.every": 6, "rounds.every": 3, "rounds.minutes": 0.0}, 3),
-    ],
-)
-def test_rounds_back_to_a_good_one_are_kept(small, changes, kept):
-    assert rounds_kept(small(changes)) == kept
 
 
 def test_what_is_saved_may_change_on_the_way(cli, tiny_folder, data_folder, tmp_path):

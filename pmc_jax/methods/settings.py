@@ -85,6 +85,7 @@ def read_training(config: ConfigDict) -> TrainSettings:
         save_every=config.rounds.every,
         save_minutes=config.rounds.minutes,
         evaluate_every=config.evaluate.every,
+        keep_best=config.evaluate.keep_best,
     )
 
 

@@ -59,14 +59,15 @@ def unlearn(
         on_round: called after each round with its summary, what was sampled, and its updates' losses.
         on_evaluate: called every `evaluate.every` rounds with the round's number and the checkpoint as it is then. The
             last round's is the one returned, and left to the caller. False, as "not good enough", ends the run at the
-            last round for which it returned True.
+            last round for which it returned True. With `evaluate.keep_best` it is called after the last round too, and
+            the run ends with the last round for which it returned True, as "the best so far"; needs `rounds`.
         on_start: called with the number of the first round that is to be run.
         keep_start: False = the checkpoint's parameters are given away: one copy less in memory (`training.loop.fit`).
         watch: looks on: is told what was done in which time.
 
     Returns:
-        The checkpoint with new parameters, and the history: one summary a round, those of earlier rounds included when
-        resumed.
+        The checkpoint with new parameters, and the history: one summary a round up to the one that is returned, those
+        of earlier rounds included when resumed.
 
     Raises:
         UserError: the settings or the data do not fit.
@@ -80,6 +81,8 @@ def unlearn(
         raise UserError(f"references: {len(references)} texts for {len(rows)} forget questions; give one for each")
     check_length(config.train.max_length, checkpoint.config.ropes)
     checkpoint = with_remat(checkpoint, config.train.remat)
+    if config.evaluate.keep_best and (rounds is None or on_evaluate is None):
+        raise UserError("evaluate.keep_best: needs rounds=RoundCheckpointer(folder), and on_evaluate, the judge")
     source = make_source(checkpoint, config, rows, retain, references)
     hooks = Hooks(on_start, on_round, on_evaluate, watch)
     return fit(

@@ -38,7 +38,8 @@ def speed(run: Run) -> str:
 def headline(run: Run) -> dict[str, Any]:
     """A run's name, its two big numbers before and now, and facts of a few words."""
     frozen = run.frozen["settings"]
-    done, last = bool(run.result), run.rounds[-1] if run.rounds else {}
+    done, best = bool(run.result), run.result.get("best")
+    last = run.rounds[best["round"] if best else -1] if run.rounds else {}
     data = frozen.get("data.forget_file") or f"{frozen.get('data.path')} {frozen.get('data.forget')}"
     facts = {
         "Checkpoint": frozen.get("model.path"),
@@ -49,6 +50,8 @@ def headline(run: Run) -> dict[str, Any]:
     if run.rounds:
         asked = "" if done else f", in epoch {last['epoch'] + 1} of {frozen.get('train.epochs')}"
         facts["Rounds"] = f"{len(run.rounds)}{asked}"
+        if best:
+            facts["Exported"] = f"round {best['round']}: {best['why']}"
         if "solved" in last:  # methods that sample nothing solve nothing
             facts["Solved"] = f"{last['solved']:.0%} of the forget questions"
             facts["Sampled"] = f"{sum(r['sampled_tokens'] for r in run.rounds):,} tokens"

@@ -9,7 +9,6 @@ from pmc_jax import config as settings
 from pmc_jax.data import questions
 from pmc_jax.data.refusals import load_refusals
 from pmc_jax.distributed import multihost
-from pmc_jax.errors import UserError
 from pmc_jax.evaluate.answers import Evaluation, evaluate
 from pmc_jax.evaluate.fluency import kinds_of_answers, with_perplexity
 from pmc_jax.evaluate.recall import check_truths_seen
@@ -21,13 +20,14 @@ from pmc_jax.models import pretrained
 from pmc_jax.models.pretrained import PretrainedModel
 from pmc_jax.runs.console import console, print_finished, print_result
 from pmc_jax.runs.export import adopt_export
+from pmc_jax.runs.kept_round import KeptRound, read_bounds
 from pmc_jax.runs.load import load_checkpoint
 from pmc_jax.runs.report import write_page
 from pmc_jax.runs.start import claim, read_data
 from pmc_jax.runs.topic import is_to_be_written, keep_data, with_own_data, write_data
 from pmc_jax.runs.watch import RunWatch, profiled_rounds
 from pmc_jax.sampling.generate import greedy_sampler
-from pmc_jax.tracking.files import read_json, write_json, write_lines
+from pmc_jax.tracking.files import read_json, read_lines, write_json, write_lines
 from pmc_jax.tracking.recorder import recording
 from pmc_jax.tracking.timing import Clock
 from pmc_jax.tracking.workdir import Workdir, data_hash, started_with, versions
@@ -181,12 +181,12 @@ def unlearn(config: ConfigDict, workdir: str, profile: str = "") -> dict[str, An
             method.check_inputs(checkpoint, config, data.forget, data.retain)
             claim(work, started)
             keep_data(work, written or {})
-            rounds = RoundCheckpointer(work.file("rounds"), rounds_kept(config))
+            rounds = RoundCheckpointer(work.file("rounds"), config.rounds.keep)
         with clock.phase("evaluate"):
             data = with_retain_answers(work, checkpoint, config, data)
             before, references = before_and_references(work, checkpoint, config, data.sets)
-        check_floor(config.guard.min_utility, before["utility"])
-        unlearned, history, stopped = run_rounds(work, checkpoint, config, data, references, rounds, clock, profiled)
+        kept = KeptRound(read_bounds(config, before))
+        unlearned, history = run_rounds(work, checkpoint, config, data, references, kept, rounds, clock, profiled)
         with clock.phase("evaluate"):
             after = evaluate_on(unlearned, config, data.sets, references, "after")
             write_lines(work.file("answers/after.jsonl"), after.answers)
@@ -200,25 +200,25 @@ def unlearn(config: ConfigDict, workdir: str, profile: str = "") -> dict[str, An
             write_lines(work.file("answers/after.jsonl"), after.answers)
         sides = {"before": before, "after": after.summary() | kinds(after, before, config)}
         seconds = {"seconds": clock.seconds | {"total": clock.total()}}
-        result = sides | seconds | totals(history, stopped) | {"data": data.hashes, "versions": versions()}
+        outcome = totals(history) | kept.told(len(history) - 1)
+        result = sides | seconds | outcome | {"data": data.hashes, "versions": versions()}
         write_json(work.file("result.json"), result)
     write_page(work)
     print_result(work, result)
     return result
 
 
-def totals(history: list[dict[str, Any]], stopped: dict[str, Any]) -> dict[str, Any]:
+def totals(history: list[dict[str, Any]]) -> dict[str, Any]:
     """What result.json says of all rounds together, and of all samples, where a method samples.
 
     Args:
-        history: one summary a round.
-        stopped: why the run ended before the last round; {} where it did not.
+        history: one summary a round, up to the one that is exported.
     """
     last, told = history[-1], {"rounds": len(history)}
     if "sampled_tokens" in last:
         sampled_tokens = sum(h["sampled_tokens"] for h in history)
         told |= {"sampled_tokens": sampled_tokens, "solved": last["solved"], "stored_score": last["stored_score"]}
-    return told | ({"stopped": stopped} if stopped else {})
+    return told
 
 
 def run_rounds(
@@ -227,17 +227,17 @@ def run_rounds(
     config: ConfigDict,
     data: Data,
     references: list[str],
+    kept: KeptRound,
     rounds: RoundCheckpointer,
     clock: Clock,
     profiled: frozenset[int],
-) -> tuple[PretrainedModel, list[dict[str, Any]], dict[str, Any]]:
+) -> tuple[PretrainedModel, list[dict[str, Any]]]:
     """The rounds from the first that is not saved on, each written down in the workdir.
 
     Returns:
-        The unlearned model, its history, and why it ends before the last round: {} where it does not.
+        The unlearned model as the kept round left it, and its history.
     """
-    total, floor = read_schedule(config, len(data.forget)).rounds, config.guard.min_utility
-    stopped: dict[str, Any] = {}
+    total = read_schedule(config, len(data.forget)).rounds
     watch = RunWatch(checkpoint, work.path / "profile", profiled)
     with recording(work, total, config.log.samples) as recorder:
 
@@ -245,15 +245,12 @@ def run_rounds(
             if first:
                 console.print(f"{work.path}: continues with round {first}; {first} of {total} rounds are done")
             recorder.begin(first)
+            kept.recall(multihost.broadcast_from_primary(lambda: read_lines(work.path / "metrics.jsonl")))
 
         def on_evaluate(number: int, unlearned: PretrainedModel) -> bool | None:
             after = evaluate_on(unlearned, config, data.sets, references, f"after round {number}", show=False).summary()
             recorder.write_evaluation(number, after)
-            if not floor:
-                return None
-            if after["utility"] < floor:
-                stopped.update(round=number, utility=after["utility"], min_utility=floor)
-            return not stopped
+            return kept.judge(number, after)
 
         unlearned, history = method.unlearn(
             checkpoint,
@@ -269,25 +266,6 @@ def run_rounds(
             keep_start=False,
             on_start=on_start,
         )
-    if stopped:
-        stopped["kept_round"] = len(history) - 1
-        console.print(
-            f"utility fell to {stopped['utility']:.1f} in round {stopped['round']}, below guard.min_utility={floor}: "
-            f"the run ends with round {stopped['kept_round']}, the last one that was not below",
-            style="bold",
-        )
-    return unlearned, history, stopped
-
-
-def check_floor(floor: float, utility: float) -> None:
-    """UserError where the original model lies below the floor already."""
-    if utility < floor:
-        raise UserError(f"guard.min_utility={floor}: the original model has a utility of {utility:.1f} only")
-
-
-def rounds_kept(config: ConfigDict) -> int:
-    """How many saved rounds stay: with a floor, as many as there can be back to the last evaluated one."""
-    r = config.rounds
-    apart = 1 if r.minutes else max(1, r.every)  # slow rounds are all saved, by time
-    back = -(-config.evaluate.every // apart) + 1 if config.guard.min_utility else 0
-    return max(config.rounds.keep, back)
+    for line in kept.lines(len(history) - 1):
+        console.print(line, style="bold")
+    return unlearned, history

@@ -21,6 +21,19 @@ EVALUATION = (
         *AT_LEAST_0,
     ),
     Setting(
+        "evaluate.keep_best",
+        False,
+        "unlearn: the round with the best unlearn quality is exported, of those whose utility is not too low, instead "
+        "of the last one; needs evaluate.every",
+    ),
+    Setting(
+        "evaluate.keep_best_utility",
+        0.95,
+        "evaluate.keep_best: the lowest utility that counts, as a share of the original model's",
+        "0 to 1",
+        lambda v: 0 <= v <= 1,
+    ),
+    Setting(
         "evaluate.leak_samples",
         100,
         "evaluate: answers sampled per forget question to look for leaks; 0 = off",

@@ -3,7 +3,7 @@
 from pmc_jax.settings.setting import AT_LEAST_0, AT_LEAST_1, Setting
 
 RUN = (
-    Setting("rounds.keep", 2, "saved rounds kept on disk", *AT_LEAST_1),
+    Setting("rounds.keep", 2, "saved rounds kept on disk, beside the one that the run may go back to", *AT_LEAST_1),
     Setting(
         "rounds.every",
         -1,

@@ -1,6 +1,7 @@
 """Rounds on disk: parameters, optimizer, notes and counters of a round, written by Orbax while the next round runs."""
 
 import contextlib
+import dataclasses
 import gc
 import hashlib
 import io
@@ -16,6 +17,7 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from orbax.checkpoint.checkpoint_managers import AnyPreservationPolicy, LatestN, PreservationPolicy
 
 from pmc_jax.distributed import meshes, multihost
 from pmc_jax.errors import ROOM, UserError, first_line
@@ -78,17 +80,29 @@ def hushed() -> Iterator[None]:
             gc.collect()  # coroutines that nobody waits for any more tell of it when they go
 
 
+@dataclasses.dataclass
+class Pinned(PreservationPolicy):
+    """Orbax's question which rounds stay, answered with one number; None = none for being that one."""
+
+    number: int | None = None
+
+    def should_preserve(self, checkpoints: Any, *, context: Any) -> list[bool]:
+        """Whether each of these rounds stays."""
+        return [checkpoint.step == self.number for checkpoint in checkpoints]
+
+
 class RoundCheckpointer:
-    """The rounds of one run in `folder`, the last `keep` of them. A round is there whole or not at all, also after a
-    kill in the middle of a save.
+    """The rounds of one run in `folder`: the last `keep` of them, and the one that is pinned. A round is there whole or
+    not at all, also after a kill in the middle of a save.
 
     Arrays are not compressed: that would take processor time from the next round. read_only: leaves the folder as it
     is, also what a run that is going on has half written.
     """
 
     def __init__(self, folder: str | Path, keep: int = 1, read_only: bool = False):
-        self.folder, self._read_only = Path(folder).absolute(), read_only
-        writing = dict(max_to_keep=keep, enable_async_checkpointing=True, cleanup_tmp_directories=True)
+        self.folder, self._read_only, self._pinned = Path(folder).absolute(), read_only, Pinned()
+        stay = AnyPreservationPolicy([LatestN(keep), self._pinned])
+        writing = dict(preservation_policy=stay, enable_async_checkpointing=True, cleanup_tmp_directories=True)
         options = ocp.CheckpointManagerOptions(read_only=True) if read_only else ocp.CheckpointManagerOptions(**writing)
         handlers = {"state": ocp.PyTreeCheckpointHandler(use_compression=False), "notes": ocp.JsonCheckpointHandler()}
         if read_only and not self.folder.is_dir():
@@ -103,6 +117,12 @@ class RoundCheckpointer:
     def all(self) -> list[int]:
         """Numbers of all rounds on disk, in order."""
         return sorted(self._manager.all_steps())
+
+    def pin(self, number: int | None) -> None:
+        """Keep a round, on disk or about to be saved, however many come after it; the one that was pinned before goes
+        when the next round is whole on disk.
+        """
+        self._pinned.number = number
 
     def save(self, number: int, state: Any, notes: dict[str, Any]) -> None:
         """Save round `number`: a tree of arrays, and JSON-ready notes. Returns when the arrays are copied; writing goes

@@ -50,8 +50,7 @@ def fit(
             are deleted, unless adapters are trained on top of them.
 
     Returns:
-        The checkpoint with new parameters, and the history: one dict a round, those of earlier starts included. Where
-        an evaluation found the model not good enough: that of the last round that was.
+        The checkpoint with new parameters, and the history up to there: one dict a round, earlier starts included.
 
     Raises:
         UserError: a number is not finite, or a row could outgrow dynamic RoPE.
@@ -60,7 +59,7 @@ def fit(
     settings = settings.on(meshes.mesh_of(checkpoint.params))
     recipe = make_recipe(checkpoint.family, checkpoint.model, settings, source.updates_per_epoch)
     with clock or Clock() as clock, patience() as patient:
-        base = start_params(checkpoint, recipe)
+        base, model = start_params(checkpoint, recipe), functools.partial(trained, checkpoint, recipe)
         keep_start = keep_start or recipe.objective.negated
         state, carry, position = begin(checkpoint, source, recipe, settings.seed, rounds, clock, keep_start)
         if hooks.on_start:
@@ -69,22 +68,23 @@ def fit(
         packing = choose_packing(expected, settings.batch, meshes.mesh_of(state.params))
         compiled = compile_update(checkpoint, recipe, state, packing, expected.groups[-1][0], base)
         times = save_times(settings.save_every, settings.save_minutes, state)
-        run = Run(source, settings, rounds, hooks, clock, patient, times)
+        run, is_good = Run(source, settings, rounds, hooks, clock, patient, times), None
         for number in range(len(position.history), source.rounds):
             with hooks.watch.around(number):
                 start = time.perf_counter()
-                current = functools.partial(trained, checkpoint, recipe, state)
-                batches, carry, record, seen = run.rows(number, carry, current, state, position)
+                current = functools.partial(model, state)
+                batches, carry, record, _ = run.rows(number, carry, current, state, position)
                 with patient.hold():
                     state = run.train(number, state, carry, batches, packing, compiled, position)
-                record = {"round": number} | record | source.losses(position.part["updates"])
-                line = record | {"seconds": time.perf_counter() - start}
-                is_good = run.end(number, state, carry, line, functools.partial(trained, checkpoint, recipe), position)
-                if is_good is False:
-                    del state
-                    state = run.roll_back(number, shapes_of_state(checkpoint, recipe), position)
-                    break
-    return trained(checkpoint, recipe, state), position.history
+                line = {"round": number} | record | source.losses(position.part["updates"])
+                line["seconds"] = time.perf_counter() - start
+                is_good = run.end(number, state, carry, line, model, position)
+            if is_good is False:
+                break
+        if run.goes_back(is_good, position):
+            del state
+            state = run.roll_back(shapes_of_state(checkpoint, recipe), position)
+    return model(state), position.history
 
 
 def begin(
@@ -103,7 +103,10 @@ def begin(
     if notes and not (keep_start or recipe.lora):  # the restored parameters took the place of these
         for array in jax.tree.leaves(checkpoint.params):
             array.delete()
-    return state, carry, Position.of(notes)
+    position = Position.of(notes)
+    if rounds:
+        rounds.pin(position.good)
+    return state, carry, position
 
 
 def make_step(checkpoint: PretrainedModel, recipe: Recipe, base: Any = None) -> Step:

@@ -18,7 +18,8 @@ class Hooks(NamedTuple):
         on_round: gets the round's line of the history, what was sampled, and the metrics of its updates. A round is
             told before it is saved: lines of a round that a kill left unsaved are dropped on resume.
         on_evaluate: gets the number of the round and the model as it is then, every `evaluate_every` rounds but the
-            last. It returns whether the model is good enough to go on; None = there is no such bound.
+            last, and with `keep_best` after the last one. True = this is the round to go back to, where the run does;
+            False = go back there now, and end; None = neither.
         watch: looks on.
     """
 
@@ -37,7 +38,7 @@ class Position:
 
     Attributes:
         history: one dict a round.
-        good: the last round whose model was evaluated and good enough.
+        good: the round to go back to; None = there is none.
         part: the round that was interrupted: its record, what it saw, and the metrics of its updates so far.
     """
 

@@ -102,9 +102,9 @@ class Run:
         model: Callable[[TrainState], PretrainedModel],
         position: Position,
     ) -> bool | None:
-        """Evaluate, tell of and save a round, where each is due. Returns whether the model is good enough, if asked."""
+        """Evaluate, tell of and save a round, where each is due. Returns what the evaluation said (`Hooks`)."""
         is_last, is_good = number + 1 == self.source.rounds, None
-        if is_due(number, self.settings.evaluate_every) and not is_last:
+        if self.settings.keep_best if is_last else is_due(number, self.settings.evaluate_every):
             is_good = self.evaluate(number, state, carry, model, position)
         is_kept = is_last or bool(is_good) or (self.rounds is not None and self.times.is_due(number))
         with self.patient.hold():
@@ -119,7 +119,7 @@ class Run:
         model: Callable[[TrainState], PretrainedModel],
         position: Position,
     ) -> bool | None:
-        """Whether the model is good enough; None where nobody asks."""
+        """What is said of the model; None where nobody looks at it. The round to go back to stays on disk."""
         if not self.hooks.on_evaluate:
             return None
         try:
@@ -128,7 +128,10 @@ class Run:
         except Stopped:
             self.save_part(number, state, carry, position)
             raise
-        position.good = number if is_good else position.good
+        if is_good:
+            position.good = number
+            if self.rounds:
+                self.rounds.pin(number)
         return is_good
 
     def save_part(self, number: int, state: TrainState, carry: Carry, position: Position) -> None:
@@ -154,12 +157,18 @@ class Run:
             self.wait()
             raise Stopped
 
-    def roll_back(self, number: int, like: TrainState, position: Position) -> TrainState:
-        """The state of the last round that was good enough. UserError where there is none."""
+    def goes_back(self, is_good: bool | None, position: Position) -> bool:
+        """Whether a run that has ended goes back to an earlier round. is_good: what its last evaluation said."""
+        is_earlier = position.good not in (None, self.source.rounds - 1)
+        return is_good is False or (self.settings.keep_best and is_earlier)
+
+    def roll_back(self, like: TrainState, position: Position) -> TrainState:
+        """The state of the round that was called good. UserError where there is none."""
         if self.rounds is None or position.good is None:
             raise UserError(
-                f"round {number}: utility fell below guard.min_utility, and no earlier round was evaluated and good "
-                "enough; a lower train.learning_rate, a larger pmc.retain_weight or a smaller evaluate.every may help"
+                f"round {len(position.history) - 1}: utility fell below guard.min_utility, and no earlier round was "
+                "evaluated and good enough; a lower train.learning_rate, a larger pmc.retain_weight or a smaller "
+                "evaluate.every may help"
             )
         self.wait()
         state, _ = self.rounds.restore(position.good, like)

@@ -48,6 +48,7 @@ class TrainSettings(NamedTuple):
         save_every: rounds from one that is saved to the next; `saving.LEFT_OPEN` = by the size of a round.
         save_minutes: minutes after the last saved round, after which the next one is saved too; 0 = never.
         evaluate_every: rounds between evaluations; 0 = none.
+        keep_best: the last round is evaluated too, and the run ends by going back to the round that was called good.
     """
 
     objective: Objective
@@ -67,6 +68,7 @@ class TrainSettings(NamedTuple):
     save_every: int
     save_minutes: float
     evaluate_every: int
+    keep_best: bool = False
 
     def on(self, mesh: Mesh | AbstractMesh) -> "TrainSettings":
         """The settings on a mesh's kind of device: what they leave open is decided."""
