@@ -11,6 +11,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from pmc_jax.errors import UserError
+from pmc_jax.settings.comparison import COMPARISON
 from pmc_jax.settings.evaluation import EVALUATION
 from pmc_jax.settings.inputs import INPUTS
 from pmc_jax.settings.paths import PATHS, absolute
@@ -113,7 +114,7 @@ def from_flat(values: dict[str, Any]) -> ConfigDict:
 def describe(sections: tuple[str, ...] = ()) -> str:
     """The settings as a table for --help; those of some sections, or all."""
     lines = []
-    for s in SETTINGS:
+    for s in (*COMPARISON, *SETTINGS) if sections else SETTINGS:
         if sections and s.name.split(".")[0] not in sections:
             continue
         lines.append(f"  --config.{s.name}={s.default!r}\n        {s.meaning}" + (f" [{s.limit}]" if s.limit else ""))

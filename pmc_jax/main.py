@@ -12,13 +12,16 @@ from absl import logging
 
 from pmc_jax import config as settings
 from pmc_jax.errors import UserError, explain
+from pmc_jax.runs.flags import FLAGS, path, setting_name
 from pmc_jax.runs.presets import find_preset, preset_names
-from pmc_jax.runs.verbs import FLAGS, VERBS, Verb, path, setting_name
+from pmc_jax.runs.verbs import VERBS, Verb
+from pmc_jax.settings.comparison import COMPARISON
 from pmc_jax.tracking.library_threads import hushed_libraries
 from pmc_jax.tracking.log import show_log
 from pmc_jax.tracking.stopping import EXIT_CODE, Stopped, raise_stopped
 
 OPTIONS = "prompt.template_options"
+OWN = tuple(s.name for s in COMPARISON)  # of one verb alone
 DICTS = tuple(f"{name}." for name in settings.DICTS)
 HOSTS = """\
 Several hosts: start the same command on each, with a workdir that all of them share. Under SLURM, in a Kubernetes
@@ -43,7 +46,7 @@ A way through:
 {first}
 
 Presets: {", ".join(preset_names())}. --config takes one of them, or the path of a settings file of your own.
-rivals takes a method: --config=rivals:npo.
+Some take a word: --config=rivals:npo, --config=ablations:lambda.
 A setting on the command line takes the place of the preset's. The same command again goes on where it was stopped.
 
 {HOSTS}
@@ -89,7 +92,7 @@ def check_words(name: str, words: list[str]) -> None:
     """UserError for a setting that there is not, and for a flag of another verb."""
     for word in words:
         setting = setting_name(word)
-        if setting and setting not in settings.NAMES and not setting.startswith(("demo.", *DICTS)):
+        if setting and setting not in (*settings.NAMES, *OWN) and not setting.startswith(("demo.", *DICTS)):
             raise UserError(f"{word}: there is no setting {setting!r}{settings.suggest(setting)}")
         flag = word.removeprefix("--").split("=")[0]
         others = [other for other, verb in VERBS.items() if flag in verb.flags]

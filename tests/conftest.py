@@ -228,10 +228,10 @@ def cli(monkeypatch, capsys):
 
     def call(*arguments) -> Said:
         monkeypatch.setattr(sys, "argv", ["pmc-jax", *map(str, arguments)])
-        ours = {flag.name for flag in flags.FLAGS.flags_by_module_dict().get("pmc_jax.runs.verbs", [])}
+        ours = {flag.name for flag in flags.FLAGS.flags_by_module_dict().get("pmc_jax.runs.flags", [])}
         for name in [n for n in flags.FLAGS if n in ours or n.startswith("config.")]:
             delattr(flags.FLAGS, name)
-        for module in ("pmc_jax.main", "pmc_jax.runs.verbs"):
+        for module in ("pmc_jax.main", "pmc_jax.runs.verbs", "pmc_jax.runs.flags"):
             sys.modules.pop(module, None)
         main = importlib.import_module("pmc_jax.main")
         capsys.readouterr()

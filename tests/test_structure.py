@@ -22,6 +22,7 @@ LAYERS = (
     ("functional",),
     ("evaluate",),
     ("report", "plan"),
+    ("compare",),
     ("runs",),
     ("main",),
 )

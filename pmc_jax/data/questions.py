@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from pmc_jax.data import overlap
+from pmc_jax.data.cut import cut
 from pmc_jax.data.files import read_file, read_passages
 from pmc_jax.data.parse import Rows
 from pmc_jax.data.splits import has_split, load_split
@@ -148,6 +149,8 @@ def load_forget(data: Any) -> Rows:
         data: the section `data` of the settings.
     """
     rows = load_rows(data.path, data.forget, data.forget_file, data, ("question",))
+    if data.cut:
+        rows = cut(rows, data.cut)[0]
     return check_texts(rows, data.forget_file or f"{data.path} {data.forget}", ("answer", *PARAPHRASED))
 
 
@@ -158,6 +161,10 @@ def load_retain(data: Any) -> Rows:
         data: the section `data` of the settings.
     """
     needed = retain_fields(data)
+    if data.cut:
+        source = data.forget_file or f"{data.path} {data.forget}"
+        rest = cut(load_rows(data.path, data.forget, data.forget_file, data, needed), data.cut)[1]
+        return check_texts(rest, source, ("answer",))
     rows = load_rows(data.path, data.retain, data.retain_file, data, needed)
     return check_texts(rows, data.retain_file or f"{data.path} {data.retain}", ("answer",))
 
@@ -227,7 +234,7 @@ def load_evaluation(data: Any, forget: Rows, retain: Rows, retain_rows: int, see
     Paraphrases come from the forget rows' own `paraphrased_question`, or from the split FORGET_perturbed.
     """
     paraphrased = forget
-    if not data.forget_file and has_split(data.path, f"{data.forget}_perturbed"):
+    if not data.forget_file and not data.cut and has_split(data.path, f"{data.forget}_perturbed"):
         split = f"{data.forget}_perturbed"
         paraphrased = check_texts(load_split(data.path, split), f"{data.path} {split}", ("answer", *PARAPHRASED))
     sets = {"forget": forget, "retain": retain} | load_unrelated(data)

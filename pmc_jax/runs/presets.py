@@ -1,8 +1,11 @@
 """Presets: settings files that ship with the package, found by name."""
 
+import runpy
 from pathlib import Path
 
-from pmc_jax.errors import UserError
+from ml_collections import ConfigDict
+
+from pmc_jax.errors import UserError, first_line
 from pmc_jax.settings.paths import expand
 
 
@@ -43,3 +46,17 @@ def find_preset(name: str) -> str:
         f"--config={name}: no such file and no such preset; choose one of {', '.join(preset_names())}, or the path of "
         "a file of your own"
     )
+
+
+def load_preset(name: str) -> ConfigDict:
+    """The settings of a preset, as `find_preset` names it.
+
+    Raises:
+        UserError: there is no such preset, or it does not know the word behind the colon.
+    """
+    file, _, word = find_preset(name).partition(".py:")
+    file = file if file.endswith(".py") else f"{file}.py"
+    try:
+        return runpy.run_path(file)["get_config"](*filter(None, [word]))
+    except ValueError as error:
+        raise UserError(first_line(error)) from None

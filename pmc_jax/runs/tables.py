@@ -36,3 +36,13 @@ def line_notes(columns: dict[str, list[Line]]) -> list[str]:
     for line in (line for lines in columns.values() for line in lines if line.note):
         names_by_note.setdefault(line.note, {})[line.name] = None
     return [f"{', '.join(names)}: {note}" for note, names in names_by_note.items()]
+
+
+def text_table(title: str, note: str, columns: list[str], rows: list[list[str]]) -> Table:
+    """A table of texts, the first column to the left. note: stands below."""
+    table = Table(title=escape(title), caption=escape(note), caption_justify="left")
+    for i, heading in enumerate(columns):
+        table.add_column(escape(heading), justify="right" if i > 1 else "left", overflow="fold")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table

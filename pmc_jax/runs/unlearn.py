@@ -1,5 +1,6 @@
 """The verb `unlearn`: evaluate, unlearn, evaluate, export, all in a workdir."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -150,13 +151,16 @@ def with_retain_answers(work: Workdir, checkpoint: PretrainedModel, config: Conf
     return data._replace(retain=kept, sets=data.sets | {"retain": shown})
 
 
-def unlearn(config: ConfigDict, workdir: str, profile: str = "") -> dict[str, Any]:
+def unlearn(
+    config: ConfigDict, workdir: str, profile: str = "", prepare: Callable[[Workdir], None] = lambda work: None
+) -> dict[str, Any]:
     """Evaluate, unlearn, evaluate, export, all in a workdir; go on where the same command was stopped.
 
     Args:
         config: all settings.
         workdir: the folder of the run; made when absent.
         profile: rounds whose traces are written, such as "2,3".
+        prepare: called with the folder once it is this run's, and nothing is computed yet.
 
     Returns:
         What result.json holds.
@@ -181,6 +185,7 @@ def unlearn(config: ConfigDict, workdir: str, profile: str = "") -> dict[str, An
             method.check_inputs(checkpoint, config, data.forget, data.retain)
             claim(work, started)
             keep_data(work, written or {})
+            prepare(work)
             rounds = RoundCheckpointer(work.file("rounds"), config.rounds.keep)
         with clock.phase("evaluate"):
             data = with_retain_answers(work, checkpoint, config, data)

@@ -1,6 +1,6 @@
 """Settings of what goes in: the checkpoint, the data, the prompts."""
 
-from pmc_jax.settings.setting import AT_LEAST_0, AT_LEAST_1, Setting, one_of
+from pmc_jax.settings.setting import AT_LEAST_0, AT_LEAST_1, Setting, is_cut, one_of
 
 INPUTS = (
     Setting(
@@ -26,6 +26,14 @@ INPUTS = (
         "TOFU-shaped data: hub id or local folder of SPLIT.jsonl (.json, .csv, .parquet, ...: docs/inputs.md)",
     ),
     Setting("data.forget", "forget10", "split whose questions are unlearned"),
+    Setting(
+        "data.cut",
+        "",
+        "the split data.forget is cut in two, and what is left of it must stay: last:10 = its last 10 % are unlearned, "
+        "spread:10 = 10 % from all over it, so that both sides have rows of the same authors; empty = not cut",
+        "last:PERCENT or spread:PERCENT, above 0 and below 100",
+        lambda v: not v or is_cut(v),
+    ),
     Setting("data.retain", "retain90", "split that must stay"),
     Setting(
         "data.retain_answers",

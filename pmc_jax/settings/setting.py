@@ -23,6 +23,12 @@ def one_of(*choices: str) -> tuple[str, Any]:
     return "one of " + ", ".join(repr(c) for c in choices), lambda v: v in choices
 
 
+def is_cut(text: str) -> bool:
+    """Whether a text is such as last:10 or spread:2.5."""
+    kind, _, percent = text.partition(":")
+    return kind in ("last", "spread") and percent.replace(".", "", 1).isdecimal() and 0 < float(percent) < 100
+
+
 AT_LEAST_0 = ("0 or more", lambda v: v >= 0)
 AT_LEAST_1 = ("1 or more", lambda v: v >= 1)
 ABOVE_0 = ("more than 0", lambda v: v > 0)

@@ -35,7 +35,7 @@ def load_sets(config: ConfigDict) -> dict[str, Rows]:
         "wf": "world_facts_perturbed",
         "holdout": data.forget.replace("forget", "holdout"),
     }
-    own = {"forget": data.forget_file, "holdout": data.forget_file, "retain": data.retain_file}
+    own = {"forget": data.forget_file or data.cut, "holdout": data.forget_file or data.cut, "retain": data.retain_file}
     sets = {}
     for name, split in splits.items():
         if not own.get(name) and split != data.forget and has_split(data.path, split):
