@@ -129,7 +129,7 @@ def test_verbs_flags_and_help(cli):
     assert refused(cli("export", "--workdir=/no/run"), "/no/run")
     assert refused(cli("demo", "--config=tofu", "--workdir=/no/demo"), "--config=demo")
     assert refused(
-        cli("unlearn", "--config=tofu_lama"), "tofu_lama", "choose one of demo, ", ", tofu, tofu_llama, tofu_phi"
+        cli("unlearn", "--config=tofu_lama"), "tofu_lama", "choose one of ablations, ", ", tofu, tofu_llama, tofu_phi"
     )
     assert refused(cli("unlearn", "--config.pmc.drop_losers=True"), "it is called pmc.prune_candidates now")
     assert refused(cli("unlearn", "--round=3", "--workdir=x"), "--round", "export", "not of unlearn")

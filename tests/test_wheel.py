@@ -74,7 +74,10 @@ def test_presets_are_found_by_name_and_by_the_path_in_a_checkout(installed):
     for name in ("demo", "tofu", "tofu_llama", "tofu_phi"):
         assert name in help_text
     assert refused(
-        installed.run("unlearn", "--config=tofu_lama"), "tofu_lama", "one of demo, ", ", tofu, tofu_llama, tofu_phi"
+        installed.run("unlearn", "--config=tofu_lama"),
+        "tofu_lama",
+        "one of ablations, ",
+        ", tofu, tofu_llama, tofu_phi",
     )
     for preset in ("tofu_llama", "configs/tofu_llama.py"):
         said = installed.run("unlearn", f"--config={preset}", "--config.model.path=/no/such", "--workdir=run")
