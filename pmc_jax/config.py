@@ -63,6 +63,10 @@ def check(config: ConfigDict) -> ConfigDict:
             f"pmc.questions_per_round={config.pmc.questions_per_round}: must be at least "
             f"train.batch_size={config.train.batch_size}, or 0 for all"
         )
+    if config.pmc.prefix_low > config.pmc.prefix_high:
+        raise UserError(
+            f"pmc.prefix_low={config.pmc.prefix_low}: must be at most pmc.prefix_high={config.pmc.prefix_high}"
+        )
     window = config.data.text_window + config.sample.max_new_tokens
     if config.data.text_window and window >= config.train.max_length:
         raise UserError(

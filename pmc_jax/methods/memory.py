@@ -11,12 +11,23 @@ class Memory(NamedTuple):
     references: the untouched model's own greedy answer. answers: the stored answer, "" before the first round. scores:
     its score, None before.
     lengths: mean tokens of the last samples, by which prompts are sorted.
+
+    After the questions come their prefixed rows, without references of their own. Each epoch draws them anew, so what
+    is stored of one is for its epoch only (`without_last_epoch`). It is the whole answer, the prefix included.
     """
 
     references: list[str]
     answers: list[str]
     scores: list[float | None]
     lengths: list[float]
+
+
+def without_last_epoch(memory: Memory, questions: np.ndarray) -> Memory:
+    """Memory without the scores of those of `questions` that are prefixed rows: they ask something else now."""
+    scores = list(memory.scores)
+    for q in questions[questions >= len(memory.references)]:
+        scores[q] = None
+    return memory._replace(scores=scores)
 
 
 def unsolved(memory: Memory, questions: np.ndarray, skip_solved: bool) -> np.ndarray:

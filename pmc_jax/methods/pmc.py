@@ -12,7 +12,9 @@ import numpy as np
 
 from pmc_jax.data.packing import FORGET, REFUSAL, Row
 from pmc_jax.data.prompts import training_row
-from pmc_jax.methods.memory import Memory, keep_best, unsolved
+from pmc_jax.methods.asked import PROMPT_MULTIPLE, Asking
+from pmc_jax.methods.memory import Memory, keep_best, unsolved, without_last_epoch
+from pmc_jax.methods.prefixes import NO_PREFIXES, Prefixes, Split, behind_prefix
 from pmc_jax.methods.refusals import draw_refusals, weigh_refusals
 from pmc_jax.methods.rewards import check_references, resolve_reward
 from pmc_jax.methods.round_summary import Drawn, describe_samples, summarise
@@ -20,15 +22,13 @@ from pmc_jax.methods.schedule import SELECTION, Schedule, draw_retain_rows, roun
 from pmc_jax.methods.scoring import Scorer, make_scorer, scores_across_processes
 from pmc_jax.methods.selection import select
 from pmc_jax.models.pretrained import PretrainedModel
-from pmc_jax.sampling.prompts import left_pad, with_drafts
+from pmc_jax.sampling.prompts import Prompts, left_pad
 from pmc_jax.sampling.pruning import candidate_pruner
 from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.tracking.timing import Clock
 from pmc_jax.training.batching import ExpectedRows, even_batches
 from pmc_jax.training.settings import updates_per_epoch
 from pmc_jax.training.source import Round, Updates, mean_metric
-
-PROMPT_MULTIPLE = 8  # prompts of a run are padded to one width, a multiple of it
 
 
 class PmcSettings(NamedTuple):
@@ -48,6 +48,7 @@ class PmcSettings(NamedTuple):
         batch_size: forget rows of an update.
         max_length: tokens of a training row.
         reference_tokens: longest greedy answer of the original model.
+        prefixes: prompts beside each question that have a part of the original answer given.
     """
 
     reward: str
@@ -63,6 +64,7 @@ class PmcSettings(NamedTuple):
     batch_size: int
     max_length: int
     reference_tokens: int
+    prefixes: Prefixes = NO_PREFIXES
 
 
 class PmcSource:
@@ -70,7 +72,7 @@ class PmcSource:
 
     Args:
         settings: of PMC.
-        schedule: which questions a round has.
+        schedule: which questions a round has; prefixed rows are questions like others.
         sampler: samples answers; without parameters, as each round has its own.
         questions: the forget questions.
         retain: training rows of the retain data.
@@ -88,35 +90,36 @@ class PmcSource:
     ):
         self.settings, self.schedule, self.sampler = settings, schedule, sampler
         self.questions, self.retain, self.references = questions, retain, references
-        prompts = [sampler.text.prompt(q) for q in questions]
-        self.prompts = left_pad(prompts, questions, multiple=PROMPT_MULTIPLE)
         self.rounds = schedule.rounds
         self.updates_per_epoch = updates_per_epoch(schedule.questions, schedule.round_size, settings.batch_size)
 
     def round(self, number: int, memory: Memory, current: Callable[[], PretrainedModel], clock: Clock) -> Round:
         """Steps 1 to 5 of a round of the algorithm (the update, step 6, is the loop's)."""
         epoch, questions = round_questions(self.schedule, number)
+        asked, memory = self.asking.epoch(epoch), without_last_epoch(memory, questions)
         unsolved_questions = unsolved(memory, questions, self.settings.skip_solved)
         drawn = None
         if len(unsolved_questions):
             shortest_first = np.argsort([memory.lengths[q] for q in unsolved_questions], kind="stable")
             sampled = unsolved_questions[shortest_first]
             with clock.phase("sample"):
-                scorer = self.scorer.at(sampled)
-                tokens = self.sample(current, sampled, scorer, memory, number)
+                scorer = asked.scorer.at(sampled)
+                tokens = self.sample(current, asked.prompts, sampled, scorer, memory, number)
             with clock.phase("score"):
                 answers, scores_QS = scores_across_processes(scorer, tokens)
-                chosen_Q = self.select(scores_QS, sampled, number)
+                chosen_Q = self.select(scores_QS, asked.prompts.keys_Q[sampled], number)
             drawn = Drawn(sampled, tokens, answers, scores_QS, chosen_Q)
-            memory = keep_best(memory, *drawn.picks(), always=not self.settings.keep_best)
+            picks = drawn.picks(self.sampler.text, asked.splits)
+            memory = keep_best(memory, *picks, always=not self.settings.keep_best)
         with clock.phase("update"):
             batches = self.batches(number, memory)
-        seen = describe_samples(drawn, self.questions, self.prompts.drafts_QA, memory) if drawn else []
+        seen = describe_samples(drawn, self.questions, asked, memory) if drawn else []
         return Round(batches, memory, summarise(epoch, self.whole_samples(number), memory, seen), seen)
 
     def sample(
         self,
         current: Callable[[], PretrainedModel],
+        prompts: Prompts,
         questions: np.ndarray,
         scorer: Scorer,
         memory: Memory,
@@ -130,19 +133,20 @@ class PmcSource:
             prune = candidate_pruner(scorer, stored, num_samples, end_tokens, self.whole_samples(number))
         # This sampler is not kept: its parameters may be a copy.
         sampler = self.sampler.with_params(current().params)
-        return sampler.tokens(self.prompts.take(questions), round_index=number, prune=prune)
+        return sampler.tokens(prompts.take(questions), round_index=number, prune=prune)
 
-    def select(self, scores_QS: np.ndarray, questions: np.ndarray, number: int) -> np.ndarray:
+    def select(self, scores_QS: np.ndarray, keys_Q: np.ndarray, number: int) -> np.ndarray:
         """Which sample of each question is picked."""
-        s, keys_Q = self.settings, self.prompts.keys_Q
-        seeds = [[SELECTION, self.schedule.seed, number, int(keys_Q[q])] for q in questions]
+        s = self.settings
+        seeds = [[SELECTION, self.schedule.seed, number, int(key)] for key in keys_Q]
         return select(scores_QS, s.selection, s.selection_temperature, seeds)
 
     def batches(self, number: int, memory: Memory) -> list[list[Row]]:
         """The training rows of a round's updates: stored answers, as many retain rows, and refusals."""
         s, seed = self.settings, self.schedule.seed
         epoch, questions = round_questions(self.schedule, number)
-        groups = [[self.forget_row(q, memory.answers[q], self.longest_row) for q in questions]]
+        splits = self.asking.epoch(epoch).splits
+        groups = [[self.forget_row(q, memory.answers[q], splits[q], self.longest_row) for q in questions]]
         groups += [draw_retain_rows(seed, epoch, questions, self.retain, number) for number in range(s.retain_rows)]
         if s.refusals:
             texts = draw_refusals(seed, epoch, questions, s.refusals)
@@ -160,12 +164,12 @@ class PmcSource:
                     references = self.greedy_answers()
             check_references(self.settings.reward, self.questions, references)
             lengths = [float(len(self.sampler.text.answer(r))) for r in references]
+            lengths *= 1 + self.settings.prefixes.rows
             memory = Memory(list(references), [""] * len(lengths), [None] * len(lengths), lengths)
-        text, s = self.sampler.text, self.settings
-        self.scorer = make_scorer(s.reward, self.questions, memory.references, text, s.min_words)
-        # Samples are drawn along the original answers: those of the first rounds still begin with them.
-        drafts = [text.answer(reference) for reference in memory.references]
-        self.prompts = with_drafts(self.prompts, drafts, text.end_tokens, self.sampler.sampling.max_new_tokens)
+        s, sampler, questions, references = self.settings, self.sampler, self.questions, memory.references
+        scorer = make_scorer(s.reward, questions, references, sampler.text, s.min_words)
+        seed, longest = self.schedule.seed, s.max_length
+        self.asking = Asking(s.prefixes, seed, sampler, scorer, questions, references, longest)
         return memory
 
     def notes(self, memory: Memory) -> dict[str, Any]:
@@ -174,9 +178,9 @@ class PmcSource:
 
     def expected_rows(self, memory: Memory) -> ExpectedRows:
         """Rows with the original answers, the retain rows, and refusals."""
-        forget = [
-            self.forget_row(q, reference, self.settings.max_length) for q, reference in enumerate(memory.references)
-        ]
+        splits, longest_row = self.asking.epoch(0).splits, self.settings.max_length
+        references = memory.references * (1 + self.settings.prefixes.rows)
+        forget = [self.forget_row(q, *asked, longest_row) for q, asked in enumerate(zip(references, splits))]
         longest = max(range(len(self.questions)), key=lambda q: len(self.sampler.text.prompt(self.questions[q])))
         refusals = [self.refusal_row(longest, text, 1.0) for text in self.settings.refusals]
         groups = tuple(rows for rows in (forget, *[self.retain] * self.settings.retain_rows, refusals) if rows)
@@ -192,15 +196,18 @@ class PmcSource:
         longest = self.settings.reference_tokens
         sampler = self.sampler.with_params(self.sampler.checkpoint.params).with_capacity(None)
         greedy = sampler.with_sampling(num_samples=1, temperature=0.0, max_new_tokens=longest)
-        return [greedy.text.read(samples[0]) for samples in greedy.tokens(self.prompts)]
+        prompts = left_pad([greedy.text.prompt(q) for q in self.questions], self.questions, PROMPT_MULTIPLE)
+        return [greedy.text.read(samples[0]) for samples in greedy.tokens(prompts)]
 
-    def forget_row(self, question: int, answer: str, max_length: int) -> Row:
-        """A training row of a question and an answer."""
-        return training_row(self.sampler.text, self.questions[question], answer, max_length, FORGET)
+    def forget_row(self, question: int, answer: str, split: Split, max_length: int) -> Row:
+        """A training row of a question and an answer, without labels on what was given of it."""
+        text = self.questions[question % len(self.questions)]
+        return behind_prefix(training_row(self.sampler.text, text, answer, max_length, FORGET), split.given)
 
     def refusal_row(self, question: int, refusal: str, weight: float) -> Row:
-        """A training row of a question and a refusal of it."""
-        row = training_row(self.sampler.text, self.questions[question], refusal, self.settings.max_length, REFUSAL)
+        """A training row of a question and a refusal of it, also beside a prefixed row of the question."""
+        text = self.questions[question % len(self.questions)]
+        row = training_row(self.sampler.text, text, refusal, self.settings.max_length, REFUSAL)
         return row._replace(weight=weight)
 
     @property
@@ -209,7 +216,7 @@ class PmcSource:
 
         An answer that takes more tokens as text than may be drawn is cut to those.
         """
-        drawn = self.prompts.tokens_QP.shape[1] + self.sampler.sampling.max_new_tokens
+        drawn = self.asking.plain.prompts.tokens_QP.shape[1] + self.sampler.sampling.max_new_tokens
         return min(self.settings.max_length, drawn)
 
     @property

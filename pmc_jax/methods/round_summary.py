@@ -4,7 +4,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from pmc_jax.data.prompts import Text
+from pmc_jax.methods.asked import Asked
 from pmc_jax.methods.memory import Memory
+from pmc_jax.methods.prefixes import Split
 from pmc_jax.sampling.prompts import accepted_length
 
 
@@ -25,9 +28,12 @@ class Drawn(NamedTuple):
     scores_QS: np.ndarray
     chosen_Q: np.ndarray
 
-    def picks(self) -> tuple[np.ndarray, list[str], list[float], list[float]]:
-        """Questions, picked answers, their scores, and the mean length of the question's samples in tokens."""
-        answers = [samples[c] for samples, c in zip(self.answers, self.chosen_Q)]
+    def picks(self, text: Text, splits: list[Split]) -> tuple[np.ndarray, list[str], list[float], list[float]]:
+        """Questions, picked answers with what was given of them, their scores, and the mean length of the question's
+        samples in tokens.
+        """
+        picked = [samples[c] for samples, c in zip(self.tokens, self.chosen_Q)]
+        answers = [text.read(splits[q].given + tokens) for q, tokens in zip(self.questions, picked)]
         scores = [float(row[c]) for row, c in zip(self.scores_QS, self.chosen_Q)]
         return self.questions, answers, scores, [float(np.mean(lengths)) for lengths in self.lengths()]
 
@@ -36,24 +42,25 @@ class Drawn(NamedTuple):
         return [[len(t) for t in samples] for samples in self.tokens]
 
 
-def describe_samples(drawn: Drawn, texts: list[str], drafts_QA: np.ndarray, memory: Memory) -> list[dict[str, Any]]:
+def describe_samples(drawn: Drawn, texts: list[str], asked: Asked, memory: Memory) -> list[dict[str, Any]]:
     """What samples/round_N.jsonl says, one dict a sampled question.
 
     Args:
         drawn: the samples.
-        texts: all questions.
-        drafts_QA: the original answers' tokens, of all questions.
+        texts: all questions, without their prefixed rows.
+        asked: in this epoch.
         memory: after the round.
 
     Returns:
         JSON-ready dicts. original_tokens: how many tokens of a sample are those of the original answer (as far as
-        that is a draft).
+        that is a draft). prefix: what was given of it, where the question is a prefixed row.
     """
-    described = []
+    drafts_QA, described = asked.prompts.drafts_QA, []
     for i, (q, lengths) in enumerate(zip(drawn.questions, drawn.lengths())):
         described.append(
             {
-                "question": texts[q],
+                "question": texts[q % len(texts)],
+                **({} if asked.prefixes[q] is None else {"prefix": asked.prefixes[q]}),
                 "samples": drawn.answers[i],
                 "scores": drawn.scores_QS[i].tolist(),
                 "chosen": int(drawn.chosen_Q[i]),
@@ -75,9 +82,12 @@ def summarise(epoch: int, whole: int, memory: Memory, seen: list[dict[str, Any]]
         seen: what was sampled (`describe_samples`).
 
     Returns:
-        A JSON-ready dict. reward = 1 - score, over the `whole` samples; None when there are none.
+        A JSON-ready dict. reward = 1 - score, over the `whole` samples; None when there are none. Scores and rewards
+        are those of the questions; prefix_score is the mean score of the prefixed rows' picks, where there are any.
     """
-    rewards = 1 - np.array([s["scores"][:whole] for s in seen]) if seen and whole else None
+    questions, plain = len(memory.references), [s for s in seen if "prefix" not in s]
+    rewards = 1 - np.array([s["scores"][:whole] for s in plain]) if plain and whole else None
+    scores, prefixed = memory.scores[:questions], [s for s in memory.scores[questions:] if s is not None]
     return {
         "epoch": epoch,
         "sampled_questions": len(seen),
@@ -85,6 +95,7 @@ def summarise(epoch: int, whole: int, memory: Memory, seen: list[dict[str, Any]]
         "original_tokens": sum(sum(s["original_tokens"]) for s in seen),
         "reward_mean": None if rewards is None else float(rewards.mean()),
         "reward_std": None if rewards is None else float(rewards.std()),
-        "stored_score": float(np.mean([s for s in memory.scores if s is not None])),
-        "solved": float(np.mean([s == 0.0 for s in memory.scores])),
+        "stored_score": float(np.mean([s for s in scores if s is not None] or [1.0])),
+        "solved": float(np.mean([s == 0.0 for s in scores])),
+        **({"prefix_score": float(np.mean(prefixed))} if prefixed else {}),
     }

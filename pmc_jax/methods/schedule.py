@@ -7,14 +7,14 @@ import numpy as np
 from pmc_jax.data.packing import Row
 
 # First word of a numpy seed: these streams never meet. 5 is taken (`objectives.representation`).
-ORDER, RETAIN_DRAW, SELECTION, REFUSAL_DRAW, RETAIN_ORDER = 1, 2, 3, 4, 6
+ORDER, RETAIN_DRAW, SELECTION, REFUSAL_DRAW, RETAIN_ORDER, PREFIX_DRAW = 1, 2, 3, 4, 6, 7
 
 
 class Schedule(NamedTuple):
     """How epochs are cut into rounds.
 
     Attributes:
-        questions: how many forget questions there are.
+        questions: how many prompts an epoch has: the forget questions, and those with a prefix beside them.
         questions_per_round: 0 = all.
         epochs: passes over the questions.
         seed: of the order of questions, and of the retain rows.

@@ -52,6 +52,14 @@ class Scorer(NamedTuple):
         begun_Q = [self.begun_Q[q] for q in questions] if self.begun_Q else ()
         return self._replace(prepared_Q=[self.prepared_Q[q] for q in questions], begun_Q=begun_Q)
 
+    def with_more(self, questions: list[str], references: list[str], tokens_Q: list[list[int]]) -> "Scorer":
+        """The scorer of these questions and their original answers too, after its own. tokens_Q: of the answers."""
+        reward, running = self.reward, self.reward.running
+        read = [self.text.read_tokens(tokens) for tokens in tokens_Q] if reward.reads == "tokens" else references
+        prepared_Q = [reward.prepare(reference, question) for reference, question in zip(read, questions, strict=True)]
+        begun_Q = [running.begin(prepared) for prepared in prepared_Q] if running else []
+        return self._replace(prepared_Q=[*self.prepared_Q, *prepared_Q], begun_Q=[*self.begun_Q, *begun_Q])
+
     def read(self, tokens: list[int]) -> Any:
         """A whole answer, as the reward reads it."""
         return self.text.read_tokens(tokens) if self.reward.reads == "tokens" else self.text.read(tokens)
@@ -113,12 +121,10 @@ class Scorer(NamedTuple):
 def make_scorer(name: str, questions: list[str], references: list[str], text: Text, min_words: int) -> Scorer:
     """The scorer of these questions and their original answers."""
     reward = resolve_reward(name)
-    read = (lambda r: text.read_tokens(text.answer(r))) if reward.reads == "tokens" else (lambda r: r)
-    prepared_Q = [reward.prepare(read(r), q) for r, q in zip(references, questions)]
     running = reward.running
-    begun_Q = [running.begin(prepared) for prepared in prepared_Q] if running else ()
     pieces = Pieces(text, running.units) if running and running.units else None
-    return Scorer(name, reward, prepared_Q, text, min_words, begun_Q, pieces)
+    scorer = Scorer(name, reward, [], text, min_words, (), pieces)
+    return scorer.with_more(questions, references, [text.answer(reference) for reference in references])
 
 
 def scores_across_processes(scorer: Scorer, tokens_QS: list[list[list[int]]]) -> tuple[list[list[str]], np.ndarray]:

@@ -6,6 +6,7 @@ from pmc_jax import registry
 from pmc_jax.data.refusals import load_refusals
 from pmc_jax.errors import UserError
 from pmc_jax.methods.pmc import PmcSettings
+from pmc_jax.methods.prefixes import Prefixes
 from pmc_jax.methods.schedule import Schedule
 from pmc_jax.sampling.generate import longest_greedy
 from pmc_jax.training.batching import BatchSettings
@@ -90,9 +91,14 @@ def read_training(config: ConfigDict) -> TrainSettings:
 
 
 def read_schedule(config: ConfigDict, questions: int) -> Schedule:
-    """Which questions a round has: as many as PMC samples at a time, or an epoch's where nothing is sampled."""
-    sampled = read_objective(config)[0].answers == "sampled"
-    return Schedule(questions, config.pmc.questions_per_round if sampled else 0, config.train.epochs, config.seed)
+    """Which questions a round has: as many as PMC samples at a time, or an epoch's where nothing is sampled.
+
+    questions: of the forget data. Those with a prefix of the answer are counted besides.
+    """
+    epochs, seed = config.train.epochs, config.seed
+    if read_objective(config)[0].answers != "sampled":
+        return Schedule(questions, 0, epochs, seed)
+    return Schedule(questions * (1 + config.pmc.prefix_rows), config.pmc.questions_per_round, epochs, seed)
 
 
 def read_pmc(config: ConfigDict) -> PmcSettings:
@@ -112,4 +118,5 @@ def read_pmc(config: ConfigDict) -> PmcSettings:
         batch_size=config.train.batch_size,
         max_length=config.train.max_length,
         reference_tokens=longest_greedy(config),
+        prefixes=Prefixes(p.prefix_rows, p.prefix_low, p.prefix_high),
     )

@@ -34,7 +34,8 @@ def make_source(
         return [training_row(text, row["question"], row["answer"], longest, group) for row in rows]
 
     if objective.answers == "sampled":
-        schedule, capacity = read_schedule(config, len(forget)), config.pmc.questions_per_round or len(forget)
+        schedule = read_schedule(config, len(forget))
+        capacity = config.pmc.questions_per_round or schedule.questions
         # Each round has its own parameters: a copy laid out for decoding is most of a large model's memory.
         sampler = round_sampler(checkpoint, config, capacity)._replace(params=None)
         texts = [row["question"] for row in forget]

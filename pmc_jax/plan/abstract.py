@@ -4,6 +4,7 @@ batch, prompts.
 
 import functools
 import json
+import math
 from importlib import resources
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -132,7 +133,7 @@ class Training(NamedTuple):
 def training(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Training:
     """The state that a run would start with. UserError for adapters that the model cannot have."""
     schedule, settings = read_schedule(config, assumed.questions), read_training(config).on(mesh)
-    updates = updates_per_epoch(assumed.questions, schedule.round_size, settings.batch.size)
+    updates = updates_per_epoch(schedule.questions, schedule.round_size, settings.batch.size)
     recipe = make_recipe(shape.family, shape.model, settings, updates)
     whole = params(shape, mesh, "train", config.model.dtype)
     if not recipe.lora:
@@ -167,9 +168,11 @@ def batch(config: ConfigDict, mesh: Mesh, assumed: Assumed) -> packing.Batch:
     )
 
 
-def prompt_width(assumed: Assumed) -> int:
-    """Slots of a padded prompt."""
-    return packing.round_up(assumed.prompt + assumed.prompt // 4, PROMPT_MULTIPLE)
+def prompt_width(config: ConfigDict, assumed: Assumed) -> int:
+    """Slots of a padded prompt, and of the longest prefix of an answer, where prompts have such a thing."""
+    longest = assumed.lengths(config.sample.max_new_tokens, assumed.questions).max()
+    prefix = math.ceil(config.pmc.prefix_high * longest) if config.pmc.prefix_rows else 0
+    return packing.round_up(assumed.prompt + assumed.prompt // 4 + prefix, PROMPT_MULTIPLE)
 
 
 def draft_slots(config: ConfigDict, assumed: Assumed) -> int:
@@ -180,12 +183,12 @@ def draft_slots(config: ConfigDict, assumed: Assumed) -> int:
 
 def prefix_slots(config: ConfigDict, assumed: Assumed) -> int:
     """Slots of a padded prompt and of what is read of its draft."""
-    return prompt_width(assumed) + draft_slots(config, assumed) - 1
+    return prompt_width(config, assumed) + draft_slots(config, assumed) - 1
 
 
 def prompts(config: ConfigDict, mesh: Mesh, count: int, assumed: Assumed) -> tuple[Prompts, Any]:
     """`count` abstract prompts with their drafts, and which of them are alive."""
-    width, draft = prompt_width(assumed), draft_slots(config, assumed)
+    width, draft = prompt_width(config, assumed), draft_slots(config, assumed)
     shapes = (
         Prompts(
             ((count, width), jnp.int32), ((count, width), bool), ((count,), jnp.uint32), ((count, draft), jnp.int32)

@@ -11,6 +11,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
+from pmc_jax.methods.settings import read_schedule
 from pmc_jax.plan import abstract, roofline
 from pmc_jax.plan.abstract import Assumed, Shape
 from pmc_jax.plan.sampling import plan_sampling
@@ -171,4 +172,4 @@ def estimate(shape: Shape, config: ConfigDict, mesh: Mesh, topology: Topology, a
 
 def updates_per_round(config: ConfigDict, assumed: Assumed) -> int:
     """Updates after each sampling."""
-    return -(-min(config.pmc.questions_per_round or assumed.questions, assumed.questions) // config.train.batch_size)
+    return -(-read_schedule(config, assumed.questions).round_size // config.train.batch_size)

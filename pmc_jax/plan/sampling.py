@@ -10,6 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from pmc_jax.distributed.device_kind import ACCELERATOR
+from pmc_jax.methods.settings import read_schedule
 from pmc_jax.models import Decoder
 from pmc_jax.plan import abstract
 from pmc_jax.plan.abstract import Assumed
@@ -50,7 +51,7 @@ def plan_sampling(model: Decoder, config: ConfigDict, shards: int, assumed: Assu
         assumed: what no setting says.
     """
     s, width = round_sampling(config), abstract.prefix_slots(config, assumed)
-    questions = min(config.pmc.questions_per_round or assumed.questions, assumed.questions)
+    questions = read_schedule(config, assumed.questions).round_size
     plan = choose_plan(model, questions, width, s, config.sample.max_rows, shards, ACCELERATOR)
     if isinstance(plan, LanePlan):
         rows, reads = plan.lanes * plan.rows, plan.reads * shards

@@ -151,6 +151,8 @@ def kept_answers(path: Path, rounds: list[int]) -> dict[str, list[dict[str, Any]
     kept: dict[str, list[dict[str, Any]]] = {}
     for number in rounds:
         for row in read_lines(path / "samples" / f"round_{number:05d}.jsonl"):
+            if "prefix" in row:  # an answer of which a part was given
+                continue
             step = {"round": number, "answer": row["samples"][row["chosen"]], "score": row["scores"][row["chosen"]]}
             steps = kept.setdefault(row["question"], [])
             # A pick that scored worse than the stored answer was not stored.

@@ -38,18 +38,21 @@ def question_key(text: str) -> int:
     return zlib.crc32(text.encode())
 
 
-def left_pad(token_lists: list[list[int]], texts: list[str], multiple: int = PROMPT_MULTIPLE) -> Prompts:
+def left_pad(
+    token_lists: list[list[int]], texts: list[str], multiple: int = PROMPT_MULTIPLE, longest: int = 0
+) -> Prompts:
     """Prompts without drafts from ragged token lists.
 
     Args:
         token_lists: the token ids of each prompt.
         texts: the question of each prompt, by which its draws are keyed.
         multiple: the width is that of the longest prompt, rounded up to a multiple of this.
+        longest: tokens of the longest prompt that shares this width with these; 0 = it is one of these.
 
     Returns:
         Prompts whose drafts have one slot, -1.
     """
-    width = round_up(max(map(len, token_lists)), multiple)
+    width = round_up(max(longest, *map(len, token_lists)), multiple)
     tokens, mask = np.zeros((len(token_lists), width), np.int32), np.zeros((len(token_lists), width), bool)
     for row, ids in enumerate(token_lists):
         tokens[row, width - len(ids) :] = ids
@@ -58,7 +61,9 @@ def left_pad(token_lists: list[list[int]], texts: list[str], multiple: int = PRO
     return Prompts(tokens, mask, keys, np.full((len(token_lists), 1), -1, np.int32))
 
 
-def with_drafts(prompts: Prompts, drafts: list[list[int]], end_tokens: tuple[int, ...], max_new_tokens: int) -> Prompts:
+def with_drafts(
+    prompts: Prompts, drafts: list[list[int]], end_tokens: tuple[int, ...], max_new_tokens: int, slots: int = 0
+) -> Prompts:
     """The prompts with a draft each: an answer that their samples may well begin with.
 
     The samples are the same with and without drafts. They come sooner where they begin with their draft.
@@ -68,8 +73,9 @@ def with_drafts(prompts: Prompts, drafts: list[list[int]], end_tokens: tuple[int
         drafts: the token ids of Q draft answers.
         end_tokens: ids that end an answer.
         max_new_tokens: tokens that an answer may have.
+        slots: for a draft; 0 = as suits the lengths of these.
     """
-    slots = draft_slots([len(d) for d in drafts], max_new_tokens)
+    slots = slots or draft_slots([len(d) for d in drafts], max_new_tokens)
     drafts_QA = np.full((len(drafts), slots), -1, np.int32)
     for row, ids in enumerate(drafts):
         drafts_QA[row, : len(ids)] = ids[:slots]

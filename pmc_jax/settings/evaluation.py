@@ -1,6 +1,6 @@
 """Settings of evaluation."""
 
-from pmc_jax.settings.setting import AT_LEAST_0, AT_LEAST_1, Setting, names_in, one_of
+from pmc_jax.settings.setting import AT_LEAST_0, AT_LEAST_1, SHARE, Setting, names_in, one_of
 
 EVALUATION = (
     Setting(
@@ -30,8 +30,7 @@ EVALUATION = (
         "evaluate.keep_best_utility",
         0.95,
         "evaluate.keep_best: the lowest utility that counts, as a share of the original model's",
-        "0 to 1",
-        lambda v: 0 <= v <= 1,
+        *SHARE,
     ),
     Setting(
         "evaluate.leak_samples",
@@ -76,8 +75,7 @@ EVALUATION = (
         0.0,
         "evaluate: AUC of MUSE's attack on a model that never saw the forget texts, as MUSE counts it, where "
         "evaluate.retain_model is not given; 0 = not known",
-        "0 to 1",
-        lambda v: 0 <= v <= 1,
+        *SHARE,
     ),
     Setting(
         "evaluate.harness",

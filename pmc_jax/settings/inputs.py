@@ -1,6 +1,6 @@
 """Settings of what goes in: the checkpoint, the data, the prompts."""
 
-from pmc_jax.settings.setting import AT_LEAST_0, AT_LEAST_1, Setting, is_cut, one_of
+from pmc_jax.settings.setting import AT_LEAST_0, AT_LEAST_1, SHARE, Setting, is_cut, one_of
 
 INPUTS = (
     Setting(
@@ -55,8 +55,7 @@ INPUTS = (
         "data.topic_agreement",
         0.1,
         "how much the sampled answers to a question of the model's own must agree for it to be kept",
-        "0 to 1",
-        lambda v: 0 <= v <= 1,
+        *SHARE,
     ),
     Setting("data.question_column", "question", "the column that holds questions; qa.question = question inside qa"),
     Setting("data.answer_column", "answer", "the column that holds answers"),

@@ -1,6 +1,6 @@
 """Settings of sampling and of PMC, whose rounds sample."""
 
-from pmc_jax.settings.setting import ABOVE_0, AT_LEAST_0, AT_LEAST_1, Setting, one_of
+from pmc_jax.settings.setting import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SHARE, Setting, one_of
 
 SAMPLING = (
     Setting("sample.num_samples", 20, "answers sampled per question and round", *AT_LEAST_1),
@@ -32,6 +32,15 @@ PMC = (
         "questions sampled before the next updates; train.batch_size = the published algorithm, 0 = all",
         *AT_LEAST_0,
     ),
+    Setting(
+        "pmc.prefix_rows",
+        0,
+        "prefix-PMC: prompts beside each forget question in which the first words of the model's own answer are given "
+        "already; 0 = off, as the paper",
+        *AT_LEAST_0,
+    ),
+    Setting("pmc.prefix_low", 0.0, "prefix-PMC: least share of the answer's words that is given; one at least", *SHARE),
+    Setting("pmc.prefix_high", 0.8, "prefix-PMC: largest share of the answer's words that is given", *SHARE),
     Setting("pmc.selection", "lowest", "which sample is kept", *one_of("lowest", "bradley_terry")),
     Setting("pmc.selection_temperature", 0.1, "bradley_terry: softmax temperature of the rewards", *ABOVE_0),
     Setting(

@@ -31,4 +31,5 @@ def is_cut(text: str) -> bool:
 
 AT_LEAST_0 = ("0 or more", lambda v: v >= 0)
 AT_LEAST_1 = ("1 or more", lambda v: v >= 1)
+SHARE = ("0 to 1", lambda v: 0 <= v <= 1)
 ABOVE_0 = ("more than 0", lambda v: v > 0)
