@@ -20,6 +20,12 @@ BRADLEY_TERRY = {"pmc.selection": "bradley_terry", "pmc.prune_candidates": False
 WHOLE = {"data.forget": "full", "train.batch_size": 4}  # the smallest forget set has four rows
 
 
+REWARDS = (
+    *("rouge_l_recall", "rouge_l_f1", "rouge_1_recall", "rouge_2_recall"),
+    *("content_recall", "chrf", "longest_common_run"),
+)
+
+
 def varied(name, setting, values):
     """A row for each value of a setting."""
     return {f"{name}={value}": {setting: value} for value in values}
@@ -31,7 +37,7 @@ ABLATIONS = {
     "temperature": varied("T", "sample.temperature", (0.7, 1.0, 1.4, 1.8)),
     "selection": {"lowest": {}}
     | {f"bradley_terry={t}": BRADLEY_TERRY | {"pmc.selection_temperature": t} for t in (0.03, 0.1, 0.3)},
-    "reward": varied("reward", "pmc.reward", ("rouge_l_recall", "rouge_l_f1", "rouge_1_recall", "content_recall")),
+    "reward": varied("reward", "pmc.reward", REWARDS),
     "size": {f"size={share}": WHOLE | {"data.cut": f"last:{share}"} for share in (1, 5, 10, 25)},
     "shared": {f"{kind}": WHOLE | {"data.cut": f"{kind}:10"} for kind in ("last", "spread")},
 }

@@ -70,7 +70,7 @@ def quality_against_utility(results: Results) -> Any:
     scatter(axis, results, UTILITY, QUALITY)
     points = {(row["name"], point["point"]): point for row in results["rows"] for point in row["points"]}
     front = [mean_of(points[tuple(key)], "utility", "unlearn_quality") for key in results["pareto_front"]]
-    axis.step(*zip(*front), where="post", color="0.3", linewidth=1, linestyle="--", label="Pareto front", zorder=0)
+    axis.step(*zip(*front), where="pre", color="0.3", linewidth=1, linestyle="--", label="Pareto front", zorder=0)
     start = results["start"]
     axis.plot(start["utility"], start["unlearn_quality"], marker="*", color="black", markersize=11, linestyle="")
     axis.annotate("start", (start["utility"], start["unlearn_quality"]), xytext=(5, 4), textcoords="offset points")
@@ -127,7 +127,7 @@ def bars(results: Results, measures: dict[str, str], label: str, chance: float |
         axis.axhline(chance, color=GREY, linewidth=1, linestyle=":", label="chance")
     axis.set_xticks(range(len(chosen)), chosen, rotation=45, ha="right", fontsize=8)
     axis.set_ylabel(label)
-    axis.legend(fontsize=7)
+    axis.legend(fontsize=7, loc="lower left", bbox_to_anchor=(0, 1), ncols=len(measures), frameon=False)
     return figure
 
 

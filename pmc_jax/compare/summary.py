@@ -45,20 +45,18 @@ class Asked(NamedTuple):
     floor: float
 
 
-def summarise(
-    asked: Asked, rows: dict[str, list[Point]], yardsticks: dict[str, Measured], missing: dict[str, str]
-) -> Results:
+def summarise(asked: Asked, rows: dict[str, list[Point]], yardsticks: dict[str, Measured]) -> Results:
     """The results of a comparison.
 
     Args:
         asked: for.
         rows: the points of each row.
         yardsticks: models that no run made, by name: the start, one that never saw the forget data.
-        missing: {run: why it has no result}.
 
     Returns:
-        What results.json holds: the rule; the start's numbers; rows with their points, "chosen" (None where no grid
-        point has all the seeds that it is chosen by) and "keeps"; the Pareto front as (row, point).
+        What results.json holds, but for what is missing: the rule; the start's numbers; rows with their points,
+        "chosen" (None where no grid point has all the seeds that it is chosen by) and "keeps"; the Pareto front as
+        (row, point).
     """
     made = [row_of(name, points, asked) for name, points in rows.items()]
     everything = [(row["name"], p["point"], mean_of(p, *AXES)) for row in made for p in row["points"] if p["seeds"]]
@@ -74,8 +72,7 @@ def summarise(
         "start": {key: spread([start[key] for start in starts]).mean for key in AXES},
         "rows": made,
         "yardsticks": {name: point_of(Point(0, "", {}, {0: one}), (0,)) for name, one in yardsticks.items()},
-        "pareto_front": front,
-        "missing": missing,
+        "pareto_front": [list(key) for key in front],
     }
 
 

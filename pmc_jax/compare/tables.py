@@ -1,5 +1,6 @@
 """The tables of a comparison, as rows of text: the terminal, results.md and the page show the same ones."""
 
+import textwrap
 from typing import Any, NamedTuple
 
 from pmc_jax.compare.measures import COURSE, MEASURES, QUALITY, ROBUSTNESS, Measure
@@ -79,14 +80,19 @@ def markdown(results: Results, figures: dict[str, str]) -> str:
         results: of `summary.summarise`.
         figures: {title: address of its image}.
     """
-    lines = [f"## {results['title']}", results["rule"], start_line(results), ""]
+    lines = [f"## {results['title']}", *wrapped(f"{results['rule']} {start_line(results)}"), ""]
     for one in tables(results):
         lines += [f"**{one.title}.** Mean ± standard deviation over seeds.", ""]
         lines += [f"| {' | '.join(row)} |" for row in (one.columns, ["---"] * len(one.columns), *one.rows)]
-        lines += ["", "; ".join(one.notes) + ".", ""]
+        lines += ["", *wrapped("; ".join(one.notes) + "."), ""]
     lines += [f"- {run}: {why}" for run, why in results["missing"].items()]
     lines += [f"![{title}]({address})\n" for title, address in figures.items()]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def wrapped(text: str) -> list[str]:
+    """The lines of a paragraph."""
+    return textwrap.wrap(text, 120)
 
 
 def start_line(results: Results) -> str:

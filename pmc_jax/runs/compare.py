@@ -14,6 +14,7 @@ from pmc_jax.runs.cells import read_plan
 from pmc_jax.runs.comparison import Comparison, Share
 from pmc_jax.runs.console import console
 from pmc_jax.runs.tables import text_table
+from pmc_jax.runs.topic import check_not_asked
 from pmc_jax.runs.unlearn import load_data
 from pmc_jax.tracking.files import write_json
 
@@ -58,6 +59,7 @@ def run_compare(
     comparison.check()
     if not table_only:
         first = next(iter(plan.cells.values())).config
+        check_not_asked(first)
         pretrained.check_path(first.model.path)
         load_data(first)
         folder.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -8,7 +8,7 @@ import functools
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -21,6 +21,7 @@ from pmc_jax.runs.console import console
 from pmc_jax.runs.evaluate import run_evaluate
 from pmc_jax.runs.unlearn import unlearn
 from pmc_jax.tracking.files import read_json, write_json
+from pmc_jax.tracking.locks import Lock
 from pmc_jax.tracking.workdir import Workdir, started_with
 
 START, NEVER_SAW = "the start", "never saw it"  # yardsticks
@@ -71,7 +72,8 @@ class Comparison:
         own = self.own(cells)
         for i, cell in enumerate(own, 1):
             if not self.is_done(cell):
-                self.attempt(cell.name, functools.partial(self.train, cell), f"run {i} of {len(own)}")
+                folder, work = folder_of(self.workdir, cell), functools.partial(self.train, cell)
+                self.attempt(cell.name, folder, work, f"run {i} of {len(own)}")
 
     def own(self, cells: Iterable[Cell]) -> list[Cell]:
         """Those of the cells that this process does."""
@@ -97,17 +99,21 @@ class Comparison:
         """Why a run or an evaluation failed when it was last tried; None where it did not."""
         return (read_json(self.workdir / "failed" / f"{name}.json") or {}).get("why")
 
-    def attempt(self, name: str, work: Callable[[], str], count: str) -> None:
-        """Do a piece of work and say so; where it fails, write down why, and go on."""
-        file = self.workdir / "failed" / f"{name}.json"
-        try:
-            with quietly():
-                said = work()
-            file.unlink(missing_ok=True)
-        except Exception as error:  # whatever ends one run; the others are runs of their own
-            said = f"failed: {explain(error)[1]}"
-            file.parent.mkdir(exist_ok=True)
-            write_json(file, {"why": said.removeprefix("failed: ")})
+    def attempt(self, name: str, folder: Path, work: Callable[[], str], count: str) -> None:
+        """Do a piece of work, unless another process is at it in its folder, and say so.
+
+        Where it fails, why is written down, and the others go on.
+        """
+        file, said = self.workdir / "failed" / f"{name}.json", "another process is at it"
+        if not is_taken(folder):
+            try:
+                with quietly():
+                    said = work()
+                file.unlink(missing_ok=True)
+            except Exception as error:  # whatever ends one run; the others are runs of their own
+                said = f"failed: {explain(error)[1]}"
+                file.parent.mkdir(exist_ok=True)
+                write_json(file, {"why": said.removeprefix("failed: ")})
         console.print(f"{count}: {name}: {said}", highlight=False, markup=False, soft_wrap=True)
 
     def train(self, cell: Cell) -> str:
@@ -119,13 +125,16 @@ class Comparison:
         return f"unlearn quality {after['unlearn_quality']:.1f}, utility {after['utility']:.1f}, {seconds:.0f} s"
 
     def adopt_start(self, cell: Cell, work: Workdir) -> None:
-        """Take the evaluation of the start from a run that began with the same one."""
-        for other in self.plan.cells.values():
-            folder = folder_of(self.workdir, other)
-            kept = folder != work.path and other.start == cell.start and read_json(folder / "before.json")
-            if kept and not (work.path / "before.json").exists():
-                shutil.copy(folder / "answers" / "before.jsonl", work.file("answers/before.jsonl"))
+        """Take the evaluation of the start from a run that began with the same one, on the same data."""
+        if (work.path / "before.json").exists():
+            return
+        for other in (one for one in self.plan.cells.values() if one.start == cell.start):
+            theirs = Workdir(str(folder_of(self.workdir, other)))
+            kept = theirs.path != work.path and read_json(theirs.path / "before.json")
+            if kept and theirs.frozen()["data"] == work.frozen()["data"]:
+                shutil.copy(theirs.path / "answers" / "before.jsonl", work.file("answers/before.jsonl"))
                 write_json(work.file("before.json"), kept)
+                return
 
     def measure(self, chosen: list[Cell]) -> None:
         """Evaluate the yardsticks, by the first process, and the runs of the chosen points."""
@@ -134,8 +143,8 @@ class Comparison:
         names = yardsticks + [cell.name for cell in self.own(chosen) if self.is_done(cell)]
         for i, name in enumerate(names, 1):
             if not self.is_measured(name):
-                work = functools.partial(self.evaluate, name)
-                self.attempt(f"evaluation-{name}", work, f"evaluation {i} of {len(names)}")
+                folder, work = self.evaluation(name), functools.partial(self.evaluate, name)
+                self.attempt(f"evaluation-{name}", folder, work, f"evaluation {i} of {len(names)}")
                 self.drop_exports(chosen)
 
     def evaluation(self, name: str) -> Path:
@@ -188,18 +197,36 @@ class Comparison:
         told = {name: read_json(self.evaluation(folder) / "result.json") for name, folder in FOLDERS.items()}
         yardsticks = {name: of_model(result) for name, result in told.items() if result}
         asked = Asked(plan.of.title, plan.seeds, plan.tuning, plan.floor)
-        return summarise(asked, rows, yardsticks, self.missing())
+        made = summarise(asked, rows, yardsticks)
+        return made | {"missing": self.missing(chosen_points(made))}
 
     def measured(self, cell: Cell) -> Measured | None:
         """What a run and its evaluation measured; None where it is not finished."""
         return read_run(folder_of(self.workdir, cell), self.evaluation(cell.name), self.plan.floor)
 
-    def missing(self) -> dict[str, str]:
-        """{run or evaluation: why there is no result}."""
-        names = [cell.name for cell in self.plan.cells.values()]
-        names += [f"evaluation-{name}" for name in (*names, *FOLDERS.values())]
-        why = {name: f"failed: {reason}" for name in names if (reason := self.failure(name))}
-        return why | {c.name: "not run" for c in self.tuning_cells() if not self.is_done(c) and c.name not in why}
+    def missing(self, chosen: dict[str, dict[str, Any]]) -> dict[str, str]:
+        """{run or evaluation: why there is no result}. chosen: the chosen point of each row."""
+        cells = self.plan.cells.values()
+        wanted = [c for c in cells if c.point == chosen.get(c.row, {}).get("point") or c.seed in self.plan.tuning]
+        measured = [
+            c for c in wanted if self.plan.of.measure is not None and c.point == chosen.get(c.row, {}).get("point")
+        ]
+        why = {c.name: "not run" for c in wanted if not self.is_done(c)}
+        why |= {f"evaluation-{c.name}": "not made" for c in measured if not self.is_measured(c.name)}
+        yardsticks = {f"evaluation-{name}" for name in FOLDERS.values()}
+        failed = {name: self.failure(name) for name in (*why, *yardsticks)}
+        return why | {name: f"failed: {reason}" for name, reason in failed.items() if reason}
+
+
+def is_taken(folder: Path) -> bool:
+    """Whether another process runs in a workdir."""
+    if not folder.exists():
+        return False
+    lock = Lock(folder / "lock")
+    try:
+        return not lock.hold()
+    finally:
+        lock.release()
 
 
 @contextlib.contextmanager
