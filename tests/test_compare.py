@@ -225,6 +225,8 @@ def test_the_presets_of_comparisons():
     npo, untuned = plan.cells["npo", 2, 1].config, plan.cells["npo", 0, 1].config
     assert (npo.train.learning_rate, npo.train.batch_size, npo.seed, npo.method) == (1e-4, 8, 1, "npo")
     assert (untuned.train.learning_rate, untuned.train.batch_size, untuned.seed) == (1e-5, 32, 1)
+    assert all(plan.cells["rmu", point, 0].config.method_options == "layer=2" for point in (0, 1))
+    assert plan.cells["altpo", 1, 0].config.train.epochs == 2 and npo.train.epochs == 10
     assert cells.label(plan.of.rows[0], 1) == "learning_rate 3e-05" and cells.label(plan.of.rows[0], 0) == "untuned"
 
 

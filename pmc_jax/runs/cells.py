@@ -131,7 +131,7 @@ def config_of(base: ConfigDict, row: Row, point: int, seed: int) -> ConfigDict:
     Raises:
         UserError: it names the row, and what is wrong with its recipe or its point.
     """
-    changes = row.points[point - 1] if point != UNTUNED else {}
+    changes = row.held | (row.points[point - 1] if point != UNTUNED else {})
     unknown = [name for name in changes if name not in settings.NAMES]
     if unknown:
         raise UserError(f"compare: {row.name}: there is no setting {unknown[0]!r}{settings.suggest(unknown[0])}")

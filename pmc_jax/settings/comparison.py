@@ -37,11 +37,14 @@ class Row(NamedTuple):
         points: the settings that each grid point changes. One of them is chosen.
         recipe: the preset whose settings it starts from, such as "rivals:npo"; empty = the defaults. With several
             points, the recipe as it is, untuned, is shown besides.
+        held: settings of all its points and of the untuned recipe, such as what the recipe's authors had for a model of
+            another depth.
     """
 
     name: str
     points: tuple[dict[str, Any], ...]
     recipe: str = ""
+    held: dict[str, Any] = {}  # noqa: RUF012  never changed
 
 
 class Comparison(NamedTuple):
