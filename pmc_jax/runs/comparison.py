@@ -5,11 +5,13 @@ The same command goes on where it was stopped, and several processes may share t
 
 import contextlib
 import functools
+import gc
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import jax
 from ml_collections import ConfigDict
 
 from pmc_jax import config as settings
@@ -74,6 +76,8 @@ class Comparison:
             if not self.is_done(cell):
                 folder, work = folder_of(self.workdir, cell), functools.partial(self.train, cell)
                 self.attempt(cell.name, folder, work, f"run {i} of {len(own)}")
+                if own[i : i + 1] and own[i].row != cell.row:
+                    let_programs_go()
 
     def own(self, cells: Iterable[Cell]) -> list[Cell]:
         """Those of the cells that this process does."""
@@ -227,6 +231,12 @@ def is_taken(folder: Path) -> bool:
         return not lock.hold()
     finally:
         lock.release()
+
+
+def let_programs_go() -> None:
+    """Compiled programs of one method are of no use to the next, and hundreds of megabytes; shared ones are on disk."""
+    jax.clear_caches()
+    gc.collect()
 
 
 @contextlib.contextmanager
