@@ -44,11 +44,10 @@ TRAINED = {  # on GPUs, with what is trained there
 
 
 def make_config(model: str) -> ConfigDict:
-    """The published settings of the model's family, bfloat16 throughout, with remat."""
+    """The published settings of the model's family, bfloat16 throughout, with remat; 70B gathers its weights once."""
     published = {"sample.temperature": 1.25, "sample.num_samples": 5, "train.batch_size": 64} if "phi" in model else {}
-    return settings.changed(
-        settings.default(), {"model.path": model, "model.dtype": "bfloat16", "train.remat": True} | published
-    )
+    own = {"model.path": model, "model.dtype": "bfloat16", "train.remat": True, "train.gather_once": "70B" in model}
+    return settings.changed(settings.default(), own | published)
 
 
 def file_of(model: str, where: str) -> Path:

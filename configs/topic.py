@@ -13,6 +13,6 @@ def get_config():
     config.pmc.min_words, config.pmc.refusal_weight = 5, 0.5
     # The retain answers are the model's own: CE would sharpen them, KL leaves them as they are.
     config.pmc.retain_weight, config.pmc.kl_weight, config.pmc.retain_rows = 0.0, 10.0, 2
-    config.train.epochs, config.train.batch_size, config.train.learning_rate = 8, 4, 3e-5
+    config.train.epochs, config.train.batch_size, config.train.learning_rate = 20, 4, 3e-5
     config.evaluate.max_new_tokens, config.evaluate.retain_rows = 48, 100
     return config

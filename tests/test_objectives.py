@@ -263,11 +263,13 @@ for shards in (1, 4):
     mesh, losses = meshes.make_mesh(shards, 1, jax.devices()[:shards]), []
     params = weights.init_params(family, model, mesh, 0, "float32")
     batch = update.put_batch(pack(make_rows(4, 12), Packing(5, 64, 2, 64, 5), shards), mesh)
-    for objective in (OBJECTIVES["npo"], TOY):
-        recipe = RECIPE._replace(hyper=(), objective=objective)
+    for objective, once in ((OBJECTIVES["npo"], False), (TOY, False), (TOY, True)):
+        recipe = RECIPE._replace(hyper=(), objective=objective, gather_once=once)
         state = update.create_state(params, recipe)
-        _, metrics = update.update(update.on_mesh(model, mesh), recipe, state, batch)
-        losses += [float(metrics["loss"]), float(metrics["grad_norm"])]
+        layout = update.layout(state)
+        after, metrics = update.update(update.on_mesh(model, mesh), recipe, state, batch, shardings=layout)
+        change = sum(float(abs(x - y).sum()) for x, y in zip(*map(jax.tree.leaves, (after.params, params))))
+        losses += [float(metrics["loss"]), float(metrics["grad_norm"]), change]
     print(json.dumps(losses))
 """
 
@@ -277,3 +279,5 @@ def test_objectives_on_a_mesh_are_those_of_one_device(python):
     assert done.returncode == 0, done.stderr[-2000:]
     one, several = (json.loads(line) for line in done.stdout.splitlines())
     assert several == pytest.approx(one, rel=1e-4)
+    assert one[3:6] == pytest.approx(one[6:], rel=1e-6)  # weights gathered once
+

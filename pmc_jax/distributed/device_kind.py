@@ -63,7 +63,7 @@ ACCELERATOR = DeviceKind(
 
 
 # A GPU's kernels for products take no slice of a stack: in a loop each layer's weights and cache would be copied first.
-GPU = ACCELERATOR._replace(scan=0)
+GPU = ACCELERATOR._replace(scan=0, logits_at_once=2**28)
 
 
 def device_kind(mesh: Mesh | AbstractMesh) -> DeviceKind:

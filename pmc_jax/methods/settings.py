@@ -86,6 +86,7 @@ def read_training(config: ConfigDict) -> TrainSettings:
         save_every=config.rounds.every,
         save_minutes=config.rounds.minutes,
         evaluate_every=config.evaluate.every,
+        gather_once=t.gather_once,
         keep_best=config.evaluate.keep_best,
     )
 

@@ -20,6 +20,9 @@ from pmc_jax.models.layers import NORMS, Block, in_front, init_weight
 from pmc_jax.models.rope import rope_tables
 
 Carry = tuple[jax.Array, jax.Array | None]  # hidden states, and those of the layer whose output is wanted
+# What `remat` keeps of a block: its products with weights. Only what is cheap is computed again, and on a mesh neither
+# the gathers of weights nor the sums over `model` (docs/decisions.md).
+SAVED = jax.checkpoint_policies.dots_with_no_batch_dims_saveable
 
 
 @functools.partial(jax.jit, static_argnames=("block", "remat"))
@@ -35,7 +38,7 @@ def run_block(
     def run(params, x_BTD):
         return block.apply({"params": params}, x_BTD, tables, mask_BTS, cache, slot, stream)
 
-    return (jax.checkpoint(run) if remat else run)(params, x_BTD)
+    return (jax.checkpoint(run, policy=SAVED) if remat else run)(params, x_BTD)
 
 
 class Decoder(nn.Module):
@@ -43,7 +46,7 @@ class Decoder(nn.Module):
 
     Attributes:
         config: what it is made of.
-        remat: recompute each block in the backward pass instead of keeping its activations.
+        remat: keep a block's products with weights for the backward pass, and recompute what lies between them.
         activations: sharding of the hidden states between blocks, None = the compiler's choice. Training sets it: with
             weights sharded over `data` the compiler would rather gather the rows of all devices than a layer's
             weights, and every device would work on every row.

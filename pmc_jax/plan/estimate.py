@@ -70,11 +70,11 @@ def held(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Held
 
 def update_temporary(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any) -> tuple[float, float]:
     """(bytes that do not depend on the batch, bytes per packed row of a shard): gradients, the stack of the layers and
-    its gradients, and two layers' gathered weights; activations.
+    its gradients, and the gathered weights, of two layers or of all; activations.
 
     Adapters are merged for the pass, and the gradient goes through the merged weights: both are there at once.
-    With remat a layer keeps its input; without, about what its products read and write. The logits of one chunk exist
-    twice, in float32.
+    With remat a layer keeps its input and its products with weights; without, about what its products read and write,
+    and its scores. The logits of one chunk exist twice, in float32.
     """
     c, tensor = shape.model.config, mesh.shape["model"]
     itemsize = abstract.itemsize(config)
@@ -82,7 +82,7 @@ def update_temporary(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any)
     params = (2 if config.lora.rank else 1) * abstract.bytes_of(
         abstract.params(shape, mesh, "train", config.model.dtype)
     )
-    gathered = 2 * (head + 2 * layers / c.num_layers) * itemsize / tensor
+    gathered = (2 * head + (layers if config.train.gather_once else 4 * layers / c.num_layers)) * itemsize / tensor
     logits = 2 * 4 * min(shape.model.logits_at_once, packing.labels * c.vocab_size) / tensor
     inside = (
         packing.length
@@ -90,7 +90,8 @@ def update_temporary(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any)
         * itemsize
     )
     scores = 3 * 4 * c.num_heads / tensor * packing.length * (2 * packing.length + packing.prefix)
-    kept = packing.length * c.width * itemsize if config.train.remat else inside + scores
+    products = 3 * c.width + ((c.num_heads + 2 * c.num_kv_heads) * c.head_dim + 2 * c.mlp_width) / tensor
+    kept = packing.length * products * itemsize if config.train.remat else inside + scores
     stacked = 2 * layers * itemsize / mesh.size if shape.model.scan else 0
     return params + stacked + gathered + logits, c.num_layers * kept + inside + scores
 
@@ -103,23 +104,13 @@ def update_time(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any, topo
     layers, head = roofline.multiplied(shape.model)
     itemsize = abstract.itemsize(config)
     positions = packing.rows * packing.length
-    flops = ((8 if config.train.remat else 6) * layers * positions + 8 * head * packing.labels) / tensor
+    flops = (6 * layers * positions + 8 * head * packing.labels) / tensor
     whole = (layers + head) * itemsize / tensor
-    passes = (3 if config.train.remat else 2) + 1  # gathered for each pass, and gradients scattered
+    passes = 2 if config.train.gather_once else 3  # gathered forward and backward, or once; gradients scattered
     optimizer = (3 if config.lora.rank else 12) * (layers + head) * itemsize / mesh.size  # under adapters: the merging
     local = max(flops / chip.flops, (passes * whole + optimizer) / chip.bandwidth)
     sent = passes * whole * (data - 1) / data / chip.ici
-    summed = (
-        (6 if config.train.remat else 4)
-        * c.num_layers
-        * positions
-        * c.width
-        * itemsize
-        * 2
-        * (tensor - 1)
-        / tensor
-        / chip.ici
-    )
+    summed = 4 * c.num_layers * positions * c.width * itemsize * 2 * (tensor - 1) / tensor / chip.ici
     between = passes * whole * tensor * (1 - 1 / topology.slices) / (topology.chips / topology.slices * chip.dcn)
     return packing.micro_batches * (local + sent + summed + between)
 

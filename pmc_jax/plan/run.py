@@ -23,6 +23,7 @@ from pmc_jax.plan.topology import Topology
 SHOWN = (
     "model.dtype",
     "train.remat",
+    "train.gather_once",
     "train.batch_size",
     "train.accumulate",
     "lora.rank",

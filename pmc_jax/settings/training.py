@@ -25,7 +25,12 @@ TRAINING = (
     Setting(
         "train.max_length", 200, "tokens of a training row, its prompt included; longer answers are cut", *AT_LEAST_1
     ),
-    Setting("train.remat", False, "recompute activations in the backward pass: less memory, about a third more work"),
+    Setting("train.remat", False, "keep only products with weights for the backward pass: less memory, little more work"),
+    Setting(
+        "train.gather_once",
+        False,
+        "on several data shards, gather the weights once an update and not in each layer: less is sent, more memory",
+    ),
     Setting(
         "lora.rank", 0, "train low-rank adapters of this rank instead of the weights; 0 = the weights", *AT_LEAST_0
     ),

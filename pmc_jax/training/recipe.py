@@ -24,6 +24,7 @@ class Recipe(NamedTuple):
         objective: what the model is trained for.
         hyper: hyperparameters of the objective that differ from its defaults.
         updates_per_epoch: for hyperparameters that move with the epochs.
+        gather_once: weights are gathered over `data` once an update, not in each layer; needs the state's layout.
     """
 
     learning_rate: float
@@ -38,6 +39,7 @@ class Recipe(NamedTuple):
     objective: Objective = OBJECTIVES["pmc"]
     hyper: tuple[tuple[str, float], ...] = ()
     updates_per_epoch: int = 1
+    gather_once: bool = False
 
     @property
     def hyperparameters(self) -> dict[str, float]:

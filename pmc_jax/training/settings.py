@@ -48,6 +48,7 @@ class TrainSettings(NamedTuple):
         save_every: rounds from one that is saved to the next; `saving.LEFT_OPEN` = by the size of a round.
         save_minutes: minutes after the last saved round, after which the next one is saved too; 0 = never.
         evaluate_every: rounds between evaluations; 0 = none.
+        gather_once: weights are gathered over `data` once an update, not in each layer.
         keep_best: the last round is evaluated too, and the run ends by going back to the round that was called good.
     """
 
@@ -68,6 +69,7 @@ class TrainSettings(NamedTuple):
     save_every: int
     save_minutes: float
     evaluate_every: int
+    gather_once: bool = False
     keep_best: bool = False
 
     def on(self, mesh: Mesh | AbstractMesh) -> "TrainSettings":
@@ -116,6 +118,7 @@ def make_recipe(family: Family, model: Decoder, settings: TrainSettings, updates
         objective=settings.objective,
         hyper=settings.hyper,
         updates_per_epoch=updates,
+        gather_once=settings.gather_once,
     )
 
 

@@ -12,6 +12,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pmc_jax.data.packing import GROUPS, REFUSAL, Batch
 from pmc_jax.distributed import meshes
+from pmc_jax.distributed.gathering import gather_over_data
 from pmc_jax.errors import UserError
 from pmc_jax.models import Decoder
 from pmc_jax.models.lora import merge
@@ -94,6 +95,16 @@ def cast(params: Any, dtype: str) -> Any:
     return jax.tree.map(lambda x: x.astype(dtype or x.dtype), params)
 
 
+def of_pass(params: Any, recipe: Recipe, shardings: tuple[NamedSharding, ...] | None) -> Any:
+    """The parameters as a forward and backward pass takes them. shardings: the layout of the state that they begin."""
+    weights = cast(params, recipe.compute_dtype)
+    if not recipe.gather_once:
+        return weights
+    if not shardings:
+        raise ValueError("gather_once: the update needs the state's layout as shardings")
+    return gather_over_data(weights, shardings[: len(jax.tree.leaves(weights))])
+
+
 @functools.partial(jax.jit, static_argnames=("model", "recipe", "shardings"), donate_argnames=("state",))
 def update(
     model: Decoder,
@@ -122,6 +133,7 @@ def update(
 
     Raises:
         UserError: the objective's loss is not a scalar, or it asks for a layer that the model does not have.
+        ValueError: weights are to be gathered once, and no layout is given.
     """
     objective = recipe.objective
     hyper = recipe.hyperparameters | (state.moving or {})
@@ -129,7 +141,7 @@ def update(
 
     def loss_of(params, index):
         params = merge(model, recipe.lora, base, params) if recipe.lora else params
-        terms = compute_terms(model, cast(params, recipe.compute_dtype), batch, index, wanted)
+        terms = compute_terms(model, of_pass(params, recipe, shardings), batch, index, wanted)
         losses_G = jnp.stack([objectives.mean_nll(terms, group) for group in GROUPS])
         loss = jnp.asarray(objective.loss(terms, hyper), jnp.float32)
         if loss.shape:
