@@ -68,7 +68,7 @@ def check(config: ConfigDict) -> ConfigDict:
             f"pmc.prefix_low={config.pmc.prefix_low}: must be at most pmc.prefix_high={config.pmc.prefix_high}"
         )
     if config.train.gather_once and config.lora.rank:
-        raise UserError("train.gather_once: the weights are trained; with lora.rank they are not. Leave one of the two out")
+        raise UserError("train.gather_once: it is for trained weights, not for adapters; leave out lora.rank")
     window = config.data.text_window + config.sample.max_new_tokens
     if config.data.text_window and window >= config.train.max_length:
         raise UserError(

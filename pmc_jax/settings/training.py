@@ -25,7 +25,7 @@ TRAINING = (
     Setting(
         "train.max_length", 200, "tokens of a training row, its prompt included; longer answers are cut", *AT_LEAST_1
     ),
-    Setting("train.remat", False, "keep only products with weights for the backward pass: less memory, little more work"),
+    Setting("train.remat", False, "keep only products with weights for the backward pass: less memory"),
     Setting(
         "train.gather_once",
         False,
