@@ -280,4 +280,3 @@ def test_objectives_on_a_mesh_are_those_of_one_device(python):
     one, several = (json.loads(line) for line in done.stdout.splitlines())
     assert several == pytest.approx(one, rel=1e-4)
     assert one[3:6] == pytest.approx(one[6:], rel=1e-6)  # weights gathered once
-
