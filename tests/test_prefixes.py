@@ -18,7 +18,7 @@ from pmc_jax.tracking.timing import Clock
 from pmc_jax.training.checkpoint import RoundCheckpointer
 
 ANSWER = "Basil was born in Kuwait City, in the year 1956."
-TWO = {"pmc.prefix_rows": 2, "pmc.prefix_high": 1.0}
+TWO = {"pmc.prefix_rows": 2}
 
 
 @pytest.fixture(params=["chat", "plain", "raw text"])

@@ -40,7 +40,9 @@ PMC = (
         *AT_LEAST_0,
     ),
     Setting("pmc.prefix_low", 0.0, "prefix-PMC: least share of the answer's words that is given; one at least", *SHARE),
-    Setting("pmc.prefix_high", 0.8, "prefix-PMC: largest share of the answer's words that is given", *SHARE),
+    Setting(
+        "pmc.prefix_high", 1.0, "prefix-PMC: largest share of the answer's words that is given; never the last", *SHARE
+    ),
     Setting("pmc.selection", "lowest", "which sample is kept", *one_of("lowest", "bradley_terry")),
     Setting("pmc.selection_temperature", 0.1, "bradley_terry: softmax temperature of the rewards", *ABOVE_0),
     Setting(
