@@ -51,6 +51,7 @@ class Plan(NamedTuple):
         base: settings that hold for all runs, and of the evaluations.
         seeds: of every row.
         tuning: the first of them, by which points are chosen.
+        measured: the first of them, with which chosen points are evaluated; empty = they are not.
         floor: percent of the start's utility that a chosen point keeps.
         keep_exports: whether checkpoints stay.
         cells: {(row, point, seed): run}, in the order in which they are run.
@@ -60,6 +61,7 @@ class Plan(NamedTuple):
     base: ConfigDict
     seeds: tuple[int, ...]
     tuning: tuple[int, ...]
+    measured: tuple[int, ...]
     floor: float
     keep_exports: bool
     cells: dict[tuple[str, int, int], Cell]
@@ -88,7 +90,8 @@ def read_plan(config: ConfigDict) -> Plan:
     of, seeds = section.of._replace(rows=wanted_rows(section)), read_seeds(section.seeds)
     base = settings.with_whole_paths(settings.check(settings.changed(config, {})))
     tuning = seeds[: section.tuning_seeds or len(seeds)]
-    plan = Plan(of, base, seeds, tuning, section.floor, section.keep_exports, {})
+    measured = () if of.measure is None else seeds[: section.measured_seeds or len(seeds)]
+    plan = Plan(of, base, seeds, tuning, measured, section.floor, section.keep_exports, {})
     cells = {
         (row.name, point, seed): Cell(row.name, point, seed, config_of(base, row, point, seed))
         for row in of.rows

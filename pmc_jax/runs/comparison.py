@@ -65,7 +65,7 @@ class Comparison:
         self.train_all(self.tuning_cells())
         chosen = self.chosen_cells()
         self.train_all(chosen)
-        if self.plan.of.measure is not None:
+        if self.plan.measured:
             self.measure(chosen)
         self.drop_exports(chosen)
 
@@ -144,12 +144,16 @@ class Comparison:
         """Evaluate the yardsticks, by the first process, and the runs of the chosen points."""
         is_first = self.share is None or self.share.number == 0
         yardsticks = [name for name in FOLDERS.values() if is_first and name in self.evaluation_settings()]
-        names = yardsticks + [cell.name for cell in self.own(chosen) if self.is_done(cell)]
+        names = yardsticks + [cell.name for cell in self.own(self.to_measure(chosen)) if self.is_done(cell)]
         for i, name in enumerate(names, 1):
             if not self.is_measured(name):
                 folder, work = self.evaluation(name), functools.partial(self.evaluate, name)
                 self.attempt(f"evaluation-{name}", folder, work, f"evaluation {i} of {len(names)}")
                 self.drop_exports(chosen)
+
+    def to_measure(self, chosen: list[Cell]) -> list[Cell]:
+        """The runs of chosen points that are evaluated."""
+        return [cell for cell in chosen if cell.seed in self.plan.measured]
 
     def evaluation(self, name: str) -> Path:
         """The workdir of the evaluation of a run, or of a yardstick."""
@@ -183,7 +187,7 @@ class Comparison:
 
     def drop_exports(self, chosen: list[Cell]) -> None:
         """Remove the checkpoints of rows whose tuning is over that no evaluation waits for."""
-        waiting = {c.name for c in chosen if self.plan.of.measure is not None and not self.is_measured(c.name)}
+        waiting = {cell.name for cell in self.to_measure(chosen) if not self.is_measured(cell.name)}
         for cell in self.plan.cells.values() if not self.plan.keep_exports else ():
             if cell.row in {c.row for c in chosen} and cell.name not in waiting and self.is_done(cell):
                 shutil.rmtree(folder_of(self.workdir, cell) / "hf", ignore_errors=True)
@@ -211,10 +215,9 @@ class Comparison:
     def missing(self, chosen: dict[str, dict[str, Any]]) -> dict[str, str]:
         """{run or evaluation: why there is no result}. chosen: the chosen point of each row."""
         cells = self.plan.cells.values()
-        wanted = [c for c in cells if c.point == chosen.get(c.row, {}).get("point") or c.seed in self.plan.tuning]
-        measured = [
-            c for c in wanted if self.plan.of.measure is not None and c.point == chosen.get(c.row, {}).get("point")
-        ]
+        shown = [c for c in cells if c.point == chosen.get(c.row, {}).get("point")]
+        wanted = [c for c in cells if c in shown or c.seed in self.plan.tuning]
+        measured = self.to_measure(shown)
         why = {c.name: "not run" for c in wanted if not self.is_done(c)}
         why |= {f"evaluation-{c.name}": "not made" for c in measured if not self.is_measured(c.name)}
         yardsticks = {f"evaluation-{name}" for name in FOLDERS.values()}

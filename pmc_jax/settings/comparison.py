@@ -17,6 +17,12 @@ COMPARISON = (
         "the first so many seeds are those that grid points are chosen by; the chosen one is run with all; 0 = all",
         *AT_LEAST_0,
     ),
+    Setting(
+        "compare.measured_seeds",
+        0,
+        "the first so many seeds of a chosen point are evaluated beyond quality and utility; 0 = all",
+        *AT_LEAST_0,
+    ),
     Setting("compare.rows", "", "rows of the preset that are run, joined by commas; empty = all"),
     Setting(
         "compare.floor",
