@@ -33,6 +33,7 @@ SLICES = {
 GROWTH = ("v5e:2x4", "v5e:4x4", "v5e:4x8", "v5e:8x8", "v5e:8x16", "v5e:16x16")
 ASSUMED = Assumed(400, 36, 64, 45)
 GPUS = ("h100:1", "h100:8", "h200:8", "a100:8")
+OWN = {("Llama-3.1-70B", "v5p:2x4x4"): {"train.gather_once": True}}  # there is room for it
 ADAPTERS = {"lora.rank": 16}
 TRAINED = {  # on GPUs, with what is trained there
     "Llama-3.2-3B, all weights": ("Llama-3.2-3B", {"model.dtype": "float32"}),
@@ -44,9 +45,9 @@ TRAINED = {  # on GPUs, with what is trained there
 
 
 def make_config(model: str) -> ConfigDict:
-    """The published settings of the model's family, bfloat16 throughout, with remat; 70B gathers its weights once."""
+    """The published settings of the model's family, bfloat16 throughout, with remat."""
     published = {"sample.temperature": 1.25, "sample.num_samples": 5, "train.batch_size": 64} if "phi" in model else {}
-    own = {"model.path": model, "model.dtype": "bfloat16", "train.remat": True, "train.gather_once": "70B" in model}
+    own = {"model.path": model, "model.dtype": "bfloat16", "train.remat": True}
     return settings.changed(settings.default(), own | published)
 
 
@@ -59,7 +60,8 @@ def cell(model: str, where: str, compiling: str = "none") -> dict[str, Any]:
     file = file_of(model, where)
     if compiling == "none" and file.exists():
         return json.loads(file.read_text())
-    found = run.plan(make_config(model), topology.parse_topology(where), ASSUMED, compiling)
+    config = settings.changed(make_config(model), OWN.get((model, where), {}))
+    found = run.plan(config, topology.parse_topology(where), ASSUMED, compiling)
     if compiling != "none":
         KEPT.mkdir(exist_ok=True)
         file.write_text(json.dumps(found, indent=1) + "\n")

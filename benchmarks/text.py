@@ -4,8 +4,8 @@
     python benchmarks/text.py --workdir=runs/text [--model=CHECKPOINT] [--count=40]
 
 1. `start`: the model, which never saw the passages (made by rule, text_passages.py).
-2. `learnt`: fine-tuned on them.
-3. `unlearned`: `learnt` after PMC on windows of them. Every other passage of the package's prose is the retain data.
+2. `learnt`: fine-tuned on them and on the retain data, which is every other passage of the package's prose.
+3. `unlearned`: `learnt` after PMC on windows of the 40 passages.
 
 Each is asked to continue the first 32 tokens of every passage. Memorisation is MUSE's ROUGE-L F1 of the continuation
 against the true one, and the longest run of tokens in both. `prose` is the half that no update has seen. A run that is
@@ -36,13 +36,14 @@ from pmc_jax.sampling.generate import greedy_sampler
 from pmc_jax.tracking.files import read_json, write_json, write_lines
 
 TEXT = {
-    **{"data.forget": "forget", "data.retain": "retain", "data.finetune": "forget", "data.text_window": 32},
+    **{"data.forget": "forget", "data.retain": "retain", "data.finetune": "all", "data.text_window": 32},
     **{"sample.max_new_tokens": 28, "train.max_length": 80, "train.batch_size": 4, "rounds.keep": 1},
 }
 LEARN = {"train.epochs": 8, "train.learning_rate": 2e-4}
+# A passage known by heart is said with .98 a token: a nucleus of .95 holds nothing else to choose from.
 FORGET = {
-    **{"pmc.reward": "rouge_2_recall", "sample.num_samples": 6, "sample.temperature": 1.2},
-    **{"train.epochs": 5, "train.learning_rate": 5e-5},
+    **{"pmc.reward": "rouge_2_recall", "sample.num_samples": 8, "sample.temperature": 1.3, "sample.top_p": 1.0},
+    **{"train.epochs": 10, "train.learning_rate": 1e-4},
 }
 
 
@@ -71,8 +72,8 @@ def main() -> None:
     prose = load_passages()
     texts = {"forget": passages(options.count, 0), "retain": prose[::2], "prose": prose[1::2]}
     (work / "data").mkdir(parents=True, exist_ok=True)
-    for side in ("forget", "retain"):
-        write_lines(work / "data" / f"{side}.jsonl", [{"text": text} for text in texts[side]])
+    for side, documents in (texts | {"all": texts["forget"] + texts["retain"]}).items():
+        write_lines(work / "data" / f"{side}.jsonl", [{"text": text} for text in documents])
     base = settings.changed(settings.default(), TEXT | {"data.path": str(work / "data"), "model.path": model})
     run_finetune(settings.changed(base, LEARN | given(options.learn)), str(work / "learnt"))
     forget = settings.changed(base, FORGET | given(options.set) | {"model.path": str(work / "learnt" / "hf")})
