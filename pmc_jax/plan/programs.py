@@ -4,7 +4,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -170,19 +169,16 @@ def lower_decode(shape: Shape, config: ConfigDict, mesh: Mesh, state: Any) -> ja
 
 
 def compile_round(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed, chip: Chip) -> dict[str, Measured]:
-    """Update, prefill and decode of the whole model; says on stderr how long each took to compile.
+    """Update, prefill and decode of the whole model; says on stderr how long each took to compile."""
+    results = {}
 
-    The update, which takes longest, is compiled beside the other two.
-    """
+    def measured(name: str, lowered: jax.stages.Lowered) -> jax.stages.Compiled:
+        results[name], compiled = measure(lowered, chip)
+        print(f"{name}: compiled in {results[name].compile_seconds:.0f} s", file=sys.stderr, flush=True)
+        return compiled
 
-    def measured(name: str, lowered: jax.stages.Lowered) -> tuple[Measured, jax.stages.Compiled]:
-        result, compiled = measure(lowered, chip)
-        print(f"{name}: compiled in {result.compile_seconds:.0f} s", file=sys.stderr, flush=True)
-        return result, compiled
-
-    with ThreadPoolExecutor(1) as beside:
-        updating = beside.submit(measured, "update", lower_update(shape, config, mesh, assumed))
-        prefilled, state_of = lower_prefill(shape, config, mesh, assumed)
-        prefilling, compiled = measured("prefill", prefilled)
-        decoding, _ = measured("decode", lower_decode(shape, config, mesh, state_of(compiled)))
-        return {"update": updating.result()[0], "prefill": prefilling, "decode": decoding}
+    measured("update", lower_update(shape, config, mesh, assumed))
+    prefilled, state_of = lower_prefill(shape, config, mesh, assumed)
+    state = state_of(measured("prefill", prefilled))
+    measured("decode", lower_decode(shape, config, mesh, state))
+    return results
