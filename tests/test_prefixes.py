@@ -9,10 +9,12 @@ import pytest
 import pmc_jax
 from pmc_jax.data.packing import FORGET
 from pmc_jax.data.prompts import training_row
+from pmc_jax.errors import UserError
 from pmc_jax.methods.memory import Memory, without_last_epoch
 from pmc_jax.methods.prefixes import Original, Prefixes, behind_prefix, draw_splits, word_range
 from pmc_jax.methods.settings import read_schedule
 from pmc_jax.methods.sources import make_source
+from pmc_jax.methods.unlearn import check_data
 from pmc_jax.sampling.generate import text_of
 from pmc_jax.tracking.timing import Clock
 from pmc_jax.training.checkpoint import RoundCheckpointer
@@ -76,6 +78,13 @@ def test_only_the_continuation_is_labelled(text):
 def test_what_is_stored_of_a_prefix_is_for_its_epoch():
     memory = Memory(["a", "b"], ["x"] * 6, [0.0] * 6, [1.0] * 6)
     assert without_last_epoch(memory, np.array([5, 1, 2])).scores == [0.0, 0.0, None, 0.0, 0.0, None]
+
+
+def test_a_round_may_hold_all_prompts_and_no_more(splits, small):
+    sides = splits["forget20"], splits["retain80"]
+    check_data(small(TWO | {"pmc.questions_per_round": 24}), *sides)
+    with pytest.raises(UserError, match="only 24 forget questions, those with a prefix included"):
+        check_data(small(TWO | {"pmc.questions_per_round": 25}), *sides)
 
 
 def begun(checkpoint, splits, config):

@@ -15,7 +15,7 @@ from pmc_jax.errors import UserError
 from pmc_jax.methods.own_answers import with_own_answers
 from pmc_jax.methods.passages import windows_of
 from pmc_jax.methods.rewards import resolve_reward
-from pmc_jax.methods.settings import read_objective, read_training
+from pmc_jax.methods.settings import read_objective, read_schedule, read_training
 from pmc_jax.methods.sources import make_source
 from pmc_jax.models.pretrained import PretrainedModel, check_checkpoint
 from pmc_jax.sampling.generate import say_once, text_of
@@ -114,10 +114,12 @@ def check_data(config: ConfigDict, forget: list[dict[str, str]], retain: list[di
     sizes = {"train.batch_size": config.train.batch_size}
     if objective.answers == "sampled":
         sizes["pmc.questions_per_round"] = config.pmc.questions_per_round
+    count = read_schedule(config, len(forget)).questions
+    prefixed = ", those with a prefix included" if count > len(forget) else ""
     for name, value in sizes.items():
-        if value > len(forget):
+        if value > count:
             raise UserError(
-                f"{name}={value}: there are only {len(forget)} forget questions; choose at most {len(forget)}"
+                f"{name}={value}: there are only {count} forget questions{prefixed}; choose at most {count}"
             )
     if not retain:
         raise UserError("the retain data has no rows")
