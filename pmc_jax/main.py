@@ -100,6 +100,15 @@ def check_words(name: str, words: list[str]) -> None:
             raise UserError(f"--{flag}: a flag of {' and '.join(others)}, not of {name} (pmc-jax {name} --help)")
 
 
+def words_of(error: Exception) -> str:
+    """What an error of the flags says, in one line. ml_collections puts a whole traceback around what a preset says of
+    the name behind its colon.
+    """
+    lines = str(error).strip().splitlines() or [""]
+    last = lines[-1].removeprefix("ValueError: ")
+    return last if last.startswith("--config=") else " ".join(" ".join(lines).split())
+
+
 def parse(argv: list[str]) -> tuple[Verb, list[str]]:
     """The verb and the words that are no flags, after absl has read the flags. UserError for what it cannot read."""
     if not argv or argv[0] not in VERBS:
@@ -118,7 +127,7 @@ def parse(argv: list[str]) -> tuple[Verb, list[str]]:
         words = FLAGS(sys.argv)[1:]
         _ = FLAGS.config.seed  # a preset that fails to load tells it at the first look
     except Exception as error:  # absl, ml_collections and the preset file itself raise many kinds here
-        raise UserError(" ".join(str(error).split())) from None
+        raise UserError(words_of(error)) from None
     if words and not verb.words:
         raise UserError(f"{words[0]!r} is not a flag; settings are given as --config.section.key=value")
     return verb, words

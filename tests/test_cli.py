@@ -277,3 +277,11 @@ def test_the_installed_command(command, tmp_path):
         text=True,
     )
     assert refused(done, "/no/such")
+
+
+@pytest.mark.parametrize("words", [("compare", "ablations:nope"), ("unlearn", "rivals:nope")])
+def test_a_name_behind_a_presets_colon_that_is_not_one_of_its(cli, tmp_path, words):
+    verb, preset = words
+    said = cli(verb, f"--config={preset}", f"--workdir={tmp_path / 'run'}")
+    assert said.code == 2 and said.err.startswith(f"pmc-jax: --config={preset}: choose one of ")
+    assert "Traceback" not in said.err and not (tmp_path / "run").exists()
