@@ -18,27 +18,20 @@ from pmc_jax.data.topic import shipped
 from pmc_jax.methods.rouge import rouge_l_f1, rouge_tokens
 from pmc_jax.methods.similarity import content_recall
 from pmc_jax.methods.topic import agreement
-from pmc_jax.runs.presets import find_preset
+from pmc_jax.runs.presets import load_preset
 
 SETS = ("forget", "real_authors", "world_facts")
 THRESHOLDS = (0.05, 0.1, 0.15, 0.2, 0.25)
 HALF = 0.5
 
 
-def settings_of(name: str):
-    """The settings of a preset."""
-    space: dict = {}
-    exec(Path(find_preset(name)).read_text(encoding="utf-8"), space)
-    return space["get_config"]()
-
-
 def sample(model: str, questions: list[str]) -> list[list[str]]:
     """Answers as the rounds of the preset `topic` sample them, but of 48 tokens."""
     import pmc_jax
 
-    config = settings_of("topic")
+    config = load_preset("topic")
     s = config.sample
-    checkpoint = pmc_jax.load(model or settings_of("real").model.path)
+    checkpoint = pmc_jax.load(model or load_preset("real").model.path)
     options = dict(num_samples=s.num_samples, temperature=s.temperature, top_p=s.top_p, top_k=s.top_k)
     return pmc_jax.sample(checkpoint, questions, **options, max_new_tokens=48, config=config)
 

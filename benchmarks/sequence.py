@@ -27,18 +27,11 @@ from pages import table
 from pmc_jax import config as settings
 from pmc_jax.data.questions import load_forget, load_retain, load_split
 from pmc_jax.runs.load import load_checkpoint
-from pmc_jax.runs.presets import find_preset
+from pmc_jax.runs.presets import load_preset
 from pmc_jax.runs.unlearn import evaluate_on, load_data, unlearn
 from pmc_jax.tracking.files import read_json, write_json, write_lines
 
 UNRELATED = ("world_facts", "real_authors")
-
-
-def read_preset(name: str) -> ConfigDict:
-    """The settings of a preset."""
-    space: dict[str, Any] = {}
-    exec(Path(find_preset(name)).read_text(encoding="utf-8"), space)
-    return space["get_config"]()
 
 
 def given(words: list[str]) -> dict[str, Any]:
@@ -123,7 +116,7 @@ def main() -> None:
     parser.add_argument("--growing", action="store_true")
     parser.add_argument("--set", nargs="*", default=[])
     options = parser.parse_args()
-    config, work = settings.changed(read_preset(options.config), given(options.set)), Path(options.workdir)
+    config, work = settings.changed(load_preset(options.config), given(options.set)), Path(options.workdir)
     work.mkdir(parents=True, exist_ok=True)
     names = [name for name in options.requests.split(",") if name]
     if options.cut:

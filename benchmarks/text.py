@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 from pages import table
-from sequence import given, read_preset
+from sequence import given
 from text_passages import passages
 
 import pmc_jax
@@ -31,6 +31,7 @@ from pmc_jax.evaluate.raw_text import document_losses
 from pmc_jax.evaluate.verbatim import memorised
 from pmc_jax.methods.passages import windows_of
 from pmc_jax.runs.finetune import run_finetune
+from pmc_jax.runs.presets import load_preset
 from pmc_jax.runs.unlearn import unlearn
 from pmc_jax.sampling.generate import greedy_sampler
 from pmc_jax.tracking.files import read_json, write_json, write_lines
@@ -68,7 +69,7 @@ def main() -> None:
     parser.add_argument("--set", nargs="*", default=[])
     parser.add_argument("--learn", nargs="*", default=[])
     options = parser.parse_args()
-    work, model = Path(options.workdir), options.model or read_preset("real").model.path
+    work, model = Path(options.workdir), options.model or load_preset("real").model.path
     prose = load_passages()
     texts = {"forget": passages(options.count, 0), "retain": prose[::2], "prose": prose[1::2]}
     (work / "data").mkdir(parents=True, exist_ok=True)

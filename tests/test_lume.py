@@ -15,7 +15,7 @@ from pmc_jax.evaluate import lume
 from pmc_jax.evaluate.benchmark import Setup
 from pmc_jax.evaluate.benchmarks import lume as benchmark
 from pmc_jax.evaluate.lines import table
-from pmc_jax.runs.presets import find_preset
+from pmc_jax.runs.presets import load_preset
 from pmc_jax.sampling.generate import greedy_sampler
 from pmc_jax.tracking.files import write_lines
 
@@ -53,9 +53,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def preset(folder):
     """LUME's settings for the folder."""
-    space = {}
-    exec(open(find_preset("lume"), encoding="utf-8").read(), space)
-    return settings.changed(space["get_config"](), {"data.path": str(folder)})
+    return settings.changed(load_preset("lume"), {"data.path": str(folder)})
 
 
 def test_from_files_to_scores(cli, tiny_folder, folder, tmp_path):

@@ -17,7 +17,7 @@ from pmc_jax.evaluate import muse
 from pmc_jax.evaluate.benchmark import Setup
 from pmc_jax.evaluate.benchmarks import muse as benchmark
 from pmc_jax.evaluate.lines import table
-from pmc_jax.runs.presets import find_preset
+from pmc_jax.runs.presets import load_preset
 from pmc_jax.sampling.generate import greedy_sampler
 
 SMALL = {
@@ -33,9 +33,7 @@ def folder(tmp_path_factory):
 
 
 def preset(name, folder, **changes):
-    space = {}
-    exec(open(find_preset(name), encoding="utf-8").read(), space)
-    return settings.changed(space["get_config"](), {"data.path": str(folder)} | SMALL | changes)
+    return settings.changed(load_preset(name), {"data.path": str(folder)} | SMALL | changes)
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from pmc_jax.evaluate import rwku
 from pmc_jax.evaluate.benchmark import Setup
 from pmc_jax.evaluate.benchmarks import rwku as benchmark
 from pmc_jax.evaluate.lines import table
-from pmc_jax.runs.presets import find_preset
+from pmc_jax.runs.presets import load_preset
 from pmc_jax.sampling.generate import greedy_sampler
 
 PEOPLE = {"Ada Basel": ("Basel", "Rivers"), "Bob Lyon": ("Lyon", "Winters")}
@@ -89,9 +89,7 @@ def folder(tmp_path_factory):
 @pytest.fixture
 def preset(folder):
     """RWKU's settings for the folder and one person."""
-    space = {}
-    exec(open(find_preset("rwku"), encoding="utf-8").read(), space)
-    return settings.changed(space["get_config"](), {"data.path": str(folder), "data.subject": "Ada Basel"})
+    return settings.changed(load_preset("rwku"), {"data.path": str(folder), "data.subject": "Ada Basel"})
 
 
 def test_from_a_name_to_scores(cli, tiny_folder, folder, tmp_path):

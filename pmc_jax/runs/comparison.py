@@ -55,7 +55,7 @@ class Comparison:
             work = Workdir(str(folder_of(self.workdir, cell)))
             if work.frozen():
                 work.check(started_with("unlearn", cell.config, None))
-        for name, config in self.evaluation_settings().items():
+        for name, config in self.evaluation_settings.items():
             work = Workdir(str(self.evaluation(name)))
             if work.frozen():
                 work.check(started_with("evaluate", config, None)._replace(checkpoints={}))
@@ -132,7 +132,8 @@ class Comparison:
         """Take the evaluation of the start from a run that began with the same one, on the same data."""
         if (work.path / "before.json").exists():
             return
-        for other in (one for one in self.plan.cells.values() if one.start == cell.start):
+        start = cell.start
+        for other in (one for one in self.plan.cells.values() if one.start == start):
             theirs = Workdir(str(folder_of(self.workdir, other)))
             kept = theirs.path != work.path and read_json(theirs.path / "before.json")
             if kept and theirs.frozen()["data"] == work.frozen()["data"]:
@@ -143,7 +144,7 @@ class Comparison:
     def measure(self, chosen: list[Cell]) -> None:
         """Evaluate the yardsticks, by the first process, and the runs of the chosen points."""
         is_first = self.share is None or self.share.number == 0
-        yardsticks = [name for name in FOLDERS.values() if is_first and name in self.evaluation_settings()]
+        yardsticks = [name for name in FOLDERS.values() if is_first and name in self.evaluation_settings]
         names = yardsticks + [cell.name for cell in self.own(self.to_measure(chosen)) if self.is_done(cell)]
         for i, name in enumerate(names, 1):
             if not self.is_measured(name):
@@ -163,6 +164,7 @@ class Comparison:
         """Whether an evaluation is finished."""
         return (self.evaluation(name) / "result.json").exists()
 
+    @functools.cached_property
     def evaluation_settings(self) -> dict[str, ConfigDict]:
         """{name: settings} of the evaluations of yardsticks and runs; all are held against the start."""
         base, measure = self.plan.base, self.plan.of.measure
@@ -174,7 +176,7 @@ class Comparison:
 
     def evaluate(self, name: str) -> str:
         """An evaluation. That of a run knows the log of the model that never saw the data, where there is one."""
-        config, log = self.evaluation_settings()[name], self.evaluation(FOLDERS[NEVER_SAW]) / "tofu_log.json"
+        config, log = self.evaluation_settings[name], self.evaluation(FOLDERS[NEVER_SAW]) / "tofu_log.json"
         if name not in FOLDERS.values():
             if self.plan.base.evaluate.retain_model and not self.is_measured(FOLDERS[NEVER_SAW]):
                 raise UserError("waits for the evaluation of evaluate.retain_model; give the command again")
