@@ -32,7 +32,7 @@ $(VENV)/.torch: $(VENV)/.installed
 demo: $(VENV)/.installed ## a small model learns and forgets; writes runs/demo (minutes, no network beside the packages)
 	$(RUN)/pmc-jax demo
 
-real: $(VENV)/.real ## a real chat model forgets Shakespeare; writes runs/real (about 20 minutes, no network beside the packages)
+real: $(VENV)/.real ## a real chat model forgets Shakespeare; writes runs/real (43 minutes on two busy cores, no network beside the packages)
 	$(RUN)/pmc-jax unlearn --config=real --workdir=runs/real
 	$(RUN)/pmc-jax ask runs/real
 
