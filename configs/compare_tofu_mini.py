@@ -16,6 +16,7 @@ OTHERS = 10
 HELD = {"rmu": {"method_options": "layer=2"}}  # of six; its authors' is 7 of sixteen or more
 # PMC collapses from epoch to epoch, and has half as many again.
 PMC = {"train.epochs": 15, "sample.num_samples": 10, "sample.temperature": 1.4}
+PREFIXED = PMC | {"pmc.prefix_rows": 3}  # has no recipe of its own, and four times the updates
 # The attack by fine-tuning is the same for all, whatever a method was trained with.
 MEASURE = {"train.learning_rate": 3e-4, "evaluate.leak_samples": 20, "evaluate.retain_rows": 100}
 
@@ -30,6 +31,7 @@ def get_config():
     points = {method: grid({"train.epochs": EPOCHS.get(method, OTHERS)}) for method in rivals}
     rows = (
         Row("pmc", grid(PMC), "tofu_llama"),
+        Row("pmc_prefixed", grid(PREFIXED)),
         *(Row(method, points[method], f"rivals:{method}", HELD.get(method, {})) for method in rivals),
     )
     title = "Every method on tofu-mini"
