@@ -2,6 +2,7 @@
 
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ from tiny import SMALL
 from pmc_jax import config as settings
 from pmc_jax.compare.choose import Tried, choose, pareto_front, spread
 from pmc_jax.compare.measures import ROBUSTNESS, fall
+from pmc_jax.compare.tables import markdown
 from pmc_jax.data.cut import cut
 from pmc_jax.runs import cells, comparison
 from pmc_jax.runs.compare import run_compare, share_of
@@ -254,3 +256,14 @@ def test_a_set_cut_in_two(config):
     for wrong in ("last", "last:0", "first:10", "last:100"):
         with pytest.raises(settings.UserError, match="data.cut="):
             settings.check(settings.changed(made, {"data.cut": wrong}))
+
+
+KEPT = sorted((Path(__file__).parents[1] / "docs" / "comparisons").glob("*/results.json"))
+
+
+@pytest.mark.parametrize("file", KEPT, ids=[file.parent.name for file in KEPT])
+def test_the_documents_show_what_was_measured(file):
+    """The tables of a comparison that was kept are those that the command makes of its results."""
+    lines = (file.parent / "results.md").read_text(encoding="utf-8").splitlines()
+    made = markdown(json.loads(file.read_text(encoding="utf-8")), {}).splitlines()
+    assert [line for line in lines if not line.startswith("![")][: len(made)] == made

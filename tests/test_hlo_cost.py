@@ -8,7 +8,7 @@ import sys
 import pytest
 from tiny import ROOT
 
-from pmc_jax.plan import hlo, hlo_cost, hlo_text
+from pmc_jax.plan import collectives, hlo, hlo_cost
 
 LOOP = """
 HloModule step, is_scheduled=true
@@ -57,7 +57,7 @@ def test_a_loop_reads_a_slice_of_its_stack_each_time():
     """Four turns: 256 x 512 weights of two bytes each, products of 8 rows; what lies in fast memory is free. The loop's
     counter is four bytes in a tile of 128 numbers. Then one row of 100, filled up to 8 x 128, is written in place.
     """
-    cost = hlo_cost.cost(LOOP, flops=1e12, bandwidth=1e9)
+    cost = hlo_cost.cost(hlo.parse(LOOP), flops=1e12, bandwidth=1e9)
     assert cost.flops == 4 * 2 * 8 * 256 * 512
     counter, summed, row = 4, 8 * 512 * 2, 8 * 128 * 4
     assert cost.bytes == 4 * (256 * 512 * 2 + counter + summed) + row + 2 * counter
@@ -65,15 +65,15 @@ def test_a_loop_reads_a_slice_of_its_stack_each_time():
 
 
 def test_collectives_of_a_loop_count_as_often_as_it_runs():
-    (found,) = hlo_cost.collectives(LOOP).items()
-    assert found == (hlo.Collective("all-reduce", 8 * 512, 2 * 8 * 512, 2), 4)
+    (found,) = hlo_cost.sent(hlo.parse(LOOP)).items()
+    assert found == (collectives.Collective("all-reduce", 8 * 512, 2 * 8 * 512, 2), 4)
 
 
 def test_sizes_are_those_of_tiles():
-    assert hlo_text.size_of("bf16[260,668,48]{2,1,0:T(8,128)(2,1)}") == 260 * 672 * 128 * 2
-    assert hlo_text.size_of("f32[260,32064]{0,1:T(8,128)}") == 32064 * 384 * 4
-    assert hlo_text.size_of("(f32[3]{0}, bf16[2,3]{1,0:T(8,128)(2,1)S(1)})") == 12
-    assert hlo_text.anywhere("bf16[8,128]{1,0:T(8,128)(2,1)S(1)}") == 2048
+    assert hlo.size_of("bf16[260,668,48]{2,1,0:T(8,128)(2,1)}") == 260 * 672 * 128 * 2
+    assert hlo.size_of("f32[260,32064]{0,1:T(8,128)}") == 32064 * 384 * 4
+    assert hlo.size_of("(f32[3]{0}, bf16[2,3]{1,0:T(8,128)(2,1)S(1)})") == 12
+    assert hlo.anywhere("bf16[8,128]{1,0:T(8,128)(2,1)S(1)}") == 2048
 
 
 @pytest.mark.parametrize(
@@ -100,14 +100,14 @@ ENTRY %main (a: f32[8,32]) -> f32[8,16] {{
   ROOT {line}
 }}
 """
-    assert hlo_cost.cost(text, 1.0, 1.0).flops == flops
+    assert hlo_cost.cost(hlo.parse(text), 1.0, 1.0).flops == flops
 
 
 BESIDE_XLA = """
 import json, sys, tempfile
 from pathlib import Path
 import jax, jax.numpy as jnp
-from pmc_jax.plan import hlo_cost, programs, topology
+from pmc_jax.plan import hlo, hlo_cost, programs, topology
 target = topology.parse_topology("v5e:2x2")
 devices = topology.devices(target)
 one = jax.sharding.SingleDeviceSharding(devices[0])
@@ -127,7 +127,7 @@ def one_by_one(x, stack):
 found = {}
 for name, f in (("looped", looped), ("one_by_one", one_by_one)):
     compiled, text = programs.compile_text(jax.jit(f).lower(make(512, 1024), make(6, 1024, 1024)))
-    cost = hlo_cost.cost(text, target.chip.flops, target.chip.bandwidth)
+    cost = hlo_cost.cost(hlo.parse(text), target.chip.flops, target.chip.bandwidth)
     found[name] = {"ours": cost._asdict(), "xla": {k: compiled.cost_analysis()[k] for k in ("flops", "bytes accessed")}}
 print(json.dumps(found))
 """

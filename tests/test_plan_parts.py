@@ -10,7 +10,7 @@ from tiny import LLAMA
 from pmc_jax import config as settings
 from pmc_jax.errors import UserError
 from pmc_jax.models import weights
-from pmc_jax.plan import gpu, hlo, run, topology
+from pmc_jax.plan import collectives, gpu, hlo, hlo_cost, run, topology
 from pmc_jax.plan.abstract import Assumed, make_shape, read_shape, shipped
 
 
@@ -113,18 +113,19 @@ ENTRY %main {
 
 def test_collectives_are_read_once_each():
     """Two fusions of one all-gather are one; an all-reduce, or a reduce-scatter, of two layers is two."""
-    found = [collective for collective, _ in hlo.collectives(PROGRAM)]
+    module = hlo.parse(PROGRAM)
+    found = [collective for collective, _ in collectives.collectives(module)]
     assert found == [
-        hlo.Collective("all-gather", 256, 512, 8),
-        hlo.Collective("all-reduce", 5, 14, 4),
-        hlo.Collective("all-reduce", 32, 128, 2),
-        hlo.Collective("all-reduce", 32, 128, 2),
-        hlo.Collective("reduce-scatter", 128, 512, 4),
-        hlo.Collective("reduce-scatter", 128, 512, 4),
+        collectives.Collective("all-gather", 256, 512, 8),
+        collectives.Collective("all-reduce", 5, 14, 4),
+        collectives.Collective("all-reduce", 32, 128, 2),
+        collectives.Collective("all-reduce", 32, 128, 2),
+        collectives.Collective("reduce-scatter", 128, 512, 4),
+        collectives.Collective("reduce-scatter", 128, 512, 4),
     ]
-    assert hlo.float32_products(PROGRAM) == 1
-    assert hlo.seconds_sent(found[:1], 1.0) == 512 * 7 / 8
-    assert hlo.seconds_sent(found[1:2], 1.0) == 2 * 14 * 3 / 4
+    assert hlo_cost.float32_products(module) == 1
+    assert collectives.seconds_sent(found[:1], 1.0) == 512 * 7 / 8
+    assert collectives.seconds_sent(found[1:2], 1.0) == 2 * 14 * 3 / 4
 
 
 def test_gpus_come_in_nodes():

@@ -150,7 +150,7 @@ def test_the_readme_is_short():
 
 def test_the_documents_lead_to_files_that_exist():
     missing = []
-    for page in [ROOT / "README.md", ROOT / "launch" / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for page in [ROOT / "README.md", ROOT / "launch" / "README.md", *(ROOT / "docs").rglob("*.md")]:
         for link in re.findall(r"\]\(([^)#]+)[^)]*\)", page.read_text(encoding="utf-8")):
             if "://" not in link and not (page.parent / link).exists():
                 missing.append(f"{place(page)}: {link}")

@@ -1,5 +1,6 @@
-"""What a compiled TPU program sends between chips, and what it multiplies in float32: read from its HLO text."""
+"""Compiled HLO text taken apart: computations, operations, sizes in the chip's tiles, and products."""
 
+import functools
 import math
 import re
 from typing import NamedTuple
@@ -19,91 +20,128 @@ BYTES = {
     "u64": 8,
     "f64": 8,
 }
-ARRAY = re.compile(r"\b(" + "|".join(BYTES) + r")\[([\d,]*)\]")
-DEFINITION = re.compile(r"^\s*(?:ROOT )?%(\S+) = (.*?) ([a-z][\w\-]*)\(([^)]*)")
-COLLECTIVES = ("all-gather", "all-reduce", "reduce-scatter", "all-to-all", "collective-permute", "ragged-all-to-all")
+ARRAY = re.compile(
+    r"\b("
+    + "|".join(BYTES)
+    + r")\[([\d,]*)\](?:\{([\d,]*)(?::(?:T\((\d+(?:,\d+)?)\))?(?:\([\d,]+\))*(S\(\d+\))?)?[^}]*\})?"
+)
+OPERATION = re.compile(r"^\s*(ROOT )?%?([\w.\-]+) = (.*?) ([a-z][\w\-]*)\((.*?)\)(?=, |$)(.*)$")
+COMPUTATION = re.compile(r"^(ENTRY )?%?([\w.\-]+) .*\{$")
 
 
-class Collective(NamedTuple):
-    """A kind of collective of a program. elements, bytes: of the whole array, gathered or not yet scattered. group:
-    chips that take part.
-    """
+class Operation(NamedTuple):
+    """One line of a computation. rest: attributes."""
 
+    name: str
+    shape: str
     kind: str
-    elements: int
-    bytes: int
-    group: int
+    operands: tuple[str, ...]
+    rest: str
+
+    def called(self, attribute: str = "calls") -> str:
+        """The name of the computation that it calls."""
+        match = re.search(rf"\b{attribute}=%?([\w.\-]+)", self.rest)
+        return match[1] if match else ""
 
 
-def arrays(text: str) -> list[tuple[int, int]]:
-    """(elements, bytes) of every array type in a piece of HLO."""
-    sizes = [(math.prod(map(int, filter(None, dims.split(",")))), BYTES[dtype]) for dtype, dims in ARRAY.findall(text)]
+class Computation(NamedTuple):
+    """operations: by name, in their order. root: the one that is the result."""
+
+    operations: dict[str, Operation]
+    root: str
+
+
+class Module(NamedTuple):
+    """computations: by name. entry: the name of the one that a run starts with."""
+
+    computations: dict[str, Computation]
+    entry: str
+
+
+def parse(text: str) -> Module:
+    """The text of a compiled module taken apart."""
+    computations: dict[str, Computation] = {}
+    entry, name, operations, root = "", "", {}, ""
+    for line in text.splitlines():
+        if start := COMPUTATION.match(line):
+            name, operations, root = start[2], {}, ""
+            entry = name if start[1] else entry
+        elif line.startswith("}"):  # an attribute may follow
+            computations[name] = Computation(operations, root)
+        elif match := OPERATION.match(line):
+            literal = match[4] in ("parameter", "constant")
+            operands = (match[5],) if literal else tuple(re.findall(r"%([\w.\-]+)", match[5]))
+            operations[match[2]] = Operation(match[2], match[3], match[4], operands, match[6])
+            root = match[2] if match[1] else root
+    return Module(computations, entry)
+
+
+def padded(length: int, tile: int) -> int:
+    """A length filled up to whole tiles."""
+    return -(-length // tile) * tile
+
+
+@functools.cache
+def sizes_of(shape: str) -> tuple[tuple[int, bool], ...]:
+    """(bytes, filled up to its tiles; whether it lies in the chip's main memory) of each array of a shape."""
+    sizes = []
+    for dtype, dims, order, tile, fast in ARRAY.findall(shape):
+        lengths = [int(n) for n in dims.split(",") if n]
+        minor_first = [lengths[int(axis)] for axis in order.split(",")] if order else lengths[::-1]
+        for i, side in enumerate(reversed(tile.split(",")) if tile else ()):
+            if i < len(minor_first):
+                # A tile along one axis is a row of memory, and short arrays take as little as they need of it.
+                minor_first[i] = padded(minor_first[i], min(int(side), 128) if "," not in tile else int(side))
+        sizes.append((math.prod(minor_first) * BYTES[dtype], not fast))
+    return tuple(sizes)
+
+
+def size_of(shape: str) -> int:
+    """Bytes of all arrays of a shape in the chip's main memory."""
+    return sum(size for size, main in sizes_of(shape) if main)
+
+
+def anywhere(shape: str) -> int:
+    """Bytes of all arrays of a shape, in whichever memory."""
+    return sum(size for size, _ in sizes_of(shape))
+
+
+def arrays(shape: str) -> list[tuple[int, int]]:
+    """(elements, bytes) of each array of a shape, without what fills up its tiles."""
+    sizes = [
+        (math.prod(int(n) for n in dims.split(",") if n), BYTES[dtype]) for dtype, dims, *_ in ARRAY.findall(shape)
+    ]
     return [(n, n * size) for n, size in sizes]
 
 
-def group_size(line: str) -> int:
-    """Chips of one replica group, in any of the ways XLA writes them."""
-    if match := re.search(r"replica_groups=\{\{([\d,]+)\}", line):
-        return match[1].count(",") + 1
-    if match := re.search(r"replica_groups=\[(\d+),(\d+)\]", line):
-        return int(match[2])
-    if match := re.search(r"replica_groups=mesh\[([^\]]*)\] \{([^}]*)\}", line):
-        sizes = dict(re.findall(r"'(\w+)'=(\d+)", match[1]))
-        return math.prod(int(sizes[axis]) for axis in re.findall(r"'(\w+)'", match[2]))
-    return 2  # a permutation has pairs of source and target
+def dims_of(shape: str) -> list[int]:
+    """Lengths of the axes of the first array of a shape."""
+    match = ARRAY.search(shape)
+    return [int(n) for n in match[2].split(",") if n] if match else []
 
 
-def collectives(text: str) -> list[tuple[Collective, str]]:
-    """Every collective once, and the computation that it stands in. XLA writes one that runs beside computation into
-    several fusions, always with its channel's number and the same origin. Layers, which are traced as one function,
-    share their channels' numbers; their origins name them. One without an origin is in one piece.
-
-    An all-reduce whose computation keeps one slice of the sum is what the TPU backend makes of a reduce-scatter, and
-    counts as one.
+def product_flops(computation: Computation, op: Operation) -> float:
+    """FLOPs of a convolution, as which a TPU's products are written, of a dot or of a call of cuBLAS; 0 of
+    anything else.
     """
-    seen: dict[tuple[str, str], tuple[Collective, str]] = {}
-    computation = ""
-    for line in text.splitlines():
-        if line.startswith(("%", "ENTRY")):
-            computation = line.removeprefix("ENTRY ").removeprefix("%").split(" ")[0]
-        channel = re.search(r"channel_id=(\d+)", line)
-        operation = channel and DEFINITION.match(line)
-        kind = operation and operation[3].removesuffix("-start")
-        if kind not in COLLECTIVES:
-            continue
-        parts = arrays(operation[2])
-        elements, size = max(parts) if operation[3].endswith("-start") else tuple(map(sum, zip(*parts)))
-        group = group_size(line)
-        if kind == "reduce-scatter":
-            elements, size = elements * group, size * group
-        if kind == "all-reduce" and "all-reduce-scatter" in computation.split("(")[0]:
-            kind = "reduce-scatter"
-        origin = re.search(r'op_name="([^"]*)"', line)
-        name = channel[1], origin[1] if origin else operation[1]
-        seen.setdefault(name, (Collective(kind, elements, size, group), computation))
-    return sorted(seen.values())
-
-
-def float32_products(text: str) -> int:
-    """Matrix products both of whose operands are float32."""
-    types: dict[str, str] = {}
-    products = set()
-    for line in text.splitlines():
-        if line.startswith(("%", "ENTRY")):
-            types = {}
-        if operation := DEFINITION.match(line):
-            name, result, kind, operands = operation.groups()
-            types[name] = result.split("[")[0]
-            if kind in ("convolution", "dot"):
-                names = [o.strip().lstrip("%") for o in operands.split(",")]
-                if [types.get(n) for n in names[:2]] == ["f32", "f32"]:
-                    products.add(re.sub(r"\.clone.*|\.\d+$", "", name) + result)
-    return len(products)
-
-
-def seconds_sent(sent: list[Collective], link: float) -> float:
-    """Seconds the collectives take on rings that move `link` bytes/s through each chip, one after the other, with
-    nothing beside them.
-    """
-    passes = {"all-reduce": 2.0}
-    return sum(passes.get(c.kind, 1.0) * c.bytes * (c.group - 1) / c.group / link for c in sent if c.group > 1)
+    if op.kind == "convolution":
+        labels = re.search(r"dim_labels=\w+?_(\w+?)->", op.rest)[1]
+        weights = dims_of(computation.operations[op.operands[1]].shape)
+        window = re.search(r"window=\{([^}]*)\}", op.rest)
+        sizes = re.search(r"size=([\dx]+)", window[1]) if window else None
+        # Batches of products are written as windows that are moved over padding: one tap of each is no padding.
+        taps = (
+            1
+            if not sizes or re.search("pad=|lhs_dilate=", window[1])
+            else math.prod(int(n) for n in sizes[1].split("x"))
+        )
+        return 2.0 * math.prod(dims_of(op.shape)) * weights[labels.index("i")] * taps
+    if op.kind == "dot":
+        lengths = dims_of(computation.operations[op.operands[0]].shape)
+        axes = re.search(r"lhs_contracting_dims=\{([\d,]+)\}", op.rest)[1].split(",")
+        return 2.0 * math.prod(dims_of(op.shape)) * math.prod(lengths[int(axis)] for axis in axes)
+    if op.kind == "custom-call" and "__cublas" in op.rest:
+        lengths = dims_of(computation.operations[op.operands[0]].shape)
+        axes = re.search(r'"lhs_contracting_dimensions":\["([\d",]+)"\]', op.rest)[1].split('","')
+        return 2.0 * math.prod(dims_of(op.shape)) * math.prod(lengths[int(axis)] for axis in axes)
+    return 0.0

@@ -15,9 +15,9 @@ import re
 from collections import Counter
 from typing import NamedTuple
 
-from pmc_jax.plan import hlo
-from pmc_jax.plan.hlo import COLLECTIVES, Collective
-from pmc_jax.plan.hlo_text import Computation, Operation, anywhere, parse, product_flops, size_of
+from pmc_jax.plan import collectives
+from pmc_jax.plan.collectives import COLLECTIVES, Collective
+from pmc_jax.plan.hlo import Computation, Module, Operation, anywhere, product_flops, size_of
 
 FREE = {"parameter", "constant", "tuple", "get-tuple-element", "bitcast", "after-all", "partition-id", "opt-barrier"}
 SLICES = {"dynamic-slice", "slice", "gather"}
@@ -161,22 +161,21 @@ def handed_through(op: Operation) -> dict[int, int]:
     return {int(i): int(j) for i, j in re.findall(r"\{(\d+)\}: \((\d+)", pairs[1])} if pairs else {}
 
 
-def cost(text: str, flops: float, bandwidth: float) -> Cost:
+def cost(module: Module, flops: float, bandwidth: float) -> Cost:
     """The cost of a program.
 
     Args:
-        text: of the compiled module.
+        module: compiled.
         flops: FLOP/s of the chip.
         bandwidth: bytes/s of its memory.
     """
-    computations, entry = parse(text)
-    return Account(computations, flops, bandwidth).cost(entry)
+    return Account(module.computations, flops, bandwidth).cost(module.entry)
 
 
-def collectives(text: str) -> dict[Collective, int]:
+def sent(module: Module) -> dict[Collective, int]:
     """How often a program sends each kind of collective."""
-    computations, entry = parse(text)
-    account, times = Account(computations, 1.0, 1.0), Counter()
+    computations, times = module.computations, Counter()
+    account = Account(computations, 1.0, 1.0)
 
     def visit(name: str, runs: int) -> None:
         times[name] += runs
@@ -186,8 +185,20 @@ def collectives(text: str) -> dict[Collective, int]:
                 if called in computations:
                     visit(called, runs * (account.trips(op) if called == body else 1))
 
-    visit(entry, 1)
+    visit(module.entry, 1)
     counts = Counter()
-    for collective, computation in hlo.collectives(text):
+    for collective, computation in collectives.collectives(module):
         counts[collective] += times[computation]
     return dict(sorted(counts.items()))
+
+
+def float32_products(module: Module) -> int:
+    """Matrix products both of whose operands are float32."""
+    products = set()
+    for computation in module.computations.values():
+        for op in computation.operations.values():
+            if op.kind in ("convolution", "dot"):
+                known = [computation.operations.get(name) for name in op.operands[:2]]
+                if all(operand and operand.shape.startswith("f32") for operand in known):
+                    products.add(re.sub(r"\.clone.*|\.\d+$", "", op.name) + op.shape)
+    return len(products)

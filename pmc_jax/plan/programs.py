@@ -17,6 +17,7 @@ from pmc_jax.distributed import meshes
 from pmc_jax.distributed.device_kind import ACCELERATOR
 from pmc_jax.plan import abstract, hlo, hlo_cost
 from pmc_jax.plan.abstract import Assumed, Shape
+from pmc_jax.plan.collectives import Collective
 from pmc_jax.plan.sampling import plan_sampling
 from pmc_jax.plan.topology import Chip
 from pmc_jax.sampling import decode
@@ -48,7 +49,7 @@ class Measured(NamedTuple):
     optimal_seconds: float
     compile_seconds: float
     float32_products: float
-    collectives: dict[hlo.Collective, float]
+    collectives: dict[Collective, float]
 
     @property
     def peak(self) -> float:
@@ -79,8 +80,9 @@ def measure(lowered: jax.stages.Lowered, chip: Chip) -> tuple[Measured, jax.stag
         memory.alias_size_in_bytes,
         memory.temp_size_in_bytes,
     )
-    cost = hlo_cost.cost(text, chip.flops, chip.bandwidth)
-    return Measured(*sizes, *cost, seconds, hlo.float32_products(text), hlo_cost.collectives(text)), compiled
+    module = hlo.parse(text)
+    cost = hlo_cost.cost(module, chip.flops, chip.bandwidth)
+    return Measured(*sizes, *cost, seconds, hlo_cost.float32_products(module), hlo_cost.sent(module)), compiled
 
 
 def lower(program: Any, mesh: Mesh, *args: Any, **static: Any) -> jax.stages.Lowered:

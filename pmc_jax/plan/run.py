@@ -13,8 +13,9 @@ from pmc_jax.distributed import meshes
 from pmc_jax.distributed.device_kind import ACCELERATOR, GPU
 from pmc_jax.errors import UserError
 from pmc_jax.models import weights
-from pmc_jax.plan import abstract, estimate, hlo, programs, topology
+from pmc_jax.plan import abstract, estimate, programs, topology
 from pmc_jax.plan.abstract import Assumed, Shape
+from pmc_jax.plan.collectives import seconds_sent
 from pmc_jax.plan.estimate import Estimate
 from pmc_jax.plan.programs import Measured
 from pmc_jax.plan.sampling import plan_sampling
@@ -69,7 +70,7 @@ def roofline(m: Measured, target: Topology, mesh: jax.sharding.Mesh) -> dict[str
     Of several slices, a collective over `data` also sends all but each slice's own part over the data centre's network.
     """
     collectives = [c for c in m.collectives for _ in range(round(m.collectives[c]))]
-    sent = hlo.seconds_sent(collectives, target.chip.ici)
+    sent = seconds_sent(collectives, target.chip.ici)
     if target.slices > 1:
         over_data = (c for c in collectives if c.group in (mesh.shape["data"], mesh.size))
         sent += sum(c.bytes * (1 - 1 / target.slices) / (c.group / target.slices * target.chip.dcn) for c in over_data)
