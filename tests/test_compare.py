@@ -14,6 +14,7 @@ from pmc_jax.compare.choose import Tried, choose, pareto_front, spread
 from pmc_jax.compare.measures import ROBUSTNESS, fall
 from pmc_jax.compare.tables import markdown
 from pmc_jax.data.cut import cut
+from pmc_jax.methods.settings import read_objective
 from pmc_jax.runs import cells, comparison
 from pmc_jax.runs.compare import run_compare, share_of
 from pmc_jax.runs.comparison import Share
@@ -21,6 +22,7 @@ from pmc_jax.runs.presets import load_preset
 from pmc_jax.runs.unlearn import load_data
 from pmc_jax.settings.comparison import Comparison, Row, with_comparison
 from pmc_jax.tracking.recorder import RoundRecorder
+from pmc_jax.training.objectives import hyperparameters
 
 GRID = {"train.learning_rate": 1e-3}, {"train.learning_rate": 4e-3}
 ROWS = Row("gd", GRID, "rivals:gradient_difference"), Row("pmc", GRID)
@@ -226,13 +228,24 @@ def test_the_presets_of_comparisons():
     """Every method has a row, all with as many points."""
     plan = cells.read_plan(load_preset("compare_tofu_mini"))
     assert {"pmc", "npo", "retain_only", "task_vector"} <= {row.name for row in plan.of.rows}
-    assert plan.points(plan.of.rows[0]) == [0, 1, 2, 3] and len(plan.cells) == 4 * 3 * len(plan.of.rows)
+    points = {row.name: plan.points(row) for row in plan.of.rows}
+    assert points.pop("pmc_prefixed") == [1, 2, 3] and all(own == [0, 1, 2, 3] for own in points.values())
+    assert len(plan.cells) == 3 * (3 + 4 * len(points))
     npo, untuned = plan.cells["npo", 2, 1].config, plan.cells["npo", 0, 1].config
     assert (npo.train.learning_rate, npo.train.batch_size, npo.seed, npo.method) == (1e-4, 8, 1, "npo")
     assert (untuned.train.learning_rate, untuned.train.batch_size, untuned.seed) == (1e-5, 32, 1)
     assert all(plan.cells["rmu", point, 0].config.method_options == "layer=2" for point in (0, 1))
     assert plan.cells["altpo", 1, 0].config.train.epochs == 2 and npo.train.epochs == 10
     assert cells.label(plan.of.rows[0], 1) == "learning_rate 3e-05" and cells.label(plan.of.rows[0], 0) == "untuned"
+
+
+def test_a_real_model_s_comparison_holds_one_retain_term():
+    """All rows but RMU, which has its own, hold the retain rows by KL."""
+    plan = cells.read_plan(load_preset("compare_real"))
+    assert len(plan.cells) == 2 * len(plan.of.rows) and {"pmc", "npo"} <= {row.name for row in plan.of.rows}
+    for cell in plan.cells.values():
+        hyper = hyperparameters(*read_objective(cell.config))
+        assert cell.config.method == "rmu" or (hyper["retain_weight"], hyper["kl_weight"]) == (0, 10), cell.name
 
 
 @pytest.mark.parametrize("what", ["lambda", "samples", "temperature", "selection", "reward", "size", "shared"])
