@@ -18,7 +18,7 @@ from pmc_jax.distributed.device_kind import ACCELERATOR
 from pmc_jax.plan import abstract, hlo, hlo_cost
 from pmc_jax.plan.abstract import Assumed, Shape
 from pmc_jax.plan.collectives import Collective
-from pmc_jax.plan.sampling import plan_sampling
+from pmc_jax.plan.sampling import Sampling, plan_sampling
 from pmc_jax.plan.topology import Chip
 from pmc_jax.sampling import decode
 from pmc_jax.sampling.buckets import LanePlan, batch_buckets
@@ -29,6 +29,8 @@ from pmc_jax.sampling.prefill import PrefillPlan, prefill
 from pmc_jax.training import update
 
 END_TOKENS = (0, 1)  # any two ids
+# What reads prompts, and the state that the compiled program leaves.
+Prefill = tuple[jax.stages.Lowered, Callable[[jax.stages.Compiled], Any]]
 
 
 class Measured(NamedTuple):
@@ -107,32 +109,39 @@ def lower_update(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed)
     )
 
 
-def lower_prefill(
-    shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed
-) -> tuple[jax.stages.Lowered, Callable[[jax.stages.Compiled], Any]]:
+def lower_prefill(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Prefill:
     """Reading prompts and their drafts, and drawing the first tokens; and a function from the compiled program to the
     state that it leaves.
     """
-    s, shards = round_sampling(config), mesh.shape["data"]
-    drawn = plan_sampling(shape.model, config, shards, assumed)
-    params = abstract.params(shape, mesh, "decode", abstract.compute_dtype(config))
-    sharding = meshes.cache_sharding(mesh)
+    drawn = plan_sampling(shape.model, config, mesh.shape["data"], assumed)
     if isinstance(drawn.plan, LanePlan):
-        drawing = Drawing(s.strategy, END_TOKENS, s.max_new_tokens, sharding)
-        prompts, alive_Q = abstract.prompts(config, mesh, drawn.reads, assumed)
-        longest = packing.round_up(s.max_new_tokens, decode.CHUNK)
-        uniform_QnL2 = abstract.uniforms(mesh, drawn.reads, s.num_samples, longest)
-        empty = shape.model, params, prompts, uniform_QnL2
-        empty = lower(empty_lanes, mesh, *empty, plan=drawn.plan, drawing=drawing)
-        state = laid_out(empty, empty.compile())
-        numbers_Q = jax.ShapeDtypeStruct(alive_Q.shape, jnp.int32, sharding=alive_Q.sharding)
-        questions = prompts, Seats(alive_Q, numbers_Q, numbers_Q, numbers_Q), uniform_QnL2
-        plan = PrefillPlan(s.num_samples, 0, shards, 1, sharding)
-        lowered = lower(fill_pages, mesh, shape.model, params, state, questions, drawing=drawing, plan=plan)
-        return lowered, lambda compiled: laid_out(lowered, compiled)[0]
-    batches = drawn.plan
+        return lower_lanes(shape, config, mesh, assumed, drawn)
+    return lower_batch(shape, config, mesh, assumed, drawn)
+
+
+def lower_lanes(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed, drawn: Sampling) -> Prefill:
+    """`lower_prefill` where rows that end are refilled from the waiting questions."""
+    s, sharding = round_sampling(config), meshes.cache_sharding(mesh)
+    params = abstract.params(shape, mesh, "decode", abstract.compute_dtype(config))
+    drawing = Drawing(s.strategy, END_TOKENS, s.max_new_tokens, sharding)
+    prompts, alive_Q = abstract.prompts(config, mesh, drawn.reads, assumed)
+    longest = packing.round_up(s.max_new_tokens, decode.CHUNK)
+    uniform_QnL2 = abstract.uniforms(mesh, drawn.reads, s.num_samples, longest)
+    empty = lower(empty_lanes, mesh, shape.model, params, prompts, uniform_QnL2, plan=drawn.plan, drawing=drawing)
+    state = laid_out(empty, empty.compile())
+    numbers_Q = jax.ShapeDtypeStruct(alive_Q.shape, jnp.int32, sharding=alive_Q.sharding)
+    questions = prompts, Seats(alive_Q, numbers_Q, numbers_Q, numbers_Q), uniform_QnL2
+    plan = PrefillPlan(s.num_samples, 0, mesh.shape["data"], 1, sharding)
+    lowered = lower(fill_pages, mesh, shape.model, params, state, questions, drawing=drawing, plan=plan)
+    return lowered, lambda compiled: laid_out(lowered, compiled)[0]
+
+
+def lower_batch(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed, drawn: Sampling) -> Prefill:
+    """`lower_prefill` where a batch is drawn until all its rows have ended."""
+    s, shards, batches = round_sampling(config), mesh.shape["data"], drawn.plan
+    params = abstract.params(shape, mesh, "decode", abstract.compute_dtype(config))
     buckets = batch_buckets(batches.rows, shards, s.max_new_tokens, ACCELERATOR, s.num_samples, drafted=True)
-    plan = PrefillPlan(s.num_samples, buckets[0].slots, shards, batches.parts, sharding)
+    plan = PrefillPlan(s.num_samples, buckets[0].slots, shards, batches.parts, meshes.cache_sharding(mesh))
     prompts, alive_Q = abstract.prompts(config, mesh, batches.size, assumed)
     uniform_BA2 = abstract.uniforms(mesh, batches.rows, prompts.drafts_QA.shape[1])
     inputs = shape.model, params, prompts, alive_Q, uniform_BA2
