@@ -12,7 +12,7 @@ from tiny import SMALL
 from pmc_jax import config as settings
 from pmc_jax.compare.choose import Tried, choose, pareto_front, spread
 from pmc_jax.compare.measures import ROBUSTNESS, fall
-from pmc_jax.compare.tables import markdown
+from pmc_jax.compare.tables import Table, markdown, narrow
 from pmc_jax.data.cut import cut
 from pmc_jax.methods.settings import read_objective
 from pmc_jax.runs import cells, comparison
@@ -269,6 +269,16 @@ def test_a_set_cut_in_two(config):
     for wrong in ("last", "last:0", "first:10", "last:100"):
         with pytest.raises(settings.UserError, match="data.cut="):
             settings.check(settings.changed(made, {"data.cut": wrong}))
+
+
+def test_a_wide_table_comes_in_parts():
+    """Each has the row's name and point; together they have every number once."""
+    columns = ["", "point", *"abcdefg"]
+    wide = Table("wide", columns, [["npo", "untuned", *"1234567"], ["pmc", "", *"abcdefg"]], [])
+    first, second = narrow(wide)
+    assert (first.columns, second.columns) == (["", "point", *"abcde"], ["", "point", "f", "g"])
+    assert first.rows[0] == ["npo", "untuned", *"12345"] and second.rows[1] == ["pmc", "", "f", "g"]
+    assert narrow(first) == [first]
 
 
 KEPT = sorted((Path(__file__).parents[1] / "docs" / "comparisons").glob("*/results.json"))

@@ -44,10 +44,9 @@ def table(title: str, points: list[tuple[dict[str, Any], dict[str, Any]]], measu
     has_more = [(row, point) for row, point in points if any(key in point["measures"] for key in keys)]
     counts = {len(point["seeds"]) for _, point in has_more}
     rows = [[name(row, point), seeds(point, counts), *(cell(point, key) for key in keys)] for row, point in has_more]
-    notes = [f"{MEASURES[key].title}: {MEASURES[key].meaning}" for key in keys]
-    chances = {point["chance"] for _, point in has_more if point["chance"] is not None}
-    if chances and "least_likely" in keys:
-        notes += [f"chance of the least likely option: {', '.join(f'{c:.3f}' for c in sorted(chances))}"]
+    chances = sorted({point["chance"] for _, point in has_more if point["chance"] is not None})
+    more = {"least_likely": f" ({', '.join(f'{c:.3f}' for c in chances)})"} if chances else {}
+    notes = [f"{MEASURES[key].title}: {MEASURES[key].meaning}{more.get(key, '')}" for key in keys]
     return Table(title, ["", "point", *(MEASURES[key].title for key in keys)], rows, notes)
 
 
@@ -71,6 +70,13 @@ def cell(point: dict[str, Any], key: str) -> str:
     digits = MEASURES[key].digits
     std = "" if spread["std"] is None else f" ± {spread['std']:.{digits}f}"
     return f"{spread['mean']:.{digits}f}{std}"
+
+
+def narrow(one: Table, measures: int = 5) -> list[Table]:
+    """A table in parts of so many columns of numbers, each with the row's name and point in front, for a terminal."""
+    starts = range(2, len(one.columns), measures)
+    pick = lambda row, start: [*row[:2], *row[start : start + measures]]  # noqa: E731
+    return [one._replace(columns=pick(one.columns, i), rows=[pick(row, i) for row in one.rows]) for i in starts]
 
 
 def markdown(results: Results, figures: dict[str, str]) -> str:

@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 
 from pmc_jax.compare import page
 from pmc_jax.compare.summary import Results
-from pmc_jax.compare.tables import start_line, tables
+from pmc_jax.compare.tables import narrow, start_line, tables
 from pmc_jax.errors import UserError
 from pmc_jax.models import pretrained
 from pmc_jax.runs.cells import read_plan
@@ -80,7 +80,9 @@ def run_compare(
 def show(folder: Path, results: Results) -> None:
     """Print the tables, the rule, what is missing, and where everything lies."""
     for one in tables(results):
-        console.print(text_table(one.title, "\n".join(one.notes), one.columns, one.rows), highlight=False)
+        for part in narrow(one):
+            notes = [note for note in one.notes if note.split(":")[0] in part.columns]
+            console.print(text_table(one.title, "\n".join(notes), part.columns, part.rows), highlight=False)
     for line in (results["rule"], start_line(results)):
         console.print(line, highlight=False)
     for name, why in results["missing"].items():
