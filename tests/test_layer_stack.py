@@ -7,12 +7,20 @@ import pytest
 import toy_family
 
 from pmc_jax import config
+from pmc_jax.data.packing import FORGET, Row
+from pmc_jax.methods.settings import read_training
+from pmc_jax.methods.supervised import FinetuneSource
 from pmc_jax.models import LayerKind
 from pmc_jax.models.attention import SlotsFirst, causal_mask, positions_from_mask
-from pmc_jax.models.layer_stack import NO_STACK, StackPlan, plan_stack, stack_layers
+from pmc_jax.models.layer_stack import NO_STACK, StackPlan, plan_stack, stack_layers, stack_shapes, unstack_layers
 from pmc_jax.models.pretrained import create
 from pmc_jax.sampling.generate import greedy_sampler, round_sampler
 from pmc_jax.sampling.prompts import left_pad, with_drafts
+from pmc_jax.training import checkpoint
+from pmc_jax.training.checkpoint import RoundCheckpointer
+from pmc_jax.training.loop import fit
+from pmc_jax.training.settings import make_recipe
+from pmc_jax.training.state import other_layout, start_state
 
 LAYERS = 5  # two periods of two kinds, and one layer behind them
 FULL, NEAR, FAR = (LayerKind(None, window=w) for w in (None, 4, 9))
@@ -51,6 +59,11 @@ def test_stacks_hold_the_layers_in_their_order(toy):
         same = jax.tree.map(lambda x, s: bool(jnp.all(s == x)), toy.params[name], of_layer)
         assert all(jax.tree.leaves(same)), i
     assert stack_layers(toy.config.layers, stacked) is stacked
+    again = unstack_layers(toy.config.layers, stacked, toy.params)
+    jax.tree.map(np.testing.assert_array_equal, again, toy.params)
+    assert unstack_layers(toy.config.layers, again, toy.params) is again
+    like = stack_shapes(toy.config.layers, toy.params)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), like) == jax.tree.map(lambda x: (x.shape, x.dtype), stacked)
 
 
 @pytest.mark.parametrize("turns", [1, 9])
@@ -99,3 +112,80 @@ def test_the_cache_keeps_its_kind():
     assert [x.shape for x in padded] == [(3, 2, 1, 6, 4)] * 2 and isinstance(padded, SlotsFirst)
     ((keys, values),) = pad_slots([(keys[0], values[0])], 6)
     assert keys.shape == (2, 1, 4, 6) and values.shape == (2, 1, 6, 4)
+
+
+SETTINGS = {
+    "method": "cross_entropy",
+    "train.epochs": 3,
+    "train.batch_size": 4,
+    "train.warmup_epochs": 0.0,
+    "train.learning_rate": 3e-3,
+}
+
+
+@pytest.fixture
+def trained_for(tmp_path):
+    """trained_for(rounds, checkpoint, folder, **changes) -> (checkpoint, history) after so many rounds of three."""
+
+    def train(rounds, checkpoint, folder="rounds", **changes):
+        settings = config.changed(config.default(), SETTINGS | changes)
+        draw = np.random.default_rng(1)
+        rows = [Row(draw.integers(5, 40, 20 + i % 9).tolist(), 8, FORGET) for i in range(8)]
+        source = FinetuneSource(rows, 3, 4, 0)
+        source.rounds = rounds
+        saved = RoundCheckpointer(tmp_path / folder)
+        made = fit(checkpoint, source, read_training(settings), rounds=saved)
+        saved.close()
+        return made
+
+    return train
+
+
+def assert_same_training(one, other):
+    """Histories, and parameters by layer."""
+    (checkpoint, history), (wanted, wanted_history) = one, other
+    losses = [[line["loss"] for line in lines] for lines in (history, wanted_history)]
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4) and losses[0][-1] < losses[0][0]
+    assert checkpoint.params.keys() == wanted.params.keys()
+    for (path, x), y in zip(
+        jax.tree_util.tree_leaves_with_path(checkpoint.params), jax.tree.leaves(wanted.params), strict=True
+    ):
+        np.testing.assert_allclose(x, y, rtol=1e-3, atol=1e-4, err_msg=str(path))
+
+
+def test_a_stacked_state_is_trained_to_the_same_parameters(toy, trained_for):
+    assert_same_training(trained_for(3, looped(toy), "stacked"), trained_for(3, toy, "layers"))
+
+
+@pytest.mark.parametrize("small", [0, checkpoint.SMALL], ids=["each array alone", "small ones together"])
+@pytest.mark.parametrize("first", ["stacked", "layers"])
+def test_a_round_of_one_layout_is_read_in_the_other(toy, trained_for, first, small, monkeypatch):
+    """A run that began on one kind of device goes on, on another one, as if it had been there from the beginning."""
+    monkeypatch.setattr(checkpoint, "SMALL", small)
+    kinds = {"stacked": looped(toy), "layers": toy}
+    begun, other = kinds.pop(first), kinds.popitem()[1]
+    trained_for(2, begun)
+    gone_on, whole = trained_for(3, other), trained_for(3, other, "whole")
+    assert len(gone_on[1]) == 3
+    assert_same_training(gone_on, whole)
+
+
+@pytest.mark.parametrize("changes", [{"train.optimizer": "adafactor"}, {"lora.rank": 2}], ids=str)
+def test_what_cannot_be_stacked_is_not(toy, changes):
+    """Adafactor takes means over an array, and adapters are few."""
+    settings = read_training(config.changed(config.default(), SETTINGS | changes))
+    recipe = make_recipe(toy.family, looped(toy).model, settings, updates=2)
+    assert "stack_0" not in start_state(looped(toy), recipe, 0).params
+    assert other_layout(looped(toy), recipe) is None
+
+
+@pytest.mark.parametrize("keep_start", [True, False])
+def test_the_start_is_kept_or_given_away(toy, keep_start):
+    """Given away, its layers are gone at once: they lie in the stacks."""
+    own = toy.replace(params=jax.tree.map(jnp.copy, toy.params))
+    settings = read_training(config.changed(config.default(), SETTINGS))
+    recipe = make_recipe(own.family, looped(own).model, settings, updates=2)
+    state = start_state(looped(own), recipe, 0, keep_start)
+    assert own.params["layer_0"]["mlp"]["up"].is_deleted() != keep_start
+    assert (state.params["embed"] is own.params["embed"]) != keep_start
+    assert state.params["layer_4"]["mlp"]["up"].shape == own.params["layer_4"]["mlp"]["up"].shape

@@ -141,9 +141,10 @@ def test_adapters_are_planned_as_they_are_trained(plan, compiled):
     assert found["programs"]["decode"]["weight_gathers"] == 0
 
 
-@pytest.mark.parametrize("rank", [0, 4])
-def test_the_planned_state_is_the_one_that_is_trained(tiny_checkpoint, small, rank):
+@pytest.mark.parametrize(("rank", "scan"), [(0, 0), (4, 0), (0, 1)])
+def test_the_planned_state_is_the_one_that_is_trained(tiny_checkpoint, small, rank, scan):
     config = small({"lora.rank": rank})
+    tiny_checkpoint = tiny_checkpoint.replace(model=tiny_checkpoint.model.clone(scan=scan))
     shape = abstract.Shape(tiny_checkpoint.family, tiny_checkpoint.model)
     planned = abstract.training(shape, config, meshes.mesh_of(tiny_checkpoint.params), Assumed(8, 36, 64, 45))
     recipe = make_recipe(tiny_checkpoint.family, tiny_checkpoint.model, read_training(config), updates=2)
@@ -204,7 +205,8 @@ rows = [Row([1] * 6 + draw.integers(2, 500, 20 + i % 9).tolist(), 15, GROUPS[i %
 for data, model in ((1, 1), (4, 2)):
     mesh = meshes.make_mesh(data, model, jax.devices()[: data * model])
     family = find_family(raw)
-    model = family.module(family.read_config(raw), remat=True, logits_at_once=512 * 40)  # the head in chunks
+    turns, chunk = int(sys.argv[3]), 512 * 40  # layers in a loop, and the state stacked; the head in chunks
+    model = family.module(family.read_config(raw), remat=True, scan=turns, logits_at_once=chunk)
     params = weights.init_params(family, model, mesh, 0, "float32")
     checkpoint = types.SimpleNamespace(family=family, model=model, params=params)
     expected = ExpectedRows((rows[::2], rows[1::2]), 40, 8)
@@ -219,10 +221,10 @@ for data, model in ((1, 1), (4, 2)):
 """
 
 
-@pytest.mark.parametrize("rank", [0, 4])
-def test_updates_on_a_mesh_are_those_of_one_device(python, rank):
+@pytest.mark.parametrize(("rank", "scan"), [(0, 0), (4, 0), (0, 1), (4, 1)])
+def test_updates_on_a_mesh_are_those_of_one_device(python, rank, scan):
     """Also of adapters, whose state comes back as it went in: the second update is the same program."""
-    done = python(MESHES, json.dumps(TINY), rank)
+    done = python(MESHES, json.dumps(TINY), rank, scan)
     assert done.returncode == 0, done.stderr[-2000:]
     one, several = (json.loads(line) for line in done.stdout.splitlines())
     assert several == pytest.approx(one, rel=1e-5)

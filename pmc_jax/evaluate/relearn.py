@@ -19,7 +19,8 @@ from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.training.batching import ExpectedRows, choose_packing
 from pmc_jax.training.objectives import OBJECTIVES
 from pmc_jax.training.run import train_on
-from pmc_jax.training.update import Recipe, create_state, update
+from pmc_jax.training.state import start_state
+from pmc_jax.training.update import Recipe, update
 
 LOOKS = (1, 3, 10, 30, 100)  # updates after which the answers are looked at, besides the first and the last
 
@@ -50,7 +51,7 @@ def relearning(
         training_row(sampler.text, rows[i]["question"], rows[i]["answer"], config.train.max_length, group=FORGET)
         for i in shown_N
     ]
-    state = create_state(checkpoint.params, recipe)
+    state = start_state(checkpoint, recipe, 0)
     expected = ExpectedRows((examples,), 1, len(examples))
     packing = choose_packing(expected, read_batch(config), meshes.mesh_of(state.params))
     step = functools.partial(update, checkpoint.model, recipe)

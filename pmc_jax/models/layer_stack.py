@@ -1,7 +1,7 @@
 """Parameters of equal layers stacked, so that layers run in a loop and the compiler sees one of them.
 
-A model file, a saved round and the training state have a subtree a layer, `layer_0`, `layer_1`, ... Stacked, layers of
-one kind are one subtree, `stack_0`, whose arrays have the layers in front. Where kinds alternate, such as a window on
+A model file has a subtree a layer, `layer_0`, `layer_1`, ... Stacked, layers of one kind are one subtree, `stack_0`,
+whose arrays have the layers in front. Where kinds alternate, such as a window on
 every other layer, a turn of the loop is a whole period: `stack_0`, `stack_1`, ... Layers that are left over behind the
 last whole period stay as they are.
 """
@@ -76,6 +76,33 @@ def stack_layers(
         return jax.tree_util.tree_map_with_path(lambda path, *leaves: combine(path[-1].key, *leaves), *of_layers)
 
     return rest | {f"stack_{j}": stack(j) for j in range(plan.period)}
+
+
+def unstack_layers(layers: tuple[LayerKind, ...], params: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
+    """What `stack_layers` was given; the parameters as they are where they are not stacked.
+
+    Args:
+        layers: the kind of each layer.
+        params: the result of `stack_layers`.
+        like: a tree of the result's structure, whose leaves have its shapes.
+    """
+    plan = plan_stack(layers)
+    if "stack_0" not in params:
+        return params
+
+    def layer(i: int) -> Any:
+        stack = params[f"stack_{i % plan.period}"]
+        return jax.tree.map(lambda x, shape: x[i // plan.period].reshape(shape.shape), stack, like[f"layer_{i}"])
+
+    rest = {name: x for name, x in params.items() if not name.startswith("stack_")}
+    return rest | {f"layer_{i}": layer(i) for i in range(plan.layers)}
+
+
+def stack_shapes(layers: tuple[LayerKind, ...], params: dict[str, Any]) -> dict[str, Any]:
+    """Shapes, dtypes and shardings of what `stack_layers` makes of arrays, or of their shapes and shardings."""
+    shapes = jax.eval_shape(lambda tree: stack_layers(layers, tree), params)
+    shardings = stack_layers(layers, jax.tree.map(lambda x: x.sharding, params), stack_sharding)
+    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s), shapes, shardings)
 
 
 def stack_sharding(name: str, sharding: NamedSharding, *_: NamedSharding) -> NamedSharding:

@@ -22,12 +22,13 @@ from pmc_jax.distributed.device_kind import ACCELERATOR, DeviceKind
 from pmc_jax.errors import UserError, first_line
 from pmc_jax.methods.settings import read_batch, read_schedule, read_training
 from pmc_jax.models import Decoder, Family, find_family, gguf, lora, pretrained, weights
-from pmc_jax.models.layer_stack import stack_layers, stack_sharding
+from pmc_jax.models.layer_stack import stack_shapes
 from pmc_jax.sampling import prompts as sampling_prompts
 from pmc_jax.sampling.prompts import PROMPT_MULTIPLE, Prompts
 from pmc_jax.training import update
 from pmc_jax.training.batching import BatchSettings, ExpectedRows, choose_packing
 from pmc_jax.training.settings import make_recipe, updates_per_epoch
+from pmc_jax.training.stacking import is_stacked
 
 
 class Assumed(NamedTuple):
@@ -114,10 +115,8 @@ def params(shape: Shape, mesh: Mesh, layout: str, dtype: str) -> Any:
     """
     model, layers = shape.model, shape.model.config.layers
     shardings, shapes = weights.layout_shardings(shape.family, model, mesh, layout), weights.abstract_params(model)
-    if layout == "decode" and model.scan:
-        shardings = stack_layers(layers, shardings, stack_sharding)
-        shapes = jax.eval_shape(lambda tree: stack_layers(layers, tree), shapes)
-    return jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, dtype, sharding=s), shapes, shardings)
+    made = jax.tree.map(lambda x, s: jax.ShapeDtypeStruct(x.shape, dtype, sharding=s), shapes, shardings)
+    return stack_shapes(layers, made) if layout == "decode" and model.scan else made
 
 
 class Training(NamedTuple):
@@ -138,6 +137,9 @@ def training(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> 
     whole = params(shape, mesh, "train", config.model.dtype)
     if not recipe.lora:
         base = params(shape, mesh, "train", recipe.compute_dtype) if recipe.needs_start else None
+        if is_stacked(shape.model, recipe):
+            layers = shape.model.config.layers
+            whole, base = stack_shapes(layers, whole), base and stack_shapes(layers, base)
         return Training(recipe, update.abstract_state(whole, recipe), base)
     return Training(recipe, update.abstract_state(lora.abstract(shape.model, recipe.lora, mesh), recipe), whole)
 

@@ -69,8 +69,8 @@ def held(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Held
 
 
 def update_temporary(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any) -> tuple[float, float]:
-    """(bytes that do not depend on the batch, bytes per packed row of a shard): gradients, the stack of the layers and
-    its gradients, and the gathered weights, of two layers or of all; activations.
+    """(bytes that do not depend on the batch, bytes per packed row of a shard): gradients; the stack of the layers and
+    its gradients, where the state is not stacked; the gathered weights, of two layers or of all; activations.
 
     Adapters are merged for the pass, and the gradient goes through the merged weights: both are there at once.
     With remat a layer keeps its input and its products with weights; without, about what its products read and write,
@@ -92,7 +92,8 @@ def update_temporary(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any)
     scores = 3 * 4 * c.num_heads / tensor * packing.length * (2 * packing.length + packing.prefix)
     products = 3 * c.width + ((c.num_heads + 2 * c.num_kv_heads) * c.head_dim + 2 * c.mlp_width) / tensor
     kept = packing.length * products * itemsize if config.train.remat else inside + scores
-    stacked = 2 * layers * itemsize / mesh.size if shape.model.scan else 0
+    has_stacks = not config.lora.rank and config.train.optimizer == "adamw"
+    stacked = 2 * layers * itemsize / mesh.size if shape.model.scan and not has_stacks else 0
     return params + stacked + gathered + logits, c.num_layers * kept + inside + scores
 
 

@@ -146,14 +146,14 @@ def decode_params(checkpoint: PretrainedModel, params: Any, dtype: str) -> Any:
     if mesh.shape["data"] == 1 and not model.scan and all(str(x.dtype) == dtype for x in jax.tree.leaves(params)):
         return params
     shardings = weights.layout_shardings(checkpoint.family, model, mesh, "decode")
+    if model.scan:
+        shardings = stack_layers(model.config.layers, shardings, stack_sharding)
     return _relayout(model, params, dtype, tuple(jax.tree.leaves(shardings)))
 
 
 @functools.partial(jax.jit, static_argnums=(0, 2, 3))
 def _relayout(model, params, dtype, shardings):
     params = jax.tree.map(lambda x: x.astype(dtype), params)
-    shardings = jax.tree.unflatten(jax.tree.structure(params), shardings)
     if model.scan:
         params = stack_layers(model.config.layers, params)
-        shardings = stack_layers(model.config.layers, shardings, stack_sharding)
-    return jax.lax.with_sharding_constraint(params, shardings)
+    return jax.lax.with_sharding_constraint(params, jax.tree.unflatten(jax.tree.structure(params), shardings))

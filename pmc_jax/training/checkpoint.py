@@ -10,9 +10,9 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -32,6 +32,18 @@ SEAL = "seal"  # key in the notes on disk: what the round is checked by
 
 class DamagedRound(UserError):
     """A saved round that is not as it was written."""
+
+
+class OtherLayout(NamedTuple):
+    """Another tree that a round may hold the same state as.
+
+    Attributes:
+        like: its shapes, dtypes and shardings.
+        convert: from such a state to the one that is wanted.
+    """
+
+    like: Any
+    convert: Callable[[Any], Any]
 
 
 def group_leaves(tree: Any) -> dict[str, list[int]]:
@@ -156,13 +168,28 @@ class RoundCheckpointer:
                 number, args=ocp.args.Composite(state=ocp.args.PyTreeSave(arrays), notes=ocp.args.JsonSave(sealed))
             )
 
-    def restore(self, number: int, like: Any) -> tuple[Any, dict[str, Any]]:
+    def restore(self, number: int, like: Any, other: OtherLayout | None = None) -> tuple[Any, dict[str, Any]]:
         """State and notes of a round; `like` gives the tree's shapes, dtypes and shardings.
+
+        Args:
+            number: of the round.
+            like: the tree that is wanted.
+            other: how else the state may have been saved.
 
         Raises:
             DamagedRound: the round cannot be read, or is not what was saved. On all processes, where one finds it so.
         """
-        reason = ""
+        state, notes, reason = self._try(number, like)
+        if reason and other:
+            saved, notes, still = self._try(number, other.like)
+            state, reason = (None, reason) if still else (other.convert(saved), "")
+        if reason:
+            raise DamagedRound(f"{self.folder / str(number)}: this round is damaged: {reason}")
+        return state, notes
+
+    def _try(self, number: int, like: Any) -> tuple[Any, dict[str, Any], str]:
+        """State and notes of a round, and why they are not what was saved, on whichever process; empty = they are."""
+        state, notes, reason = None, {}, ""
         try:
             with hushed():
                 state, notes = self._read(number, like)
@@ -179,9 +206,7 @@ class RoundCheckpointer:
                 error.__traceback__ = None  # it holds what was being read
                 time.sleep(LATE)
         reasons = [r.decode() for r in multihost.exchange(reason.encode())]
-        if any(reasons):
-            raise DamagedRound(f"{self.folder / str(number)}: this round is damaged: {next(filter(None, reasons))}")
-        return state, notes
+        return state, notes, next(filter(None, reasons), "")
 
     def save_part(self, number: int, updates: int, state: Any, notes: dict[str, Any]) -> None:
         """Save round `number` as it is after some of its updates, in interrupted/ beside the folder; as `save`, but it
@@ -193,9 +218,9 @@ class RoundCheckpointer:
         parts.close()
         self.wait()
 
-    def restore_newest(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+    def restore_newest(self, like: Any, other: OtherLayout | None = None) -> tuple[Any, dict[str, Any]] | None:
         """State and notes of the newest round that is whole, or of the round after it that was interrupted. None where
-        no round was ever saved.
+        no round was ever saved. Arguments as in `restore`.
 
         Damaged rounds after it are told of and, where the run goes on from here, moved to damaged/ beside the folder.
 
@@ -209,7 +234,7 @@ class RoundCheckpointer:
         damaged: list[tuple[RoundCheckpointer, int, str]] = []
         for _, rounds, number in sorted(saved, key=lambda entry: entry[0], reverse=True):
             try:
-                state, notes = rounds.restore(number, like)
+                state, notes = rounds.restore(number, like, other)
             except DamagedRound as error:
                 damaged.append((rounds, number, str(error)))
                 continue

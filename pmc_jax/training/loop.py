@@ -21,7 +21,14 @@ from pmc_jax.training.run import Run, Step
 from pmc_jax.training.saving import save_times
 from pmc_jax.training.settings import TrainSettings, check_length, make_recipe
 from pmc_jax.training.source import Carry, Source
-from pmc_jax.training.state import restore_or_start, shapes_of_state, start_params, trained
+from pmc_jax.training.state import (
+    in_training,
+    other_layout,
+    restore_or_start,
+    shapes_of_state,
+    start_params,
+    trained,
+)
 from pmc_jax.training.update import TrainState, layout, on_mesh, put_batch, update
 
 
@@ -59,7 +66,7 @@ def fit(
     settings = settings.on(meshes.mesh_of(checkpoint.params))
     recipe = make_recipe(checkpoint.family, checkpoint.model, settings, source.updates_per_epoch)
     with clock or Clock() as clock, patience() as patient:
-        base, model = start_params(checkpoint, recipe), functools.partial(trained, checkpoint, recipe)
+        base, model = start_params(checkpoint, recipe), functools.partial(in_training, checkpoint, recipe)
         keep_start = keep_start or recipe.objective.negated
         state, carry, position = begin(checkpoint, source, recipe, settings.seed, rounds, clock, keep_start)
         if hooks.on_start:
@@ -83,8 +90,8 @@ def fit(
                 break
         if run.goes_back(is_good, position):
             del state
-            state = run.roll_back(shapes_of_state(checkpoint, recipe), position)
-    return model(state), position.history
+            state = run.roll_back(shapes_of_state(checkpoint, recipe), other_layout(checkpoint, recipe), position)
+    return trained(checkpoint, recipe, state), position.history
 
 
 def begin(

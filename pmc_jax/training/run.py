@@ -15,7 +15,7 @@ from pmc_jax.models.pretrained import PretrainedModel
 from pmc_jax.tracking.log import log
 from pmc_jax.tracking.stopping import Patience, Stopped
 from pmc_jax.tracking.timing import Clock
-from pmc_jax.training.checkpoint import RoundCheckpointer
+from pmc_jax.training.checkpoint import OtherLayout, RoundCheckpointer
 from pmc_jax.training.position import Hooks, Position
 from pmc_jax.training.saving import SaveTimes, is_due
 from pmc_jax.training.settings import TrainSettings
@@ -162,7 +162,7 @@ class Run:
         is_earlier = position.good not in (None, self.source.rounds - 1)
         return is_good is False or (self.settings.keep_best and is_earlier)
 
-    def roll_back(self, like: TrainState, position: Position) -> TrainState:
+    def roll_back(self, like: TrainState, other: OtherLayout | None, position: Position) -> TrainState:
         """The state of the round that was called good. UserError where there is none."""
         if self.rounds is None or position.good is None:
             raise UserError(
@@ -171,7 +171,7 @@ class Run:
                 "evaluate.every may help"
             )
         self.wait()
-        state, _ = self.rounds.restore(position.good, like)
+        state, _ = self.rounds.restore(position.good, like, other)
         del position.history[position.good + 1 :]
         return state
 

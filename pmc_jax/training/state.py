@@ -7,19 +7,46 @@ import jax.numpy as jnp
 
 from pmc_jax.distributed import meshes
 from pmc_jax.models import lora
+from pmc_jax.models.layer_stack import stack_shapes
 from pmc_jax.models.pretrained import PretrainedModel
 from pmc_jax.tracking.timing import Clock
-from pmc_jax.training.checkpoint import RoundCheckpointer
+from pmc_jax.training.checkpoint import OtherLayout, RoundCheckpointer
 from pmc_jax.training.recipe import Recipe
+from pmc_jax.training.stacking import can_be_stacked, is_stacked, stack_params, unstack_params
 from pmc_jax.training.update import TrainState, abstract_state, create_state
 
 
 def shapes_of_state(checkpoint: PretrainedModel, recipe: Recipe) -> TrainState:
     """Shapes, dtypes and shardings of the state that is trained."""
-    mesh = meshes.mesh_of(checkpoint.params)
-    return abstract_state(
-        lora.abstract(checkpoint.model, recipe.lora, mesh) if recipe.lora else checkpoint.params, recipe
-    )
+    if recipe.lora:
+        mesh = meshes.mesh_of(checkpoint.params)
+        return abstract_state(lora.abstract(checkpoint.model, recipe.lora, mesh), recipe)
+    return abstract_state(params_like(checkpoint, is_stacked(checkpoint.model, recipe)), recipe)
+
+
+def params_like(checkpoint: PretrainedModel, stacked: bool) -> Any:
+    """Shapes, dtypes and shardings of the checkpoint's parameters, with their layers stacked or one by one."""
+    layers = checkpoint.model.config.layers
+    return stack_shapes(layers, checkpoint.params) if stacked else checkpoint.params
+
+
+def other_layout(checkpoint: PretrainedModel, recipe: Recipe) -> OtherLayout | None:
+    """How another kind of device saves a round of the same run: stacked, or not. None where all save the same."""
+    model = checkpoint.model
+    if not can_be_stacked(model, recipe):
+        return None
+    stacked = is_stacked(model, recipe)
+
+    def is_params(tree: Any) -> bool:
+        return isinstance(tree, dict) and ("layer_0" in tree or "stack_0" in tree)
+
+    def convert_params(tree: Any) -> Any:
+        return stack_params(model, tree) if stacked else unstack_params(model, tree, checkpoint.params)
+
+    def convert(state: TrainState) -> TrainState:
+        return jax.tree.map(lambda x: convert_params(x) if is_params(x) else x, state, is_leaf=is_params)
+
+    return OtherLayout(abstract_state(params_like(checkpoint, not stacked), recipe), convert)
 
 
 def start_params(checkpoint: PretrainedModel, recipe: Recipe) -> Any:
@@ -37,15 +64,31 @@ def start_params(checkpoint: PretrainedModel, recipe: Recipe) -> Any:
         dtype = recipe.compute_dtype or x.dtype
         return jnp.copy(x) if x.dtype == dtype else x.astype(dtype)
 
-    return jax.tree.map(copy, checkpoint.params)
+    copied = jax.tree.map(copy, checkpoint.params)
+    return stack_params(checkpoint.model, copied) if is_stacked(checkpoint.model, recipe) else copied
 
 
 def start_state(checkpoint: PretrainedModel, recipe: Recipe, seed: int, keep_start: bool = True) -> TrainState:
     """The state before the first update: of the parameters, or of fresh adapters, which `seed` draws."""
     if not recipe.lora:
-        return create_state(checkpoint.params, recipe, copy=keep_start)
+        params = own_params(checkpoint, recipe, keep_start)
+        return create_state(params, recipe, copy=False)
     adapters = lora.create(checkpoint.model, recipe.lora, seed, meshes.mesh_of(checkpoint.params))
     return create_state(adapters, recipe)
+
+
+def own_params(checkpoint: PretrainedModel, recipe: Recipe, keep_start: bool) -> Any:
+    """The checkpoint's parameters as the training has them: copies, or those themselves, which are gone then."""
+    stacked = is_stacked(checkpoint.model, recipe)
+    params = stack_params(checkpoint.model, checkpoint.params) if stacked else checkpoint.params
+    if keep_start:
+        given = {id(x) for x in jax.tree.leaves(checkpoint.params)}
+        return jax.tree.map(lambda x: jnp.copy(x) if id(x) in given else x, params)
+    kept = {id(x) for x in jax.tree.leaves(params)}
+    for array in jax.tree.leaves(checkpoint.params):
+        if id(array) not in kept:
+            array.delete()
+    return params
 
 
 def restore_or_start(
@@ -70,7 +113,8 @@ def restore_or_start(
         The state, and the notes of the saved round; None for a fresh state.
     """
     with clock.phase("load"):
-        saved = rounds.restore_newest(like=shapes_of_state(checkpoint, recipe)) if rounds else None
+        like, other = shapes_of_state(checkpoint, recipe), other_layout(checkpoint, recipe)
+        saved = rounds.restore_newest(like, other) if rounds else None
         if saved is None:
             return start_state(checkpoint, recipe, seed, keep_start), None
         state, notes = saved
@@ -83,10 +127,17 @@ def trained(checkpoint: PretrainedModel, recipe: Recipe, state: TrainState) -> P
 
     Where the objective is negated: what training changed is taken from the checkpoint's parameters, `scale` times.
     """
+    model = in_training(checkpoint, recipe, state)
+    return model.replace(params=unstack_params(model.model, model.params, checkpoint.params))
+
+
+def in_training(checkpoint: PretrainedModel, recipe: Recipe, state: TrainState) -> PretrainedModel:
+    """What `trained` gives, with its layers stacked where the state's are: to sample from and to evaluate, no more."""
     objective, params = recipe.objective, state.params
     scale = recipe.hyperparameters["scale"] if objective.negated else 0.0
     if not recipe.lora:
         if objective.negated:
+            params = unstack_params(checkpoint.model, params, checkpoint.params)
             params = jax.tree.map(
                 lambda start, now: (start - scale * (now - start)).astype(start.dtype), checkpoint.params, params
             )
