@@ -13,6 +13,7 @@ from pmc_jax.distributed import meshes
 from pmc_jax.distributed.device_kind import ACCELERATOR, GPU
 from pmc_jax.errors import UserError
 from pmc_jax.models import weights
+from pmc_jax.models.layer_stack import stack_layers
 from pmc_jax.plan import abstract, estimate, programs, topology
 from pmc_jax.plan.abstract import Assumed, Shape
 from pmc_jax.plan.collectives import seconds_sent
@@ -79,10 +80,13 @@ def roofline(m: Measured, target: Topology, mesh: jax.sharding.Mesh) -> dict[str
 
 
 def weight_gathers(shape: Shape, mesh: Any, m: Measured) -> int:
-    """All-gathers of a program whose result is a weight matrix, whole or one device's share of it along `model`."""
+    """All-gathers of a program whose result is a weight matrix, or a stack of them, whole or one device's share of it
+    along `model`.
+    """
+    layers, params = shape.model.config.layers, weights.abstract_params(shape.model)
     sizes = {
         x.size // parts
-        for x in jax.tree.leaves(weights.abstract_params(shape.model))
+        for x in jax.tree.leaves((params, jax.eval_shape(lambda tree: stack_layers(layers, tree), params)))
         if x.ndim > 1
         for parts in (1, mesh.shape["model"])
     }
