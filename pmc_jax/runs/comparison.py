@@ -9,7 +9,7 @@ import gc
 import shutil
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 from ml_collections import ConfigDict
@@ -28,6 +28,8 @@ from pmc_jax.tracking.workdir import Workdir, started_with
 
 START, NEVER_SAW = "the start", "never saw it"  # yardsticks
 FOLDERS = {START: "start", NEVER_SAW: "never_saw"}
+
+T = TypeVar("T")
 
 
 class Share(NamedTuple):
@@ -61,12 +63,13 @@ class Comparison:
                 work.check(started_with("evaluate", config, None)._replace(checkpoints={}))
 
     def run(self) -> None:
-        """Every run that is wanted and not there, then the evaluations."""
+        """The yardsticks, which evaluations of runs wait for; every run that is wanted and not there; evaluations."""
+        if self.plan.measured:
+            self.measure(self.own(name for name in FOLDERS.values() if name in self.evaluation_settings), [])
         self.train_all(self.tuning_cells())
         chosen = self.chosen_cells()
         self.train_all(chosen)
-        if self.plan.measured:
-            self.measure(chosen)
+        self.measure([cell.name for cell in self.own(self.to_measure(chosen)) if self.is_done(cell)], chosen)
         self.drop_exports(chosen)
 
     def train_all(self, cells: list[Cell]) -> None:
@@ -79,10 +82,10 @@ class Comparison:
                 if own[i : i + 1] and own[i].row != cell.row:
                     let_programs_go()
 
-    def own(self, cells: Iterable[Cell]) -> list[Cell]:
-        """Those of the cells that this process does."""
+    def own(self, work: Iterable[T]) -> list[T]:
+        """Those pieces of work that this process does."""
         number, of = self.share or (0, 1)
-        return list(cells)[number::of]
+        return list(work)[number::of]
 
     def tuning_cells(self) -> list[Cell]:
         """The runs that points are chosen by."""
@@ -141,11 +144,8 @@ class Comparison:
                 write_json(work.file("before.json"), kept)
                 return
 
-    def measure(self, chosen: list[Cell]) -> None:
-        """Evaluate the yardsticks, by the first process, and the runs of the chosen points."""
-        is_first = self.share is None or self.share.number == 0
-        yardsticks = [name for name in FOLDERS.values() if is_first and name in self.evaluation_settings]
-        names = yardsticks + [cell.name for cell in self.own(self.to_measure(chosen)) if self.is_done(cell)]
+    def measure(self, names: list[str], chosen: list[Cell]) -> None:
+        """Evaluate yardsticks, or runs of the chosen points, whose checkpoints go then."""
         for i, name in enumerate(names, 1):
             if not self.is_measured(name):
                 folder, work = self.evaluation(name), functools.partial(self.evaluate, name)

@@ -19,7 +19,8 @@ class Hooks(NamedTuple):
             told before it is saved: lines of a round that a kill left unsaved are dropped on resume.
         on_evaluate: gets the number of the round and the model as it is then, every `evaluate_every` rounds but the
             last, and with `keep_best` after the last one. True = this is the round to go back to, where the run does;
-            False = go back there now, and end; None = neither.
+            False = go back there now, and end; None = neither. Where layers run in a loop, on a TPU, this model has
+            them stacked (models/layer_stack.py): it can be asked and measured, but not exported.
         watch: looks on.
     """
 

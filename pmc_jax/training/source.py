@@ -51,7 +51,7 @@ class Source(Protocol):
         """Rows like those to come. The packing is planned on them."""
 
     def round(self, number: int, carry: Carry, current: Callable[[], PretrainedModel], clock: Clock) -> Round:
-        """The rows of round `number`. `current()` is the model at the parameters of this moment."""
+        """The rows of round `number`. `current()` is the model at the parameters of this moment, to sample from."""
 
     def batches(self, number: int, carry: Carry) -> list[list[Row]]:
         """The training rows of each update of round `number` once more, from what was carried out of it."""
