@@ -46,7 +46,7 @@ def style(results: Results) -> dict[str, dict[str, Any]]:
 
 
 def scatter(axis: Any, results: Results, x: tuple[str, str], y: tuple[str, str]) -> None:
-    """Every point that was tried, faint; the chosen ones with their spread and their row's name."""
+    """Every point that was tried, faint; the chosen ones with their spread."""
     looks, chosen = style(results), chosen_points(results)
     for row in results["rows"]:
         for point in row["points"]:
@@ -58,26 +58,35 @@ def scatter(axis: Any, results: Results, x: tuple[str, str], y: tuple[str, str])
         if None in here:
             continue
         std = [point["measures"][key]["std"] or 0 for key in (x[0], y[0])]
-        axis.errorbar(*here, xerr=std[0], yerr=std[1], linestyle="", markersize=7, elinewidth=0.8, **looks[name])
-        axis.annotate(name, here, xytext=(5, 4), textcoords="offset points", fontsize=7)
+        spread = {"xerr": std[0], "yerr": std[1], "elinewidth": 0.8}
+        axis.errorbar(*here, linestyle="", markersize=7, label=name, **spread, **looks[name])
     axis.set_xlabel(x[1])
     axis.set_ylabel(y[1])
 
 
 def quality_against_utility(results: Results) -> Any:
-    """Unlearn quality against utility, with the Pareto front and the floor."""
-    figure, (axis,) = blank(height=5.2)
-    scatter(axis, results, UTILITY, QUALITY)
+    """Unlearn quality against utility, with the Pareto front and the floor; at the right what keeps the utility."""
+    figure, axes = blank(2, height=5.2)
     points = {(row["name"], point["point"]): point for row in results["rows"] for point in row["points"]}
     front = [mean_of(points[tuple(key)], "utility", "unlearn_quality") for key in results["pareto_front"]]
-    axis.step(*zip(*front), where="pre", color="0.3", linewidth=1, linestyle="--", label="Pareto front", zorder=0)
-    start = results["start"]
-    axis.plot(start["utility"], start["unlearn_quality"], marker="*", color="black", markersize=11, linestyle="")
-    axis.annotate("start", (start["utility"], start["unlearn_quality"]), xytext=(5, 4), textcoords="offset points")
-    least = results["floor"] / 100 * start["utility"]
-    axis.axvline(least, color=GREY, linewidth=1, linestyle=":", label=f"{results['floor']:g} % of the start's utility")
-    axis.legend(fontsize=7, loc="lower left")
+    start = results["start"]["utility"], results["start"]["unlearn_quality"]
+    least, floor = results["floor"] / 100 * start[0], f"{results['floor']:g} % of the start's utility"
+    for axis in axes:
+        scatter(axis, results, UTILITY, QUALITY)
+        axis.step(*zip(*front), where="pre", color="0.3", linewidth=1, linestyle="--", label="Pareto front", zorder=0)
+        axis.plot(*start, marker="*", color="black", markersize=11, linestyle="", label="start")
+        axis.axvline(least, color=GREY, linewidth=1, linestyle=":", label=floor)
+    axes[1].set_xlim(least - (start[0] - least) / 4, start[0] + (start[0] - least) / 2)
+    beside(figure, axes)
     return figure
+
+
+def beside(figure: Any, axes: list[Any]) -> None:
+    """One legend of all panels at the right, where no point lies."""
+    shown = {}
+    for axis in axes:
+        shown |= {label: handle for handle, label in zip(*axis.get_legend_handles_labels())}
+    figure.legend(shown.values(), shown.keys(), loc="outside right upper", fontsize=7, frameon=False)
 
 
 def against_seconds(results: Results) -> Any:
@@ -87,7 +96,7 @@ def against_seconds(results: Results) -> Any:
         scatter(axis, results, ("training_seconds", "seconds of training"), measure)
         axis.axhline(results["start"][measure[0]], color=GREY, linewidth=1, linestyle=":", label="start")
         axis.set_xscale("log")
-        axis.legend(fontsize=7)
+    beside(figure, axes)
     return figure
 
 
