@@ -6,8 +6,10 @@ import numpy as np
 import pytest
 import toy_family
 
+import pmc_jax
 from pmc_jax import config
 from pmc_jax.data.packing import FORGET, Row
+from pmc_jax.data.questions import read_file
 from pmc_jax.methods.settings import read_training
 from pmc_jax.methods.supervised import FinetuneSource
 from pmc_jax.models import LayerKind
@@ -189,3 +191,16 @@ def test_the_start_is_kept_or_given_away(toy, keep_start):
     assert own.params["layer_0"]["mlp"]["up"].is_deleted() != keep_start
     assert (state.params["embed"] is own.params["embed"]) != keep_start
     assert state.params["layer_4"]["mlp"]["up"].shape == own.params["layer_4"]["mlp"]["up"].shape
+
+
+@pytest.mark.parametrize("method", ["pmc", "npo"])
+def test_a_start_that_is_given_away_is_asked_before(tiny_checkpoint, data_folder, method):
+    """Its own answers, and its likelihood of the true ones, are had before its layers go into the stacks."""
+    changes = {"method": method, "train.epochs": 1, "train.batch_size": 4, "sample.num_samples": 2}
+    settings = config.changed(config.default(), changes | {"sample.max_new_tokens": 8, "train.learning_rate": 1e-3})
+    rows = read_file(str(data_folder / "forget20.jsonl")), read_file(str(data_folder / "retain80.jsonl"))
+    forget = rows[0] if method == "npo" else [row["question"] for row in rows[0]]
+    own = looped(tiny_checkpoint.replace(params=jax.tree.map(jnp.copy, tiny_checkpoint.params)))
+    unlearned, history = pmc_jax.unlearn(own, forget, rows[1], settings, keep_start=False)
+    assert own.params["layer_0"]["mlp"]["up"].is_deleted() and len(history) == 1
+    assert unlearned.params.keys() == own.params.keys()

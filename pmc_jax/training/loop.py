@@ -24,9 +24,10 @@ from pmc_jax.training.source import Carry, Source
 from pmc_jax.training.state import (
     in_training,
     other_layout,
-    restore_or_start,
+    restore,
     shapes_of_state,
     start_params,
+    start_state,
     trained,
 )
 from pmc_jax.training.update import TrainState, layout, on_mesh, put_batch, update
@@ -104,12 +105,16 @@ def begin(
     keep_start: bool,
 ) -> tuple[TrainState, Carry, Position]:
     """The state, what the source carries, and how far the run is: fresh, or as the newest whole round left them."""
-    state, notes = restore_or_start(checkpoint, recipe, seed, rounds, clock, keep_start)
-    warn_if_stuck(state.params, recipe.learning_rate)
-    carry = source.begin(notes, clock)
-    if notes and not (keep_start or recipe.lora):  # the restored parameters took the place of these
+    saved = restore(checkpoint, recipe, rounds, clock) if rounds else None
+    state, notes = saved or (None, None)
+    carry = source.begin(notes, clock)  # may ask the start model, which a fresh state may take apart
+    if state is None:
+        with clock.phase("load"):
+            state = start_state(checkpoint, recipe, seed, keep_start)
+    elif not (keep_start or recipe.lora):  # the restored parameters took the place of these
         for array in jax.tree.leaves(checkpoint.params):
             array.delete()
+    warn_if_stuck(state.params, recipe.learning_rate)
     position = Position.of(notes)
     if rounds:
         rounds.pin(position.good)

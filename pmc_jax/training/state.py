@@ -91,35 +91,22 @@ def own_params(checkpoint: PretrainedModel, recipe: Recipe, keep_start: bool) ->
     return params
 
 
-def restore_or_start(
-    checkpoint: PretrainedModel,
-    recipe: Recipe,
-    seed: int,
-    rounds: RoundCheckpointer | None,
-    clock: Clock,
-    keep_start: bool = True,
-) -> tuple[TrainState, dict[str, Any] | None]:
-    """The state after the newest whole round, or a fresh one. Never both at a time.
+def restore(
+    checkpoint: PretrainedModel, recipe: Recipe, rounds: RoundCheckpointer, clock: Clock
+) -> tuple[TrainState, dict[str, Any]] | None:
+    """The state and the notes of the newest whole round; None where none was saved.
 
     Args:
         checkpoint: the model that the run began with.
         recipe: of the run.
-        seed: of fresh adapters.
-        rounds: where rounds are saved; None = nowhere.
+        rounds: where rounds are saved.
         clock: goes on from the seconds of the saved round.
-        keep_start: whether a fresh state has copies of the checkpoint's parameters, or those themselves.
-
-    Returns:
-        The state, and the notes of the saved round; None for a fresh state.
     """
     with clock.phase("load"):
-        like, other = shapes_of_state(checkpoint, recipe), other_layout(checkpoint, recipe)
-        saved = rounds.restore_newest(like, other) if rounds else None
-        if saved is None:
-            return start_state(checkpoint, recipe, seed, keep_start), None
-        state, notes = saved
-        clock.seconds.update({k: v for k, v in notes["seconds"].items() if k != "load"})
-        return state, notes
+        saved = rounds.restore_newest(shapes_of_state(checkpoint, recipe), other_layout(checkpoint, recipe))
+    if saved:
+        clock.seconds.update({k: v for k, v in saved[1]["seconds"].items() if k != "load"})
+    return saved
 
 
 def trained(checkpoint: PretrainedModel, recipe: Recipe, state: TrainState) -> PretrainedModel:
