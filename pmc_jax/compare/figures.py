@@ -193,7 +193,7 @@ def lines(results: Results, curves: dict[str, list[dict[str, float]]], keys: str
             axis.plot(updates, values, color="black", linestyle="--", label=NEVER_SAW)
         axis.set_xlabel(x)
         axis.set_ylabel(label)
-    axes[-1].legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
+    beside(figure, axes)
     return figure
 
 
