@@ -127,10 +127,10 @@ SETTINGS = {
 
 @pytest.fixture
 def trained_for(tmp_path):
-    """trained_for(rounds, checkpoint, folder, **changes) -> (checkpoint, history) after so many rounds of three."""
+    """trained_for(rounds, checkpoint, folder) -> (checkpoint, history) after so many rounds of three."""
 
-    def train(rounds, checkpoint, folder="rounds", **changes):
-        settings = config.changed(config.default(), SETTINGS | changes)
+    def train(rounds, checkpoint, folder="rounds"):
+        settings = config.changed(config.default(), SETTINGS)
         draw = np.random.default_rng(1)
         rows = [Row(draw.integers(5, 40, 20 + i % 9).tolist(), 8, FORGET) for i in range(8)]
         source = FinetuneSource(rows, 3, 4, 0)

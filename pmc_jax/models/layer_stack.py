@@ -1,9 +1,8 @@
 """Parameters of equal layers stacked, so that layers run in a loop and the compiler sees one of them.
 
 A model file has a subtree a layer, `layer_0`, `layer_1`, ... Stacked, layers of one kind are one subtree, `stack_0`,
-whose arrays have the layers in front. Where kinds alternate, such as a window on
-every other layer, a turn of the loop is a whole period: `stack_0`, `stack_1`, ... Layers that are left over behind the
-last whole period stay as they are.
+whose arrays have the layers in front. Where kinds alternate, such as a window on every other layer, a turn of the loop
+is a whole period: `stack_0`, `stack_1`, ... Layers that are left over behind the last whole period stay as they are.
 """
 
 from collections.abc import Callable

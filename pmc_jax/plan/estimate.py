@@ -11,11 +11,14 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from pmc_jax.methods.settings import read_schedule
+from pmc_jax.methods.settings import read_schedule, read_training
+from pmc_jax.models.layer_stack import plan_stack
 from pmc_jax.plan import abstract, roofline
 from pmc_jax.plan.abstract import Assumed, Shape
 from pmc_jax.plan.sampling import plan_sampling
 from pmc_jax.plan.topology import Topology
+from pmc_jax.training.settings import make_recipe
+from pmc_jax.training.stacking import is_stacked
 
 HOP = 5e-6  # seconds that a small collective takes at least
 
@@ -92,8 +95,11 @@ def update_temporary(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any)
     scores = 3 * 4 * c.num_heads / tensor * packing.length * (2 * packing.length + packing.prefix)
     products = 3 * c.width + ((c.num_heads + 2 * c.num_kv_heads) * c.head_dim + 2 * c.mlp_width) / tensor
     kept = packing.length * products * itemsize if config.train.remat else inside + scores
-    has_stacks = not config.lora.rank and config.train.optimizer == "adamw"
-    stacked = 2 * layers * itemsize / mesh.size if shape.model.scan and not has_stacks else 0
+    recipe = make_recipe(
+        shape.family, shape.model, read_training(config).on(mesh), updates=1
+    )  # they set the rate alone
+    in_update = shape.model.scan and plan_stack(c.layers).layers and not is_stacked(shape.model, recipe)
+    stacked = 2 * layers * itemsize / mesh.size if in_update else 0
     return params + stacked + gathered + logits, c.num_layers * kept + inside + scores
 
 

@@ -20,7 +20,7 @@ from pmc_jax.tracking.folders import MANIFEST, contents, write_manifest
 from pmc_jax.tracking.workdir import Workdir
 from pmc_jax.training.checkpoint import RoundCheckpointer
 from pmc_jax.training.settings import make_recipe
-from pmc_jax.training.state import other_layout, shapes_of_state, trained
+from pmc_jax.training.state import layouts, trained
 
 # What exports consist of.
 EXPORTED = re.compile(
@@ -64,7 +64,7 @@ def run_export(workdir: str, output: str | None, number: int | None, given: dict
     checkpoint = load_original(config, work, frozen)
     # The number of updates an epoch only sets the learning rate.
     recipe = make_recipe(checkpoint.family, checkpoint.model, read_training(config), updates=1)
-    state, _ = rounds.restore(number, shapes_of_state(checkpoint, recipe), other_layout(checkpoint, recipe))
+    state, _ = rounds.restore(number, *layouts(checkpoint, recipe))
     rounds.close()
     if not output:
         adopt_export(folder)

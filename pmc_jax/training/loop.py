@@ -21,15 +21,7 @@ from pmc_jax.training.run import Run, Step
 from pmc_jax.training.saving import save_times
 from pmc_jax.training.settings import TrainSettings, check_length, make_recipe
 from pmc_jax.training.source import Carry, Source
-from pmc_jax.training.state import (
-    in_training,
-    other_layout,
-    restore,
-    shapes_of_state,
-    start_params,
-    start_state,
-    trained,
-)
+from pmc_jax.training.state import in_training, layouts, restore, shapes_of_state, start_params, start_state, trained
 from pmc_jax.training.update import TrainState, layout, on_mesh, put_batch, update
 
 
@@ -91,7 +83,7 @@ def fit(
                 break
         if run.goes_back(is_good, position):
             del state
-            state = run.roll_back(shapes_of_state(checkpoint, recipe), other_layout(checkpoint, recipe), position)
+            state = run.roll_back(*layouts(checkpoint, recipe), position)
     return trained(checkpoint, recipe, state), position.history
 
 

@@ -49,6 +49,11 @@ def other_layout(checkpoint: PretrainedModel, recipe: Recipe) -> OtherLayout | N
     return OtherLayout(abstract_state(params_like(checkpoint, not stacked), recipe), convert)
 
 
+def layouts(checkpoint: PretrainedModel, recipe: Recipe) -> tuple[TrainState, OtherLayout | None]:
+    """What a saved round of a run may hold, as `RoundCheckpointer.restore` takes it."""
+    return shapes_of_state(checkpoint, recipe), other_layout(checkpoint, recipe)
+
+
 def start_params(checkpoint: PretrainedModel, recipe: Recipe) -> Any:
     """What each update reads of the start model; None where it reads nothing.
 
@@ -70,24 +75,24 @@ def start_params(checkpoint: PretrainedModel, recipe: Recipe) -> Any:
 
 def start_state(checkpoint: PretrainedModel, recipe: Recipe, seed: int, keep_start: bool = True) -> TrainState:
     """The state before the first update: of the parameters, or of fresh adapters, which `seed` draws."""
+    if is_stacked(checkpoint.model, recipe):
+        return create_state(stacked_start(checkpoint, keep_start), recipe, copy=False)
     if not recipe.lora:
-        params = own_params(checkpoint, recipe, keep_start)
-        return create_state(params, recipe, copy=False)
+        return create_state(checkpoint.params, recipe, copy=keep_start)
     adapters = lora.create(checkpoint.model, recipe.lora, seed, meshes.mesh_of(checkpoint.params))
     return create_state(adapters, recipe)
 
 
-def own_params(checkpoint: PretrainedModel, recipe: Recipe, keep_start: bool) -> Any:
-    """The checkpoint's parameters as the training has them: copies, or those themselves, which are gone then."""
-    stacked = is_stacked(checkpoint.model, recipe)
-    params = stack_params(checkpoint.model, checkpoint.params) if stacked else checkpoint.params
+def stacked_start(checkpoint: PretrainedModel, keep_start: bool) -> Any:
+    """The checkpoint's parameters with their layers stacked. What is no layer's is copied, or given away; then the
+    layers' own arrays are deleted.
+    """
+    params = stack_params(checkpoint.model, checkpoint.params)
+    shared = params.keys() & checkpoint.params.keys()
     if keep_start:
-        given = {id(x) for x in jax.tree.leaves(checkpoint.params)}
-        return jax.tree.map(lambda x: jnp.copy(x) if id(x) in given else x, params)
-    kept = {id(x) for x in jax.tree.leaves(params)}
-    for array in jax.tree.leaves(checkpoint.params):
-        if id(array) not in kept:
-            array.delete()
+        return params | {name: jax.tree.map(jnp.copy, params[name]) for name in shared}
+    for name in checkpoint.params.keys() - shared:
+        jax.tree.map(lambda x: x.delete(), checkpoint.params[name])
     return params
 
 
@@ -103,7 +108,7 @@ def restore(
         clock: goes on from the seconds of the saved round.
     """
     with clock.phase("load"):
-        saved = rounds.restore_newest(shapes_of_state(checkpoint, recipe), other_layout(checkpoint, recipe))
+        saved = rounds.restore_newest(*layouts(checkpoint, recipe))
     if saved:
         clock.seconds.update({k: v for k, v in saved[1]["seconds"].items() if k != "load"})
     return saved
