@@ -173,15 +173,15 @@ def draw_params(family: Any, model: Any, mesh: Any, dtype: str) -> Any:
 def make_checkpoint(job: Job) -> Any:
     """A random checkpoint of the job's shape, on all devices."""
     from pmc_jax.distributed import meshes
-    from pmc_jax.distributed.device_kind import device_kind
     from pmc_jax.models import find_family
+    from pmc_jax.models.fused_attention import usable_kind
     from pmc_jax.models.pretrained import PretrainedModel
 
     raw = job.raw | {"eos_token_id": END}
     family, mesh = find_family(raw), meshes.make_mesh()
     module = ending(family.module)
     model = module(family.read_config(raw), hazard=hazards(job), remat=job.config.train.remat)
-    model = model.suited(device_kind(mesh))
+    model = model.suited(usable_kind(mesh, model.config))
     chat = raw["model_type"] == "llama"
     tokenizer = make_tokenizer(raw["vocab_size"], job.assumed, chat)
     params = draw_params(family, model, mesh, job.config.model.dtype)

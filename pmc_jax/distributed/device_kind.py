@@ -21,6 +21,7 @@ class DeviceKind(NamedTuple):
         scan: how many periods of layers a turn of the loop over layers runs; 0 = no loop, the compiler sees each layer.
         logits_at_once: float32 logits alive at a time on each data shard in the loss, before `mesh.model` splits them.
             More labels are worked off in chunks.
+        fused_attention: whether cuDNN's attention is used where it has a kernel (models/fused_attention.py).
     """
 
     prefill_positions: int
@@ -32,6 +33,7 @@ class DeviceKind(NamedTuple):
     compute_dtype: str
     scan: int
     logits_at_once: int
+    fused_attention: bool
 
 
 # A CPU is as fast at few positions as at many, and late rounds have few questions left to read. Its decode steps of
@@ -48,6 +50,7 @@ CPU = DeviceKind(
     compute_dtype="",
     scan=0,
     logits_at_once=2**24,
+    fused_attention=False,
 )
 ACCELERATOR = DeviceKind(
     prefill_positions=4096,
@@ -59,11 +62,12 @@ ACCELERATOR = DeviceKind(
     compute_dtype="bfloat16",
     scan=1,
     logits_at_once=2**27,
+    fused_attention=False,
 )
 
 
 # A GPU's kernels for products take no slice of a stack: in a loop each layer's weights and cache would be copied first.
-GPU = ACCELERATOR._replace(scan=0, logits_at_once=2**28)
+GPU = ACCELERATOR._replace(scan=0, logits_at_once=2**28, fused_attention=True)
 
 
 def device_kind(mesh: Mesh | AbstractMesh) -> DeviceKind:

@@ -130,31 +130,39 @@ def attend(
     # Query group and position in one axis M, queries first: XLA's CPU backend is 5x slower on the same product in other
     # orders.
     q_BKMH = q_BTNH.reshape(B, T, K, N // K, H).transpose(0, 2, 3, 1, 4).reshape(B, K, M, H)
+    groups = [k.shape[0] for k, _ in parts]
     ends = np.cumsum([k.shape[-1] for k, _ in parts])[:-1]
     masks = jnp.split(jnp.tile(mask_BTS, (1, N // K, 1))[:, None], ends, axis=-1)
-    scores = [_grouped("gkmh,gkhs->gkms", q_BKMH, k, jnp.float32) * scale for k, _ in parts]
+    product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
+    scores = [product("gkrh,gkhs->gkrs", in_groups(q_BKMH, G), k) * scale for G, (k, _) in zip(groups, parts)]
     if softcap is not None:
         scores = [softcap * jnp.tanh(s / softcap) for s in scores]
-    scores = [jnp.where(mask, s, -1e30) for s, mask in zip(scores, masks)]
-    top_BKM1 = jax.lax.stop_gradient(
-        functools.reduce(jnp.maximum, [jnp.max(s, axis=-1, keepdims=True) for s in scores])
-    )
-    weights = [jnp.exp(s - top_BKM1) for s in scores]
-    total_BKM1 = sum(jnp.sum(w, axis=-1, keepdims=True) for w in weights)
-    sums = [_grouped("gkms,gksh->gkmh", w.astype(q_BTNH.dtype), v, jnp.float32) for w, (_, v) in zip(weights, parts)]
-    out_BKMH = (sum(sums) / total_BKM1).astype(q_BTNH.dtype)
+    scores = [jnp.where(in_groups(mask, G), s, -1e30) for G, s, mask in zip(groups, scores, masks)]
+    tops = [in_rows(jnp.max(s, axis=-1, keepdims=True), B) for s in scores]
+    top_BKM1 = jax.lax.stop_gradient(functools.reduce(jnp.maximum, tops))
+    weights = [jnp.exp(s - in_groups(top_BKM1, G)) for G, s in zip(groups, scores)]
+    total_BKM1 = sum(in_rows(jnp.sum(w, axis=-1, keepdims=True), B) for w in weights)
+    sums = [product("gkrs,gksh->gkrh", w.astype(q_BTNH.dtype), v) for w, (_, v) in zip(weights, parts)]
+    out_BKMH = (sum(in_rows(x, B) for x in sums) / total_BKM1).astype(q_BTNH.dtype)
     return out_BKMH.reshape(B, K, N // K, T, H).transpose(0, 3, 1, 2, 4).reshape(B, T, N, H)
 
 
-def _grouped(equation: str, x_BKMX: jax.Array, shared_GKXY: jax.Array, dtype) -> jax.Array:
-    """x times what each group of rows shares, [B, K, M, Y]: a group's rows stand side by side in one matmul."""
+def in_groups(x_BKMX: jax.Array, groups: int) -> jax.Array:
+    """[B, K, M, X] -> [G, K, R, X]: what belongs to the rows of a group stands side by side, so that what they share is
+    read once for all of them, and scores are not turned round.
+    """
     B, K, M, X = x_BKMX.shape
-    G = shared_GKXY.shape[0]
-    if G == B:
-        return jnp.einsum(equation, x_BKMX, shared_GKXY, preferred_element_type=dtype)
-    x_GKRX = x_BKMX.reshape(G, B // G, K, M, X).transpose(0, 2, 1, 3, 4).reshape(G, K, -1, X)
-    y_GKRY = jnp.einsum(equation, x_GKRX, shared_GKXY, preferred_element_type=dtype)
-    return y_GKRY.reshape(G, K, B // G, M, -1).transpose(0, 2, 1, 3, 4).reshape(B, K, M, -1)
+    if groups == B:
+        return x_BKMX
+    return x_BKMX.reshape(groups, B // groups, K, M, X).transpose(0, 2, 1, 3, 4).reshape(groups, K, -1, X)
+
+
+def in_rows(x_GKRX: jax.Array, rows: int) -> jax.Array:
+    """[G, K, R, X] -> [B, K, M, X]: the inverse of `in_groups`."""
+    G, K, R, X = x_GKRX.shape
+    if G == rows:
+        return x_GKRX
+    return x_GKRX.reshape(G, K, rows // G, -1, X).transpose(0, 2, 1, 3, 4).reshape(rows, K, -1, X)
 
 
 def slots_first(own: KeyValue) -> SlotsFirst:

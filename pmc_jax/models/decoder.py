@@ -54,6 +54,7 @@ class Decoder(nn.Module):
             periods of layer kinds in each turn (as many as there are, or more: no loop). 0 = each layer stands for
             itself, and writes its cache.
         logits_at_once: float32 logits that a loss keeps alive at a time. More labels are worked off in chunks.
+        fused_attention: attention that reads no cache is one kernel, in layers that cuDNN has one for.
     """
 
     config: ModelConfig
@@ -61,14 +62,16 @@ class Decoder(nn.Module):
     activations: NamedSharding | None = None
     scan: int = CPU.scan
     logits_at_once: int = CPU.logits_at_once
+    fused_attention: bool = CPU.fused_attention
 
-    # nn.Module class: (config, kind)(x_BTD, tables, mask_BTS, cache, slot, stream) -> (x_BTD, own keys and values)
+    # nn.Module class: (config, kind, fused_attention)(x_BTD, tables, mask_BTS, cache, slot, stream)
+    # -> (x_BTD, own keys and values)
     block = Block
 
     def setup(self):
         c = self.config
         self.embed = self.param("embed", init_weight, (c.vocab_size, c.width))
-        self.layers = [self.block(c, kind, name=f"layer_{i}") for i, kind in enumerate(c.layers)]
+        self.layers = [self.block(c, kind, self.fused_attention, name=f"layer_{i}") for i, kind in enumerate(c.layers)]
         self.norm = NORMS[c.norm](c.norm_eps, name="final_norm")
         if not c.tied_head:
             self.head = self.param("head", init_weight, (c.vocab_size, c.width))
@@ -77,7 +80,7 @@ class Decoder(nn.Module):
 
     def suited(self, kind: DeviceKind) -> "Decoder":
         """The same model as a kind of device runs it best."""
-        return self.clone(scan=kind.scan, logits_at_once=kind.logits_at_once)
+        return self.clone(scan=kind.scan, logits_at_once=kind.logits_at_once, fused_attention=kind.fused_attention)
 
     def __call__(
         self,
@@ -118,7 +121,8 @@ class Decoder(nn.Module):
             if params is None:
                 x_BTD, own = self.layers[number](*inputs)
             else:
-                x_BTD, own = run_block(self.block(self.config, kind, parent=None), self.remat, params, *inputs)
+                block = self.block(self.config, kind, self.fused_attention, parent=None)
+                x_BTD, own = run_block(block, self.remat, params, *inputs)
             x_BTD = self.pinned(x_BTD)
             if hidden_layer is not None:
                 wanted_BTD = jnp.where(number == hidden_layer, x_BTD, wanted_BTD)

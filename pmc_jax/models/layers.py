@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from pmc_jax.models.attention import attend, cached_parts, stream_parts
 from pmc_jax.models.config import LayerKind, ModelConfig
+from pmc_jax.models.fused_attention import attend_fused, suits
 from pmc_jax.models.rope import rotate
 
 ACTIVATION = {
@@ -112,10 +113,17 @@ def project(module: nn.Module, name: str, x: jax.Array, into: tuple[int, ...], b
 
 
 class Attention(nn.Module):
-    """Self-attention over the rows' own slots, and over slots that rows share: of a cache, or of a stream."""
+    """Self-attention over the rows' own slots, and over slots that rows share: of a cache, or of a stream.
+
+    Attributes:
+        config: of the model.
+        kind: of the layer.
+        fused: in one kernel where cuDNN has one and no cache is read (fused_attention.py).
+    """
 
     config: ModelConfig
     kind: LayerKind
+    fused: bool = False
 
     @nn.compact
     def __call__(self, x_BTD, tables, mask_BTS, cache, slot, stream):
@@ -134,7 +142,10 @@ class Attention(nn.Module):
             parts = [own] if stream is None else stream_parts(own, stream)
         else:
             parts, own = cached_parts(cache, own, slot)
-        out_BTNH = attend(q_BTNH, parts, mask_BTS, self.kind.scale, self.kind.softcap)
+        if self.fused and cache is None and suits(self.kind, H, q_BTNH.dtype):
+            out_BTNH = attend_fused(q_BTNH, parts, mask_BTS, self.kind.scale)
+        else:
+            out_BTNH = attend(q_BTNH, parts, mask_BTS, self.kind.scale, self.kind.softcap)
         return project(self, "output", out_BTNH, (D,), c.output_bias), own
 
 
@@ -162,11 +173,12 @@ class Block(nn.Module):
 
     config: ModelConfig
     kind: LayerKind
+    fused: bool = False
 
     @nn.compact
     def __call__(self, x_BTD, tables, mask_BTS, cache, slot, stream) -> tuple[jax.Array, Any]:
         c = self.config
-        attention, mlp = Attention(c, self.kind, name="attention"), MLP(c, name="mlp")
+        attention, mlp = Attention(c, self.kind, self.fused, name="attention"), MLP(c, name="mlp")
 
         def normed(name: str, x_BTD: jax.Array, used: bool) -> jax.Array:
             return NORMS[c.norm](c.norm_eps, name=name)(x_BTD) if used else x_BTD

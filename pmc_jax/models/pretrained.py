@@ -13,11 +13,11 @@ from jax.sharding import Mesh
 
 from pmc_jax.data.files import check_pointer
 from pmc_jax.distributed import meshes, multihost
-from pmc_jax.distributed.device_kind import device_kind
 from pmc_jax.errors import UserError, first_line, telling_file_errors
 from pmc_jax.models import Decoder, Family, ModelConfig, find_family, gguf, lora, probe, weights
 from pmc_jax.models.attention import causal_mask, positions_from_mask
 from pmc_jax.models.folder import check_path, check_whole, find_folder, read_json
+from pmc_jax.models.fused_attention import usable_kind
 from pmc_jax.models.tensor_files import Stored, find_tensors
 from pmc_jax.models.tokenizer_files import load_tokenizer, write_tokenizer
 from pmc_jax.settings.paths import expand
@@ -112,7 +112,7 @@ def load(path: str | Path, dtype: str = "float32", mesh: Mesh | None = None, fam
     tensors = file.tensors if file else find_tensors(source)
     if not file:
         model, raw, tensors = probe.read_head(kind, model, raw, tensors)
-    model = model.suited(device_kind(mesh))
+    model = model.suited(usable_kind(mesh, model.config))
     tokenizer = file.tokenizer if file else load_tokenizer(source)
     probe.check_tokenizer(tokenizer, model.config.vocab_size, source)
     ends = find_end_tokens(raw, generation, tokenizer, model.config.vocab_size, source)
@@ -141,8 +141,9 @@ def create(
     probe.check_config(raw_config)
     kind = find_family(raw_config, family)
     mesh = mesh or meshes.make_mesh()
-    model = probe.make_model(kind, raw_config).suited(device_kind(mesh))
+    model = probe.make_model(kind, raw_config)
     meshes.check_mesh(mesh, model.config.axis_sizes)
+    model = model.suited(usable_kind(mesh, model.config))
     probe.check_tokenizer(tokenizer, model.config.vocab_size, "model.scratch")
     ends = find_end_tokens(raw_config, {}, tokenizer, model.config.vocab_size, "model.scratch")
     params = weights.init_params(kind, model, mesh, seed, dtype)

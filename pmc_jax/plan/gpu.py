@@ -42,7 +42,15 @@ CARDS = {
     "h200": Card("NVIDIA H200", (9, 0), 132, 128, 228 * 2**10, 50 * 2**20, 1.98),
 }
 RESERVED = 2**10  # bytes of shared memory that CUDA keeps of each block
-PLUGIN = "jax_cuda12_plugin"
+NEEDED = "jax_cuda12_plugin", "nvidia.cudnn"  # what compiles, and what has the kernels of attention
+
+
+def is_installed(module: str) -> bool:
+    """Whether a module could be imported; it is not."""
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # nor the package that it would be in
+        return False
 
 
 def target_config(card: Card, memory: float, bandwidth: float) -> str:
@@ -99,12 +107,12 @@ def devices(kind: str, nodes: int, each: int, memory: float, bandwidth: float) -
         bandwidth: bytes/s of its memory.
 
     Raises:
-        UserError: JAX's CUDA plugin is not installed.
+        UserError: JAX's CUDA plugin or cuDNN is not installed.
     """
-    if importlib.util.find_spec(PLUGIN) is None:
+    if not all(map(is_installed, NEEDED)):
         raise UserError(
-            f"--topology={kind}: compiling needs JAX's CUDA plugin: pip install 'pmc-jax[plan-gpu]' (2 GB; no card "
-            "is needed); or give --compile=none"
+            f"--topology={kind}: compiling needs JAX's CUDA plugin and cuDNN: pip install 'pmc-jax[plan-gpu]' (3 GB; "
+            "no card is needed); or give --compile=none"
         )
     os.environ.setdefault("JAX_SKIP_CUDA_CONSTRAINTS_CHECK", "1")  # no driver is asked for its version
     jax.config.update("jax_enable_compilation_cache", False)
