@@ -17,7 +17,7 @@ from pmc_jax.tracking.log import LOG
 
 WIDEST = 128  # head width that cuDNN takes on every card that it knows; some take wider ones
 IMPLEMENTATION = "cudnn"
-TOLERANCE = 0.1  # between gradients of about 1 to 5 in bfloat16
+TOLERANCE = 0.05  # between gradients in bfloat16, as a share of the largest
 
 
 def suits(kind: LayerKind, head_dim: int, dtype: jnp.dtype) -> bool:
@@ -26,10 +26,7 @@ def suits(kind: LayerKind, head_dim: int, dtype: jnp.dtype) -> bool:
 
 
 def attend_fused(
-    q_BTNH: jax.Array,
-    parts: list[KeyValue],
-    mask_BTS: jax.Array,
-    scale: float | None = None,
+    q_BTNH: jax.Array, parts: list[KeyValue], mask_BTS: jax.Array, scale: float | None = None
 ) -> jax.Array:
     """`attention.attend` without a soft cap, by `jax.nn.dot_product_attention`.
 
@@ -68,35 +65,34 @@ def why_not(mesh: Mesh, config: ModelConfig) -> str:
     """Why the devices do not run such a kernel, forward and backward; empty where they do. It is tried once, on arrays
     of the model's heads: what a card takes depends on its driver and on cuDNN's version.
     """
-    B, T, S = mesh.shape["data"], 32, 64
-    heads = NamedSharding(mesh, PartitionSpec("data", None, "model", None))
-    rows = NamedSharding(mesh, PartitionSpec("data"))
+    B, T, S, H = mesh.shape["data"], 32, 64, config.head_dim
+    sharding = NamedSharding(mesh, PartitionSpec("data", None, "model", None))
+    rng = np.random.default_rng(0)
 
-    def drawn(seed: int, length: int, count: int) -> jax.Array:
-        draws = np.random.default_rng(seed).standard_normal((B, length, count, config.head_dim), np.float32)
-        return jax.make_array_from_callback(draws.shape, heads, lambda i: jnp.asarray(draws[i], jnp.bfloat16))
+    def put(values: np.ndarray) -> jax.Array:
+        return jax.make_array_from_callback(values.shape, sharding, lambda i: jnp.asarray(values[i]))
 
-    q_BTNH, k_BSKH, v_BSKH = (
-        drawn(0, T, config.num_heads),
-        drawn(1, S, config.num_kv_heads),
-        drawn(2, S, config.num_kv_heads),
-    )
-    seen_BTS = np.broadcast_to(np.tril(np.ones((T, S), bool), S - T), (B, T, S))
-    mask_BTS = jax.make_array_from_callback(seen_BTS.shape, rows, lambda i: seen_BTS[i])
+    def drawn(length: int, heads: int) -> jax.Array:
+        return put(rng.standard_normal((B, length, heads, H), np.float32).astype(jnp.bfloat16))
+
+    q_BTNH, k_BSKH, v_BSKH = drawn(T, config.num_heads), drawn(S, config.num_kv_heads), drawn(S, config.num_kv_heads)
+    mask_TS = np.tril(np.ones((T, S), bool), S - T)
+    mask_TS[0] = False  # padding looks nowhere
+    mask_BTS = np.broadcast_to(mask_TS, (B, T, S))
 
     def gradients(attention):
         def total(q_BTNH, k_BSKH, v_BSKH):
             parts = [(k_BSKH.transpose(0, 2, 3, 1), v_BSKH.transpose(0, 2, 1, 3))]
-            return jnp.sum(jnp.square(attention(q_BTNH, parts, mask_BTS).astype(jnp.float32)))
+            return jnp.sum(jnp.square(attention(q_BTNH, parts, mask_BTS)[:, 1:].astype(jnp.float32)))
 
         return jax.jit(jax.grad(total, argnums=(0, 1, 2)))(q_BTNH, k_BSKH, v_BSKH)
 
     def apart(x: jax.Array, y: jax.Array) -> jax.Array:
-        return jnp.max(jnp.abs(x.astype(jnp.float32) - y.astype(jnp.float32)))
+        return jnp.max(jnp.abs(x.astype(jnp.float32) - y.astype(jnp.float32))) / jnp.max(jnp.abs(y))
 
     try:
         pairs = zip(gradients(attend_fused), gradients(attend))
         largest = max(float(jax.jit(apart)(x, y)) for x, y in pairs)
     except (NotImplementedError, RuntimeError, ValueError) as error:  # JAX and XLA refuse with each of them
         return first_line(error)
-    return "" if largest < TOLERANCE else f"its gradients are {largest:.3g} away"
+    return "" if largest < TOLERANCE else f"its gradients are {largest:.2g} of the largest away"
