@@ -126,6 +126,7 @@ def test_the_figures(config, tmp_path):
     assert first["chosen"] == second["chosen"] == 1 and "drop" in first["points"][0]["measures"]
     files = {file.stem: file.read_bytes() for file in (folder / "figures").iterdir()}
     assert {"quality_utility", "seconds", "rows", "course"} == files.keys() and all(map(len, files.values()))
+    assert "×".encode() not in files["seconds"], "seconds are plain numbers: 2 × 10 beside 3 × 10 has no room"
     page = (folder / "comparison.html").read_text()
     assert page.count("data:image/svg+xml;base64,") == 4 and "http://" not in page
     run_compare(made, str(folder), table_only=True)

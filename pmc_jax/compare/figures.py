@@ -91,11 +91,16 @@ def beside(figure: Any, axes: list[Any]) -> None:
 
 def against_seconds(results: Results) -> Any:
     """Unlearn quality and utility against the seconds of training."""
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
+
     figure, axes = blank(2)
     for axis, measure in zip(axes, (QUALITY, UTILITY)):
         scatter(axis, results, ("training_seconds", "seconds of training"), measure)
         axis.axhline(results["start"][measure[0]], color=GREY, linewidth=1, linestyle=":", label="start")
         axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(ScalarFormatter())
+        axis.xaxis.set_minor_formatter(NullFormatter())
     beside(figure, axes)
     return figure
 
