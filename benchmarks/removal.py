@@ -13,13 +13,12 @@ that never saw the questions; unlearn quality; utility before and after; minutes
 """
 
 import argparse
-import shutil
 from pathlib import Path
 from typing import Any
 
 from ml_collections import ConfigDict
 from pages import table
-from sequence import given
+from sequence import copy_unrelated, given
 
 from pmc_jax import config as settings
 from pmc_jax.data.splits import has_split, load_split
@@ -31,9 +30,8 @@ from pmc_jax.runs.unlearn import evaluate_on, load_data, unlearn
 from pmc_jax.sampling.generate import greedy_sampler
 from pmc_jax.tracking.files import read_json, write_json, write_lines
 
-TAUGHT = {"train.epochs": 5, "train.learning_rate": 1e-4, "train.batch_size": 8, "train.warmup_epochs": 1.0}
+TAUGHT = {"train.epochs": 5, "train.learning_rate": 1e-4, "train.batch_size": 8}
 SAMPLES = 30
-UNRELATED = "world_facts", "real_authors"
 
 
 def cut(path: str, folder: Path, counts: list[int]) -> None:
@@ -53,9 +51,7 @@ def cut(path: str, folder: Path, counts: list[int]) -> None:
         forget = [row | paraphrased.get(row["question"], {}) for row in full[-count:]]
         write_lines(folder / f"forget_{count}.jsonl", forget)
         write_lines(folder / f"retain_{count}.jsonl", full[:-count])
-    for name in UNRELATED:
-        if (Path(path) / f"{name}.jsonl").exists():
-            shutil.copy(Path(path) / f"{name}.jsonl", folder)
+    copy_unrelated(path, folder)
 
 
 def teach(config: ConfigDict, split: str, work: Path) -> str:
@@ -64,38 +60,55 @@ def teach(config: ConfigDict, split: str, work: Path) -> str:
     return str(work / split / "hf")
 
 
-def ask(config: ConfigDict, model: str, file: Path) -> dict[str, Any]:
-    """What a model still says of a request, or what an earlier start of this command has found: "summary" of the
-    evaluation, "sampled" mean content recall of its samples.
-    """
-    if asked := read_json(file):
-        return asked
+def evaluated(config: ConfigDict, model: str, file: Path) -> dict[str, Any]:
+    """The summary of a model's greedy answers, or what an earlier start of this command has found."""
+    if summary := read_json(file):
+        return summary
     own = settings.changed(config, {"model.path": model})
-    checkpoint, sets = load_checkpoint(own), load_data(own).sets
-    summary = evaluate_on(checkpoint, own, sets, None, model).summary()
-    drawn = attacks.sampled_leakage(greedy_sampler(checkpoint, own), sets["forget"], SAMPLES)
-    asked = {"summary": summary, "sampled": drawn["content_recall"]["measures"]["mean"]["mean"]}
-    write_json(file, asked)
-    return asked
+    summary = evaluate_on(load_checkpoint(own), own, load_data(own).sets, None, model).summary()
+    write_json(file, summary)
+    return summary
+
+
+def sampled(config: ConfigDict, model: str, file: Path) -> float:
+    """Mean content recall of a model's samples, or what an earlier start of this command has found."""
+    if (kept := read_json(file)) is not None:
+        return kept
+    own = settings.changed(config, {"model.path": model})
+    forget = load_data(own).sets["forget"]
+    drawn = attacks.sampled_leakage(greedy_sampler(load_checkpoint(own), own), forget, SAMPLES)
+    mean = drawn["content_recall"]["measures"]["mean"]["mean"]
+    write_json(file, mean)
+    return mean
 
 
 def request(config: ConfigDict, count: int, seeds: list[int], never: str, work: Path) -> list[dict[str, Any]]:
-    """A request with every seed. Returns {"questions", "seed", "before", "after", "never": as `ask`, "minutes"}."""
+    """A request with every seed: {"questions", "seed", "minutes", "summaries": of the greedy answers, "sampled"}; the
+    last two before, after, and of the model that never saw the questions.
+    """
     own = settings.changed(config, {"data.forget": f"forget_{count}", "data.retain": f"retain_{count}"})
     asked = work / "asked"
     asked.mkdir(exist_ok=True)
     runs = []
     for seed in seeds:
-        seeded, folder = settings.changed(own, {"seed": seed}), work / f"forget_{count}-s{seed}"
-        result = unlearn(seeded, str(folder))
+        folder = work / f"forget_{count}-s{seed}"
+        result = unlearn(settings.changed(own, {"seed": seed}), str(folder))
+        models = {
+            f"before_{count}": config.model.path,
+            f"after_{count}_{seed}": str(folder / "hf"),
+            f"never_{count}": never,
+        }
         runs.append(
             {
                 "questions": count,
                 "seed": seed,
-                "before": ask(own, config.model.path, asked / f"before_{count}.json"),
-                "after": ask(own, str(folder / "hf"), asked / f"after_{count}_{seed}.json"),
-                "never": ask(own, never, asked / f"never_{count}.json"),
                 "minutes": result["seconds"]["total"] / 60,
+                "summaries": [
+                    result["before"],
+                    result["after"],
+                    evaluated(own, never, asked / f"never_{count}.json"),
+                ],
+                "sampled": [sampled(own, model, asked / f"{name}_sampled.json") for name, model in models.items()],
             }
         )
     return runs
@@ -103,13 +116,10 @@ def request(config: ConfigDict, count: int, seeds: list[int], never: str, work: 
 
 def row(run: dict[str, Any]) -> list[str]:
     """A run as a row of the table."""
-    greedy = [run[of]["summary"]["content_recall"]["forget"]["mean"] for of in ("before", "after", "never")]
-    sampled = [run[of]["sampled"] for of in ("before", "after", "never")]
-    quality, utility = (
-        [run[of]["summary"][name] for of in ("before", "after")] for name in ("unlearn_quality", "utility")
-    )
-    told = [" / ".join(f"{x:.3f}" for x in values) for values in (greedy, sampled)]
-    told += [" / ".join(f"{x:.1f}" for x in values) for values in (quality, utility)]
+    greedy = [summary["content_recall"]["forget"]["mean"] for summary in run["summaries"]]
+    told = [" / ".join(f"{x:.3f}" for x in values) for values in (greedy, run["sampled"])]
+    for name in ("unlearn_quality", "utility"):
+        told.append(" / ".join(f"{summary[name]:.1f}" for summary in run["summaries"][:2]))
     return [str(run["questions"]), str(run["seed"]), *told, f"{run['minutes']:.1f}"]
 
 
@@ -128,7 +138,7 @@ def main() -> None:
     if not options.model and not (options.teacher and options.never):
         parser.error("name --model, or --teacher and --never")
     work = Path(options.workdir)
-    counts, seeds = ([int(x) for x in given_.split(",")] for given_ in (options.counts, options.seeds))
+    counts, seeds = ([int(x) for x in text.split(",")] for text in (options.counts, options.seeds))
     cut(options.data, work / "data", counts)
     config = settings.changed(load_preset(options.preset), {"data.path": str(work / "data")} | given(options.set))
     basis = settings.changed(settings.default(), {"model.path": options.model, "data.path": str(work / "data")})

@@ -25,13 +25,11 @@ from ml_collections import ConfigDict
 from pages import table
 
 from pmc_jax import config as settings
-from pmc_jax.data.questions import load_forget, load_retain, load_split
+from pmc_jax.data.questions import UNRELATED, load_forget, load_retain, load_split
 from pmc_jax.runs.load import load_checkpoint
 from pmc_jax.runs.presets import load_preset
 from pmc_jax.runs.unlearn import evaluate_on, load_data, unlearn
 from pmc_jax.tracking.files import read_json, write_json, write_lines
-
-UNRELATED = ("world_facts", "real_authors")
 
 
 def given(words: list[str]) -> dict[str, Any]:
@@ -43,6 +41,13 @@ def given(words: list[str]) -> dict[str, Any]:
     return values
 
 
+def copy_unrelated(path: str, folder: Path) -> None:
+    """Copy the splits that have nothing to do with what is forgotten, those that there are."""
+    for name in UNRELATED:
+        if (Path(path) / f"{name}.jsonl").exists():
+            shutil.copy(Path(path) / f"{name}.jsonl", folder)
+
+
 def cut(path: str, folder: Path, count: int, rows: int) -> list[str]:
     """Write `count` requests of `rows` rows each, from the end of `full`, the rest as `retain`. Returns their names."""
     full, names = load_split(path, "full"), [f"forget_{i + 1}" for i in range(count)]
@@ -51,9 +56,7 @@ def cut(path: str, folder: Path, count: int, rows: int) -> list[str]:
     write_lines(folder / "retain.jsonl", full[:kept])
     for number, name in enumerate(names):
         write_lines(folder / f"{name}.jsonl", full[kept + number * rows : kept + (number + 1) * rows])
-    for name in UNRELATED:
-        if (Path(path) / f"{name}.jsonl").exists():
-            shutil.copy(Path(path) / f"{name}.jsonl", folder)
+    copy_unrelated(path, folder)
     return names
 
 
