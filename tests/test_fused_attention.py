@@ -20,6 +20,12 @@ from pmc_jax.models.fused_attention import attend_fused, suits, usable_kind
 from pmc_jax.training import forward
 
 
+@pytest.fixture(autouse=True)
+def nothing_tried():
+    """What one test tried is not what the next one is told."""
+    fused_attention.why_not.cache_clear()
+
+
 @pytest.fixture
 def without_cudnn(monkeypatch):
     """JAX's own implementation in its place."""
@@ -109,6 +115,8 @@ def on_gpu(monkeypatch):
 def test_it_is_tried_on_the_mesh_first(without_cudnn, monkeypatch, caplog):
     on_gpu(monkeypatch)
     assert usable_kind(meshes.make_mesh(), make_model()[1].config) == GPU and not caplog.records
+    usable_kind(meshes.make_mesh(), make_model()[1].config)
+    assert fused_attention.why_not.cache_info().hits == 1, "a process tries it once"
 
 
 def test_where_cudnn_fails_attention_is_in_products(monkeypatch, caplog):

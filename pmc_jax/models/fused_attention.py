@@ -4,10 +4,12 @@
 Axes: as in attention.py.
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AbstractMesh, Mesh, NamedSharding, PartitionSpec
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from pmc_jax.distributed.device_kind import DeviceKind, device_kind
 from pmc_jax.errors import first_line
@@ -51,29 +53,28 @@ def attend_fused(
     )
 
 
-def usable_kind(mesh: Mesh | AbstractMesh, config: ModelConfig) -> DeviceKind:
+def usable_kind(mesh: Mesh, config: ModelConfig) -> DeviceKind:
     """The kind of a mesh's devices, without fused attention where they cannot run it for such a model."""
     kind = device_kind(mesh)
     used = kind.fused_attention and any(suits(layer, config.head_dim, jnp.bfloat16) for layer in config.layers)
-    if used and isinstance(mesh, Mesh) and (reason := why_not(mesh, config)):
+    if used and (reason := why_not(mesh, config)):
         LOG.warning("attention is not one kernel here, which takes more memory and time: cuDNN: %s", reason)
         return kind._replace(fused_attention=False)
     return kind
 
 
+@functools.lru_cache
 def why_not(mesh: Mesh, config: ModelConfig) -> str:
-    """Why the devices do not run such a kernel, forward and backward; empty where they do. It is tried once, on arrays
-    of the model's heads: what a card takes depends on its driver and on cuDNN's version.
+    """Why the devices do not run such a kernel, forward and backward; empty where they do. It is tried once a process
+    and model, on arrays of its heads: what a card takes depends on its driver and on cuDNN's version.
     """
     B, T, S, H = mesh.shape["data"], 32, 64, config.head_dim
     sharding = NamedSharding(mesh, PartitionSpec("data", None, "model", None))
     rng = np.random.default_rng(0)
 
-    def put(values: np.ndarray) -> jax.Array:
-        return jax.make_array_from_callback(values.shape, sharding, lambda i: jnp.asarray(values[i]))
-
     def drawn(length: int, heads: int) -> jax.Array:
-        return put(rng.standard_normal((B, length, heads, H), np.float32).astype(jnp.bfloat16))
+        values = rng.standard_normal((B, length, heads, H), np.float32).astype(jnp.bfloat16)
+        return jax.make_array_from_callback(values.shape, sharding, lambda i: values[i])
 
     q_BTNH, k_BSKH, v_BSKH = drawn(T, config.num_heads), drawn(S, config.num_kv_heads), drawn(S, config.num_kv_heads)
     mask_TS = np.tril(np.ones((T, S), bool), S - T)
