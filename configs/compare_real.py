@@ -1,15 +1,15 @@
 """The most used methods and variants of PMC on a real model: SmolLM2-135M-Instruct forgets Shakespeare.
 
-Model, questions and batch are those of configs/real.py. The retain answers are the model's own: with cross-entropy a
+Model, questions and batch are those of configs/real.py, with 30 updates in the place of 100. The retain answers are the model's own: with cross-entropy a
 method would sharpen them, so all hold them by KL(start || model), as PMC does there, but for RMU, which has a retain
-term of its own. The grid is two learning rates.
+term of its own. The grid is two learning rates, higher ones because the updates are few.
 """
 
 from pmc_jax import config as settings
 from pmc_jax.runs.presets import load_preset
 from pmc_jax.settings.comparison import Comparison, Row, with_comparison
 
-POINTS = {"train.learning_rate": 1e-5}, {"train.learning_rate": 3e-5}
+POINTS = {"train.learning_rate": 3e-5}, {"train.learning_rate": 1e-4}
 RIVALS = "gradient_difference", "idk", "dpo", "npo", "simnpo", "undial", "wga", "rmu"
 PLAIN = {"pmc.refusal_weight": 0.0}
 VARIANTS = {
@@ -21,7 +21,7 @@ VARIANTS = {
 }
 # What is measured of a chosen point beyond quality and utility.
 MEASURE = {"train.learning_rate": 3e-5, "evaluate.leak_samples": 10, "evaluate.relearn_updates": 10}
-LEAST = {"evaluate.max_new_tokens": 48, "evaluate.retain_rows": 40}
+LEAST = {"train.epochs": 3, "evaluate.max_new_tokens": 48, "evaluate.retain_rows": 40}
 
 
 def options(method):

@@ -14,7 +14,8 @@ from pmc_jax.settings.setting import names_in
 
 UNTUNED = 0  # the point that is the recipe itself; those of the grid follow from 1 on
 NAME = re.compile(r"[\w.=+-]+")
-START = ("model.", "data.", "prompt.", "evaluate.", "seed")  # what the evaluation of the start depends on
+# What the evaluation of the start depends on. `sample.max_` bounds the model's own answers to retain questions.
+START = ("model.", "data.", "prompt.", "evaluate.", "sample.max_", "seed")
 
 
 class Cell(NamedTuple):

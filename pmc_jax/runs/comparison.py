@@ -132,7 +132,9 @@ class Comparison:
         return f"unlearn quality {after['unlearn_quality']:.1f}, utility {after['utility']:.1f}, {seconds:.0f} s"
 
     def adopt_start(self, cell: Cell, work: Workdir) -> None:
-        """Take the evaluation of the start from a run that began with the same one, on the same data."""
+        """Take the evaluation of the start, and its own answers to retain questions where there are any, from a run
+        that began with the same one, on the same data.
+        """
         if (work.path / "before.json").exists():
             return
         start = cell.start
@@ -141,6 +143,8 @@ class Comparison:
             kept = theirs.path != work.path and read_json(theirs.path / "before.json")
             if kept and theirs.frozen()["data"] == work.frozen()["data"]:
                 shutil.copy(theirs.path / "answers" / "before.jsonl", work.file("answers/before.jsonl"))
+                if (theirs.path / "retain.json").exists():
+                    shutil.copy(theirs.path / "retain.json", work.file("retain.json"))
                 write_json(work.file("before.json"), kept)
                 return
 
