@@ -2,12 +2,13 @@
 
 import numpy as np
 
+import pmc_jax
 from pmc_jax.data.packing import RETAIN
 from pmc_jax.methods.schedule import draw_retain_rows, round_questions
-from pmc_jax.methods.settings import read_schedule, read_training
+from pmc_jax.methods.settings import fitted, read_schedule, read_training
 from pmc_jax.methods.sources import make_source
 from pmc_jax.tracking.timing import Clock
-from pmc_jax.training.settings import make_recipe, updates_per_epoch
+from pmc_jax.training.settings import make_recipe, rate_of_width, updates_per_epoch
 
 
 def test_the_order_of_questions_is_drawn_anew_each_epoch(small):
@@ -62,3 +63,35 @@ def test_the_schedule_counts_the_updates_that_come(tiny_checkpoint, small):
         updates = updates_per_epoch(200, round_size, 16)
         recipe = make_recipe(tiny_checkpoint.family, tiny_checkpoint.model, read_training(config), updates)
         assert (recipe.warmup_steps, recipe.total_steps) == steps
+
+
+def test_few_questions_get_as_many_updates_as_are_asked_for(small):
+    """And never fewer epochs than are asked for. Fitted settings stay as they are."""
+    config = small({"train.updates": 100, "train.epochs": 6, "train.batch_size": 4, "pmc.questions_per_round": 0})
+    wanted = {1: (1, 100), 3: (3, 100), 20: (4, 20), 42: (4, 10), 100: (4, 6), 400: (4, 6)}
+    for questions, (batch, epochs) in wanted.items():
+        own = fitted(config, questions)
+        assert (own.train.batch_size, own.train.epochs) == (batch, epochs), questions
+        assert fitted(own, questions) == own
+        assert updates_per_epoch(questions, 0, batch) * epochs >= 100 or epochs == 6
+    prefixed = fitted(small({"train.updates": 100, "train.batch_size": 4, "pmc.prefix_rows": 1}), 10)
+    assert prefixed.train.epochs == 20, "prefixed rows fill updates too"
+    assert fitted(small({"train.batch_size": 9}), 8).train.batch_size == 9, "left to the check"
+
+
+def test_a_rate_that_is_left_open_goes_by_the_width(tiny_checkpoint, small):
+    """The points that the law was laid through, and one published between them (Llama-3.2-1B and Phi-1.5: 2048)."""
+    assert [rate_of_width(width) for width in (256, 3072)] == [3e-4, 1e-5]
+    assert 1e-5 < rate_of_width(2048) < 2e-5
+    for rate, wanted in ((0.0, rate_of_width(tiny_checkpoint.config.width)), (2e-5, 2e-5)):
+        training = read_training(small({"train.learning_rate": rate}))
+        assert make_recipe(tiny_checkpoint.family, tiny_checkpoint.model, training, 1).learning_rate == wanted
+
+
+def test_one_question_is_gone_through_until_there_are_updates_enough(tiny_checkpoint, splits, small):
+    config = small({"train.updates": 3, "train.epochs": 1, "train.learning_rate": 0.0, "pmc.skip_solved": False})
+    lines, forget = [], splits["forget20"][:1]
+    _, history = pmc_jax.unlearn(
+        tiny_checkpoint, forget, splits["retain80"], config, on_round=lambda *told: lines.append(told[2])
+    )
+    assert len(history) == 3 and all(len(updates) == 1 for updates in lines)

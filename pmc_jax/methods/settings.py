@@ -3,6 +3,7 @@
 from ml_collections import ConfigDict
 
 from pmc_jax import registry
+from pmc_jax.config import changed
 from pmc_jax.data.refusals import load_refusals
 from pmc_jax.errors import UserError
 from pmc_jax.methods.pmc import PmcSettings
@@ -11,7 +12,7 @@ from pmc_jax.methods.schedule import Schedule
 from pmc_jax.sampling.generate import longest_greedy
 from pmc_jax.training.batching import BatchSettings
 from pmc_jax.training.objectives import OBJECTIVES, Objective, hyperparameters
-from pmc_jax.training.settings import AdapterSettings, TrainSettings
+from pmc_jax.training.settings import AdapterSettings, TrainSettings, updates_per_epoch
 
 
 def read_objective(config: ConfigDict) -> tuple[Objective, tuple[tuple[str, float], ...]]:
@@ -91,10 +92,26 @@ def read_training(config: ConfigDict) -> TrainSettings:
     )
 
 
+def fitted(config: ConfigDict, questions: int) -> ConfigDict:
+    """The settings for so many forget questions: as they are, or with the epochs and the batch that `train.updates`
+    asks for.
+    """
+    least = config.train.updates
+    if not least:
+        return config
+    schedule = read_schedule(config, questions)
+    batch = min(config.train.batch_size, schedule.questions)
+    each = updates_per_epoch(schedule.questions, schedule.round_size, batch)
+    epochs = max(config.train.epochs, -(-least // each))
+    return changed(config, {"train.batch_size": batch, "train.epochs": epochs})
+
+
 def read_schedule(config: ConfigDict, questions: int) -> Schedule:
     """Which questions a round has: as many as PMC samples at a time, or an epoch's where nothing is sampled.
 
-    questions: of the forget data. Those with a prefix of the answer are counted besides.
+    Args:
+        config: as `fitted` makes it.
+        questions: of the forget data. Those with a prefix of the answer are counted besides.
     """
     epochs, seed = config.train.epochs, config.seed
     if read_objective(config)[0].answers != "sampled":

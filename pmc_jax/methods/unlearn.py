@@ -15,7 +15,7 @@ from pmc_jax.errors import UserError
 from pmc_jax.methods.own_answers import with_own_answers
 from pmc_jax.methods.passages import windows_of
 from pmc_jax.methods.rewards import resolve_reward
-from pmc_jax.methods.settings import read_objective, read_schedule, read_training
+from pmc_jax.methods.settings import fitted, read_objective, read_schedule, read_training
 from pmc_jax.methods.sources import make_source
 from pmc_jax.models.pretrained import PretrainedModel, check_checkpoint
 from pmc_jax.sampling.generate import say_once, text_of
@@ -24,7 +24,7 @@ from pmc_jax.training.checkpoint import RoundCheckpointer
 from pmc_jax.training.loop import fit
 from pmc_jax.training.objectives.objective import hidden_layer, hyperparameters
 from pmc_jax.training.position import Hooks
-from pmc_jax.training.settings import check_length
+from pmc_jax.training.settings import check_length, rate_of_width
 from pmc_jax.training.state import with_remat
 from pmc_jax.training.watch import UNSEEN, Watch
 
@@ -74,6 +74,7 @@ def unlearn(
     """
     config = settings.check(config if config is not None else settings.default())
     rows, retain = read_sides(checkpoint, forget, retain, config)
+    config = fitted(config, len(rows))
     check_data(config, rows, retain)
     check_checkpoint(checkpoint)
     retain = with_own_answers(checkpoint, retain, config)
@@ -84,10 +85,16 @@ def unlearn(
     if config.evaluate.keep_best and (rounds is None or on_evaluate is None):
         raise UserError("evaluate.keep_best: needs rounds=RoundCheckpointer(folder), and on_evaluate, the judge")
     source = make_source(checkpoint, config, rows, retain, references)
-    hooks = Hooks(on_start, on_round, on_evaluate, watch)
-    return fit(
-        checkpoint, source, read_training(config), rounds=rounds, clock=clock, hooks=hooks, keep_start=keep_start
-    )
+    hooks, training = Hooks(on_start, on_round, on_evaluate, watch), read_training(config)
+    tell_fitted(config, source.updates_per_epoch, checkpoint.config.width)
+    return fit(checkpoint, source, training, rounds=rounds, clock=clock, hooks=hooks, keep_start=keep_start)
+
+
+def tell_fitted(config: ConfigDict, updates: int, width: int) -> None:
+    """Say what the settings left open has become. updates: of an epoch. width: of the model."""
+    if config.train.updates or not config.train.learning_rate:
+        rate = config.train.learning_rate or rate_of_width(width)
+        say_once(f"unlearn: {config.train.epochs} epochs of {updates} updates, peak rate {rate:g}")
 
 
 def read_sides(
@@ -108,6 +115,7 @@ def read_sides(
 
 def check_data(config: ConfigDict, forget: list[dict[str, str]], retain: list[dict[str, str]]) -> None:
     """UserError when the data cannot fill what the settings ask for, or the settings name what is not there."""
+    config = fitted(config, len(forget))
     objective, _ = read_objective(config)
     if objective.answers == "sampled":
         resolve_reward(config.pmc.reward)

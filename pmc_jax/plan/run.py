@@ -12,6 +12,7 @@ from pmc_jax import config as settings
 from pmc_jax.distributed import meshes
 from pmc_jax.distributed.device_kind import ACCELERATOR, GPU
 from pmc_jax.errors import UserError
+from pmc_jax.methods.settings import fitted
 from pmc_jax.models import weights
 from pmc_jax.models.layer_stack import stack_layers
 from pmc_jax.plan import abstract, estimate, programs, topology
@@ -146,7 +147,7 @@ def plan(config: ConfigDict, target: Topology, assumed: Assumed, compiling: str 
     """Everything that `pmc-jax plan` prints, JSON-ready. compiling: "none" (the memory and time model alone) or "whole"
     (the programs that a run has).
     """
-    settings.check(config)
+    config = fitted(settings.check(config), assumed.questions)
     start = time.perf_counter()
     raw = abstract.read_shape(config.model.path)
     make_mesh = topology.mesh_maker(target, compiled=compiling != "none")

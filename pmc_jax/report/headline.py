@@ -48,7 +48,8 @@ def headline(run: Run) -> dict[str, Any]:
         "Seed": frozen.get("seed"),
     }
     if run.rounds:
-        asked = "" if done else f", in epoch {last['epoch'] + 1} of {frozen.get('train.epochs')}"
+        of = "" if frozen.get("train.updates") else f" of {frozen.get('train.epochs')}"
+        asked = "" if done else f", in epoch {last['epoch'] + 1}{of}"
         facts["Rounds"] = f"{len(run.rounds)}{asked}"
         if best:
             facts["Exported"] = f"round {best['round']}: {best['why']}"

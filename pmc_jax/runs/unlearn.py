@@ -16,7 +16,7 @@ from pmc_jax.evaluate.recall import check_truths_seen
 from pmc_jax.methods import unlearn as method
 from pmc_jax.methods.own_answers import with_own_answers
 from pmc_jax.methods.passages import load_sides
-from pmc_jax.methods.settings import read_schedule
+from pmc_jax.methods.settings import fitted, read_schedule
 from pmc_jax.models import pretrained
 from pmc_jax.models.pretrained import PretrainedModel
 from pmc_jax.runs.console import console, print_finished, print_result
@@ -122,6 +122,12 @@ def load_data(config: ConfigDict, written: dict[str, questions.Rows] | None = No
     return Data(forget, retain, sets, hashes)
 
 
+def count_rounds(config: ConfigDict, data: Data) -> int:
+    """How many rounds the run has."""
+    questions = len(data.forget)
+    return read_schedule(fitted(config, questions), questions).rounds
+
+
 def own_data(
     work: Workdir, config: ConfigDict
 ) -> tuple[ConfigDict, PretrainedModel | None, dict[str, questions.Rows] | None]:
@@ -174,7 +180,7 @@ def unlearn(
             pretrained.check_path(config.model.path)  # before the data, which may have to come from the hub
             config, checkpoint, written = own_data(work, config)
             data = read_data(work, config, lambda: load_data(config, written), lambda data: data.hashes)
-            profiled = profiled_rounds(profile, read_schedule(config, len(data.forget)).rounds) if data else frozenset()
+            profiled = profiled_rounds(profile, count_rounds(config, data)) if data else frozenset()
             started = started_with("unlearn", config, data and data.hashes)
             finished = multihost.broadcast_from_primary(lambda: work.finished(started))
             if finished:
@@ -242,7 +248,7 @@ def run_rounds(
     Returns:
         The unlearned model as the kept round left it, and its history.
     """
-    total = read_schedule(config, len(data.forget)).rounds
+    total = count_rounds(config, data)
     watch = RunWatch(checkpoint, work.path / "profile", profiled)
     with recording(work, total, config.log.samples) as recorder:
 

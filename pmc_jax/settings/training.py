@@ -4,6 +4,13 @@ from pmc_jax.settings.setting import ABOVE_0, AT_LEAST_0, AT_LEAST_1, Setting, o
 
 TRAINING = (
     Setting("train.epochs", 30, "passes over the forget questions", *AT_LEAST_1),
+    Setting(
+        "train.updates",
+        0,
+        "least updates of unlearning; few questions are gone through more often until there are as many, in batches of "
+        "at most their number; 0 = epochs alone",
+        *AT_LEAST_0,
+    ),
     Setting("train.batch_size", 16, "forget rows an update; as many retain rows come on top", *AT_LEAST_1),
     Setting(
         "train.accumulate",
@@ -18,7 +25,7 @@ TRAINING = (
         *one_of("adamw", "adafactor"),
     ),
     Setting("train.moment_dtype", "", "AdamW's first moment; empty = model.dtype", *one_of("", "float32", "bfloat16")),
-    Setting("train.learning_rate", 1e-5, "peak", *ABOVE_0),
+    Setting("train.learning_rate", 1e-5, "peak; 0 = by the model's width (docs/howto.md)", *AT_LEAST_0),
     Setting("train.weight_decay", 0.01, "AdamW; not on biases and norms", *AT_LEAST_0),
     Setting("train.warmup_epochs", 1.0, "epochs until the peak rate; then linear to 0", *AT_LEAST_0),
     Setting("train.grad_clip", 1.0, "global gradient norm; 0 = off", *AT_LEAST_0),

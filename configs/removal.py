@@ -1,0 +1,20 @@
+"""A removal request: a model, questions to forget, data that must stay, and no other setting.
+
+--config.model.path=... --config.data.forget_file=... --config.data.retain_file=...
+
+Few questions are gone through more often, and the rate goes by the model's width. docs/results.md has what it does to
+SmolLM2-135M and two smaller models.
+"""
+
+from pmc_jax import config as settings
+
+
+def get_config():
+    config = settings.default()
+    config.sample.num_samples, config.sample.temperature, config.sample.max_new_tokens = 8, 1.0, 48
+    config.pmc.min_words, config.pmc.refusal_weight = 5, 0.5
+    # KL leaves the rest as it is, what the retain data does not name too. CE would draw it towards the retain data.
+    config.pmc.retain_weight, config.pmc.kl_weight, config.pmc.retain_rows = 0.0, 10.0, 2
+    config.train.updates, config.train.epochs, config.train.batch_size, config.train.learning_rate = 100, 6, 4, 0.0
+    config.evaluate.max_new_tokens, config.evaluate.retain_rows = 64, 100
+    return config
