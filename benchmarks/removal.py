@@ -1,7 +1,7 @@
 """A removal request, from its questions alone: a model is taught a data set, and then asked to forget 20, 40 and 100
 questions of it with no setting of the preset touched. Beside it stands a model that was never taught them.
 
-    python benchmarks/removal.py --workdir=runs/removal --data=TOFU_FOLDER --model=CHECKPOINT [--preset=tofu_llama]
+    python benchmarks/removal.py --workdir=runs/removal --data=TOFU_FOLDER --model=CHECKPOINT [--preset=removal]
 
 The model is taught the split `full` (5 epochs at 1e-4, batch 8), and a second one all but the questions of the largest
 request. `--teacher=FOLDER --never=FOLDER` names such models instead. Requests are the last rows of `full`, the retain
@@ -130,7 +130,7 @@ def main() -> None:
     parser.add_argument("--model", default="")
     parser.add_argument("--teacher", default="")
     parser.add_argument("--never", default="")
-    parser.add_argument("--preset", default="tofu_llama")
+    parser.add_argument("--preset", default="removal")
     parser.add_argument("--counts", default="20,40,100")
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--set", nargs="*", default=[])
