@@ -80,8 +80,8 @@ def test_few_questions_get_as_many_updates_as_are_asked_for(small):
 
 
 def test_a_rate_that_is_left_open_goes_by_the_width(tiny_checkpoint, small):
-    """The points that the law was laid through, and what follows for other widths."""
-    assert [rate_of_width(width) for width in (256, 576, 2048, 3072, 8192)] == [5e-5, 3e-5, 1.3e-5, 1e-5, 5.3e-6]
+    """The published point, and what follows for other widths."""
+    assert [rate_of_width(width) for width in (256, 576, 2048, 3072, 8192)] == [1.2e-4, 5.3e-5, 1.5e-5, 1e-5, 3.8e-6]
     for rate, wanted in ((0.0, rate_of_width(tiny_checkpoint.config.width)), (2e-5, 2e-5)):
         training = read_training(small({"train.learning_rate": rate}))
         assert make_recipe(tiny_checkpoint.family, tiny_checkpoint.model, training, 1).learning_rate == wanted

@@ -93,10 +93,10 @@ def updates_per_epoch(num_rows: int, round_size: int, batch_size: int) -> int:
 def rate_of_width(width: int) -> float:
     """The peak learning rate for a model of a width, where none is given.
 
-    A power law through what was published for a width of 3072 (1e-5) and what leaves the rest of SmolLM2, of width 576,
-    as it is (3e-5); to two digits.
+    What was published for a width of 3072 (1e-5), in inverse proportion to the width, as Adam's rate goes in muP (Yang
+    et al., arXiv 2203.03466); to two digits.
     """
-    return float(f"{1e-5 * (3072 / width) ** 0.65:.1e}")
+    return float(f"{1e-5 * 3072 / width:.1e}")
 
 
 def make_recipe(family: Family, model: Decoder, settings: TrainSettings, updates: int) -> Recipe:
