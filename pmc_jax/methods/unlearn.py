@@ -93,8 +93,8 @@ def unlearn(
 def tell_fitted(config: ConfigDict, updates: int, width: int) -> None:
     """Say what the settings left open has become. updates: of an epoch. width: of the model."""
     if config.train.updates or not config.train.learning_rate:
-        rate = config.train.learning_rate or rate_of_width(width)
-        say_once(f"unlearn: {config.train.epochs} epochs of {updates} updates, peak rate {rate:g}")
+        rate, epochs = config.train.learning_rate or rate_of_width(width), config.train.epochs
+        say_once(f"unlearn: {epochs} epochs, {epochs * updates} updates in all, peak rate {rate:g}")
 
 
 def read_sides(
