@@ -15,6 +15,7 @@ def get_config():
     config.pmc.min_words, config.pmc.refusal_weight = 5, 0.5
     # KL leaves the rest as it is, what the retain data does not name too. CE would draw it towards the retain data.
     config.pmc.retain_weight, config.pmc.kl_weight, config.pmc.retain_rows = 0.0, 10.0, 2
-    config.train.updates, config.train.epochs, config.train.batch_size, config.train.learning_rate = 100, 20, 4, 0.0
+    config.train.epochs, config.train.updates, config.train.batch_size = 20, 100, 4
+    config.train.learning_rate, config.train.rate_width = 1e-5, 3072  # as published for Llama-3.2-3B
     config.evaluate.max_new_tokens, config.evaluate.retain_rows = 64, 100
     return config

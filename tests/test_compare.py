@@ -16,13 +16,11 @@ from pmc_jax.compare.tables import Table, markdown, narrow
 from pmc_jax.data.cut import cut
 from pmc_jax.methods.settings import read_objective
 from pmc_jax.runs import cells, comparison
-from pmc_jax.runs import unlearn as unlearn_run
 from pmc_jax.runs.compare import run_compare, share_of
 from pmc_jax.runs.comparison import Share
 from pmc_jax.runs.presets import load_preset
 from pmc_jax.runs.unlearn import load_data
 from pmc_jax.settings.comparison import Comparison, Row, with_comparison
-from pmc_jax.tracking.files import write_lines
 from pmc_jax.tracking.recorder import RoundRecorder
 from pmc_jax.training.objectives import hyperparameters
 
@@ -89,20 +87,6 @@ def test_a_comparison_stopped_and_shared_out_gives_the_table_of_one_in_one_go(co
         for point in row["points"]:
             assert point["seeds"] == ([0, 1] if point["point"] == row["chosen"] else [0])
     assert len({*begun}) == 7 and not list(tmp_path.glob("*/runs/*/rounds")) and not list(tmp_path.glob("*/runs/*/hf"))
-
-
-def test_the_start_answers_retain_questions_once(config, tmp_path, splits, monkeypatch):
-    """Where the retain data has none: runs share the start's answers, unless their longest answer differs."""
-    asked, real = [], unlearn_run.with_own_answers
-    monkeypatch.setattr(unlearn_run, "with_own_answers", lambda *args: asked.append(1) or real(*args))
-    file = tmp_path / "retain.jsonl"
-    write_lines(file, [{"question": row["question"]} for row in splits["retain80"][:6]])
-    own = {"data.retain_file": str(file), "data.retain_answers": "own", "sample.max_new_tokens": 48, "train.epochs": 1}
-    points = {"train.learning_rate": 1e-3}, {"train.learning_rate": 4e-3}, {"sample.max_new_tokens": 40}
-    results = run_compare(config((Row("pmc", tuple(own | point for point in points)),), seeds="0"), str(tmp_path / "c"))
-    assert not results["missing"] and len(asked) == 2
-    kept = [(tmp_path / "c" / "runs" / f"pmc-g{n}-s0" / "retain.json").read_text() for n in (1, 2, 3)]
-    assert kept[0] == kept[1]
 
 
 @pytest.mark.parametrize("never_saw", [False, pytest.param(True, marks=pytest.mark.parity)])

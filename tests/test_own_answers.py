@@ -8,6 +8,9 @@ import pmc_jax
 from pmc_jax.errors import UserError
 from pmc_jax.methods.own_answers import whole_sentences, with_own_answers
 from pmc_jax.runs import unlearn as runs
+from pmc_jax.runs.compare import run_compare
+from pmc_jax.settings.comparison import Comparison, Row, with_comparison
+from pmc_jax.tracking.files import write_lines
 
 
 @pytest.fixture(scope="module")
@@ -75,3 +78,19 @@ def test_a_run_keeps_what_the_model_said(tiny_folder, data_folder, asked, small,
     monkeypatch.setattr(runs, "with_own_answers", None)
     again = runs.unlearn(small(changes), str(tmp_path / "run"))
     assert again["after"]["utility"] == result["after"]["utility"] and again["data"] == result["data"]
+
+
+def test_runs_of_a_comparison_share_the_start_s_answers(tiny_folder, data_folder, splits, tmp_path, monkeypatch, small):
+    """The model is asked once for all runs, and once more where the longest answer differs."""
+    asked, real = [], runs.with_own_answers
+    monkeypatch.setattr(runs, "with_own_answers", lambda *args: asked.append(1) or real(*args))
+    file = tmp_path / "questions.jsonl"
+    write_lines(file, [{"question": row["question"]} for row in splits["retain80"][:6]])
+    values = {"model.path": str(tiny_folder), "data.path": str(data_folder), "data.retain_file": str(file)}
+    values |= {"data.retain_answers": "own", "sample.max_new_tokens": 48, "sample.num_samples": 2, "train.epochs": 1}
+    points = {"train.learning_rate": 1e-3}, {"train.learning_rate": 4e-3}, {"sample.max_new_tokens": 40}
+    config = with_comparison(small(values), Comparison((Row("pmc", points),)), seeds="0")
+    results = run_compare(config, str(tmp_path / "compared"))
+    assert not results["missing"] and len(asked) == 2
+    kept = [(tmp_path / "compared" / "runs" / f"pmc-g{n}-s0" / "retain.json").read_text() for n in (1, 2)]
+    assert kept[0] == kept[1]

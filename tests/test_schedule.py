@@ -8,7 +8,7 @@ from pmc_jax.methods.schedule import draw_retain_rows, round_questions
 from pmc_jax.methods.settings import fitted, read_schedule, read_training
 from pmc_jax.methods.sources import make_source
 from pmc_jax.tracking.timing import Clock
-from pmc_jax.training.settings import make_recipe, rate_of_width, updates_per_epoch
+from pmc_jax.training.settings import make_recipe, peak_rate, updates_per_epoch
 
 
 def test_the_order_of_questions_is_drawn_anew_each_epoch(small):
@@ -79,16 +79,22 @@ def test_few_questions_get_as_many_updates_as_are_asked_for(small):
     assert fitted(small({"train.batch_size": 9}), 8).train.batch_size == 9, "left to the check"
 
 
-def test_a_rate_that_is_left_open_goes_by_the_width(tiny_checkpoint, small):
-    """The published point, and what follows for other widths."""
-    assert [rate_of_width(width) for width in (256, 576, 2048, 3072, 8192)] == [1.2e-4, 5.3e-5, 1.5e-5, 1e-5, 3.8e-6]
-    for rate, wanted in ((0.0, rate_of_width(tiny_checkpoint.config.width)), (2e-5, 2e-5)):
-        training = read_training(small({"train.learning_rate": rate}))
+def test_a_rate_for_one_width_goes_by_the_width(tiny_checkpoint, small):
+    """The published point, and what follows for other widths; as it is given where it is for every width."""
+    assert [peak_rate(1e-5, 3072, width) for width in (256, 576, 2048, 3072, 8192)] == [
+        1.2e-4,
+        5.3e-5,
+        1.5e-5,
+        1e-5,
+        3.8e-6,
+    ]
+    for rate_width, wanted in ((3072, peak_rate(2e-5, 3072, tiny_checkpoint.config.width)), (0, 2e-5)):
+        training = read_training(small({"train.learning_rate": 2e-5, "train.rate_width": rate_width}))
         assert make_recipe(tiny_checkpoint.family, tiny_checkpoint.model, training, 1).learning_rate == wanted
 
 
 def test_one_question_is_gone_through_until_there_are_updates_enough(tiny_checkpoint, splits, small):
-    config = small({"train.updates": 3, "train.epochs": 1, "train.learning_rate": 0.0, "pmc.skip_solved": False})
+    config = small({"train.updates": 3, "train.epochs": 1, "train.rate_width": 64, "pmc.skip_solved": False})
     lines, forget = [], splits["forget20"][:1]
     _, history = pmc_jax.unlearn(
         tiny_checkpoint, forget, splits["retain80"], config, on_round=lambda *told: lines.append(told[2])

@@ -19,7 +19,7 @@ from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.training.batching import ExpectedRows, choose_packing
 from pmc_jax.training.objectives import OBJECTIVES
 from pmc_jax.training.run import train_on
-from pmc_jax.training.settings import rate_of_width
+from pmc_jax.training.settings import peak_rate
 from pmc_jax.training.state import start_state
 from pmc_jax.training.update import Recipe, update
 
@@ -72,7 +72,7 @@ def relearning(
 def constant_recipe(config: ConfigDict, width: int, compute_dtype: str) -> Recipe:
     """Cross-entropy at the full learning rate."""
     return Recipe(
-        config.train.learning_rate or rate_of_width(width),
+        peak_rate(config.train.learning_rate, config.train.rate_width, width),
         config.train.weight_decay,
         warmup_steps=0,
         total_steps=10**9,

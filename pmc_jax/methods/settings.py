@@ -88,6 +88,7 @@ def read_training(config: ConfigDict) -> TrainSettings:
         save_minutes=config.rounds.minutes,
         evaluate_every=config.evaluate.every,
         gather_once=t.gather_once,
+        rate_width=t.rate_width,
         keep_best=config.evaluate.keep_best,
     )
 

@@ -24,7 +24,7 @@ from pmc_jax.training.checkpoint import RoundCheckpointer
 from pmc_jax.training.loop import fit
 from pmc_jax.training.objectives.objective import hidden_layer, hyperparameters
 from pmc_jax.training.position import Hooks
-from pmc_jax.training.settings import check_length, rate_of_width
+from pmc_jax.training.settings import check_length, peak_rate
 from pmc_jax.training.state import with_remat
 from pmc_jax.training.watch import UNSEEN, Watch
 
@@ -91,9 +91,10 @@ def unlearn(
 
 
 def tell_fitted(config: ConfigDict, updates: int, width: int) -> None:
-    """Say what the settings left open has become. updates: of an epoch. width: of the model."""
-    if config.train.updates or not config.train.learning_rate:
-        rate, epochs = config.train.learning_rate or rate_of_width(width), config.train.epochs
+    """Say what came of settings that look at the data or the model. updates: of an epoch. width: of the model."""
+    train = config.train
+    if train.updates or train.rate_width:
+        rate, epochs = peak_rate(train.learning_rate, train.rate_width, width), train.epochs
         say_once(f"unlearn: {epochs} epochs, {epochs * updates} updates in all, peak rate {rate:g}")
 
 
@@ -114,8 +115,10 @@ def read_sides(
 
 
 def check_data(config: ConfigDict, forget: list[dict[str, str]], retain: list[dict[str, str]]) -> None:
-    """UserError when the data cannot fill what the settings ask for, or the settings name what is not there."""
-    config = fitted(config, len(forget))
+    """UserError when the data cannot fill what the settings ask for, or the settings name what is not there.
+
+    config: as `fitted` makes it.
+    """
     objective, _ = read_objective(config)
     if objective.answers == "sampled":
         resolve_reward(config.pmc.reward)

@@ -112,7 +112,7 @@ def load_data(config: ConfigDict, written: dict[str, questions.Rows] | None = No
         forget, retain = written["forget"], written["retain"]
     else:
         forget, retain = load_sides(config)
-    method.check_data(config, forget, retain)
+    method.check_data(fitted(config, len(forget)), forget, retain)
     if written:
         sets = questions.evaluation_sets(data, written, forget, count, seed)
     else:

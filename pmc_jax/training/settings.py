@@ -39,7 +39,7 @@ class TrainSettings(NamedTuple):
         warmup_epochs: epochs until the peak rate.
         optimizer: "adamw" or "adafactor".
         moment_dtype: of AdamW's first moment; empty = the parameters' own.
-        learning_rate: peak; 0 = `rate_of_width`.
+        learning_rate: peak, before `peak_rate`.
         weight_decay: decoupled.
         grad_clip: global gradient norm; 0 = off.
         compute_dtype: of the forward and backward pass; empty = what suits the devices (`on`).
@@ -49,6 +49,7 @@ class TrainSettings(NamedTuple):
         save_minutes: minutes after the last saved round, after which the next one is saved too; 0 = never.
         evaluate_every: rounds between evaluations; 0 = none.
         gather_once: weights are gathered over `data` once an update, not in each layer.
+        rate_width: the width of a model that the learning rate is for; 0 = of every model.
         keep_best: the last round is evaluated too, and the run ends by going back to the round that was called good.
     """
 
@@ -70,6 +71,7 @@ class TrainSettings(NamedTuple):
     save_minutes: float
     evaluate_every: int
     gather_once: bool = False
+    rate_width: int = 0
     keep_best: bool = False
 
     def on(self, mesh: Mesh | AbstractMesh) -> "TrainSettings":
@@ -90,13 +92,19 @@ def updates_per_epoch(num_rows: int, round_size: int, batch_size: int) -> int:
     return sum(-(-size // batch_size) for size in sizes)
 
 
-def rate_of_width(width: int) -> float:
-    """The peak learning rate for a model of a width, where none is given.
+def peak_rate(given: float, rate_width: int, width: int) -> float:
+    """The peak learning rate for a model.
 
-    What was published for a width of 3072 (1e-5), in inverse proportion to the width, as Adam's rate goes in muP (Yang
-    et al., arXiv 2203.03466); to two digits.
+    Args:
+        given: the rate.
+        rate_width: the width of a model that it is for; 0 = of every model.
+        width: of the model.
+
+    Returns:
+        The rate; for another width in inverse proportion to it, to two digits, as Adam's rate goes in muP (Yang et al.,
+        arXiv 2203.03466).
     """
-    return float(f"{1e-5 * 3072 / width:.1e}")
+    return float(f"{given * rate_width / width:.1e}") if rate_width else given
 
 
 def make_recipe(family: Family, model: Decoder, settings: TrainSettings, updates: int) -> Recipe:
@@ -117,7 +125,7 @@ def make_recipe(family: Family, model: Decoder, settings: TrainSettings, updates
     return Recipe(
         optimizer=settings.optimizer,
         moment_dtype=settings.moment_dtype,
-        learning_rate=settings.learning_rate or rate_of_width(model.config.width),
+        learning_rate=peak_rate(settings.learning_rate, settings.rate_width, model.config.width),
         weight_decay=settings.weight_decay,
         warmup_steps=round(settings.warmup_epochs * updates),
         total_steps=settings.epochs * updates,
