@@ -23,6 +23,8 @@ VARIANTS = {
 # What is measured of a chosen point beyond quality and utility.
 MEASURE = {"train.learning_rate": 3e-5, "evaluate.leak_samples": 10, "evaluate.relearn_updates": 10}
 LEAST = {"sample.max_new_tokens": 32, "train.epochs": 8, "evaluate.max_new_tokens": 48, "evaluate.retain_rows": 40}
+# One retain row and one rate for all.
+ALIKE = {"pmc.retain_rows": 1, "train.updates": 0, "train.rate_width": 0, "train.rate_layers": 0}
 
 
 def options(method):
@@ -33,5 +35,5 @@ def options(method):
 def get_config():
     rivals = {method: {"method": method, "method_options": options(method)} for method in RIVALS}
     rows = tuple(Row(name, POINTS, held=held) for name, held in (VARIANTS | rivals).items())
-    config = settings.changed(load_preset("real"), LEAST)
+    config = settings.changed(load_preset("real"), LEAST | ALIKE)
     return with_comparison(config, Comparison(rows, MEASURE, "A real model"), seeds="0", floor=80.0)

@@ -8,7 +8,7 @@ from pmc_jax.methods.schedule import draw_retain_rows, round_questions
 from pmc_jax.methods.settings import fitted, read_schedule, read_training
 from pmc_jax.methods.sources import make_source
 from pmc_jax.tracking.timing import Clock
-from pmc_jax.training.settings import make_recipe, peak_rate, updates_per_epoch
+from pmc_jax.training.settings import ModelSize, make_recipe, peak_rate, size_of, updates_per_epoch
 
 
 def test_the_order_of_questions_is_drawn_anew_each_epoch(small):
@@ -79,18 +79,19 @@ def test_few_questions_get_as_many_updates_as_are_asked_for(small):
     assert fitted(small({"train.batch_size": 9}), 8).train.batch_size == 9, "left to the check"
 
 
-def test_a_rate_for_one_width_goes_by_the_width(tiny_checkpoint, small):
-    """The published point, and what follows for other widths; as it is given where it is for every width."""
-    assert [peak_rate(1e-5, 3072, width) for width in (256, 576, 2048, 3072, 8192)] == [
-        1.2e-4,
-        5.3e-5,
-        1.5e-5,
-        1e-5,
-        3.8e-6,
-    ]
-    for rate_width, wanted in ((3072, peak_rate(2e-5, 3072, tiny_checkpoint.config.width)), (0, 2e-5)):
-        training = read_training(small({"train.learning_rate": 2e-5, "train.rate_width": rate_width}))
-        assert make_recipe(tiny_checkpoint.family, tiny_checkpoint.model, training, 1).learning_rate == wanted
+def test_a_rate_for_one_model_goes_by_the_size_of_another(tiny_checkpoint, small):
+    """The point that was measured, and what follows for other sizes; as it is given where it is for every one."""
+    tuned_on = ModelSize(576, 30)
+    sizes = (256, 6), (576, 30), (2048, 24), (3072, 28), (8192, 80)
+    assert [peak_rate(3e-5, tuned_on, ModelSize(*size)) for size in sizes] == [1.5e-4, 3e-5, 9.4e-6, 5.8e-6, 1.3e-6]
+    size = size_of(tiny_checkpoint.config)
+    for given in ((576, 30), (576, 0), (0, 30), (0, 0)):
+        named = dict(zip(("train.rate_width", "train.rate_layers"), given))
+        training = read_training(small({"train.learning_rate": 2.34e-5} | named))
+        rate = make_recipe(tiny_checkpoint.family, tiny_checkpoint.model, training, 1).learning_rate
+        by_width, by_layers = (g / s if g else 1 for g, s in zip(given, size))
+        assert np.isclose(rate, 2.34e-5 * by_width * by_layers**0.5, rtol=0.05)
+    assert rate == 2.34e-5
 
 
 def test_one_question_is_gone_through_until_there_are_updates_enough(tiny_checkpoint, splits, small):

@@ -12,7 +12,7 @@ from pmc_jax.methods.schedule import Schedule
 from pmc_jax.sampling.generate import longest_greedy
 from pmc_jax.training.batching import BatchSettings
 from pmc_jax.training.objectives import OBJECTIVES, Objective, hyperparameters
-from pmc_jax.training.settings import AdapterSettings, TrainSettings, updates_per_epoch
+from pmc_jax.training.settings import AdapterSettings, ModelSize, TrainSettings, updates_per_epoch
 
 
 def read_objective(config: ConfigDict) -> tuple[Objective, tuple[tuple[str, float], ...]]:
@@ -60,6 +60,11 @@ def read_adapters(config: ConfigDict) -> AdapterSettings:
     return AdapterSettings(config.lora.rank, config.lora.alpha, config.lora.targets)
 
 
+def read_size(config: ConfigDict) -> ModelSize:
+    """The size of a model that the learning rate is for."""
+    return ModelSize(config.train.rate_width, config.train.rate_layers)
+
+
 def read_batch(config: ConfigDict) -> BatchSettings:
     """How rows are dealt to updates."""
     return BatchSettings(config.train.batch_size, config.train.accumulate, config.seed)
@@ -88,7 +93,7 @@ def read_training(config: ConfigDict) -> TrainSettings:
         save_minutes=config.rounds.minutes,
         evaluate_every=config.evaluate.every,
         gather_once=t.gather_once,
-        rate_width=t.rate_width,
+        tuned_on=read_size(config),
         keep_best=config.evaluate.keep_best,
     )
 

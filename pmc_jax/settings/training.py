@@ -32,6 +32,12 @@ TRAINING = (
         "model width that train.learning_rate is for; others have it in inverse proportion; 0 = the rate as it is",
         *AT_LEAST_0,
     ),
+    Setting(
+        "train.rate_layers",
+        0,
+        "layers that train.learning_rate is for; others have it in inverse proportion to their root; 0 = as it is",
+        *AT_LEAST_0,
+    ),
     Setting("train.weight_decay", 0.01, "AdamW; not on biases and norms", *AT_LEAST_0),
     Setting("train.warmup_epochs", 1.0, "epochs until the peak rate; then linear to 0", *AT_LEAST_0),
     Setting("train.grad_clip", 1.0, "global gradient norm; 0 = off", *AT_LEAST_0),

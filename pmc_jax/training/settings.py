@@ -1,5 +1,6 @@
 """The settings of training as users give them, in epochs, and the recipe that they make, in updates."""
 
+import math
 from typing import NamedTuple
 
 from jax.sharding import AbstractMesh, Mesh
@@ -7,7 +8,7 @@ from jax.sharding import AbstractMesh, Mesh
 from pmc_jax.distributed.device_kind import choose_compute_dtype
 from pmc_jax.errors import UserError
 from pmc_jax.models import Decoder, Family, lora
-from pmc_jax.models.config import Rope
+from pmc_jax.models.config import ModelConfig, Rope
 from pmc_jax.training.batching import BatchSettings
 from pmc_jax.training.objectives import Objective
 from pmc_jax.training.recipe import Recipe
@@ -25,6 +26,26 @@ class AdapterSettings(NamedTuple):
     rank: int
     alpha: float
     targets: str
+
+
+class ModelSize(NamedTuple):
+    """What the learning rate goes by.
+
+    Attributes:
+        width: of the residual stream; 0 = any.
+        layers: of the model; 0 = any.
+    """
+
+    width: int = 0
+    layers: int = 0
+
+
+ANY_SIZE = ModelSize()
+
+
+def size_of(config: ModelConfig) -> ModelSize:
+    """The size of a model."""
+    return ModelSize(config.width, config.num_layers)
 
 
 class TrainSettings(NamedTuple):
@@ -49,7 +70,7 @@ class TrainSettings(NamedTuple):
         save_minutes: minutes after the last saved round, after which the next one is saved too; 0 = never.
         evaluate_every: rounds between evaluations; 0 = none.
         gather_once: weights are gathered over `data` once an update, not in each layer.
-        rate_width: the width of a model that the learning rate is for; 0 = of every model.
+        tuned_on: the model that the learning rate is for.
         keep_best: the last round is evaluated too, and the run ends by going back to the round that was called good.
     """
 
@@ -71,7 +92,7 @@ class TrainSettings(NamedTuple):
     save_minutes: float
     evaluate_every: int
     gather_once: bool = False
-    rate_width: int = 0
+    tuned_on: ModelSize = ANY_SIZE
     keep_best: bool = False
 
     def on(self, mesh: Mesh | AbstractMesh) -> "TrainSettings":
@@ -92,19 +113,24 @@ def updates_per_epoch(num_rows: int, round_size: int, batch_size: int) -> int:
     return sum(-(-size // batch_size) for size in sizes)
 
 
-def peak_rate(given: float, rate_width: int, width: int) -> float:
+def peak_rate(given: float, tuned_on: ModelSize, model: ModelSize) -> float:
     """The peak learning rate for a model.
 
     Args:
         given: the rate.
-        rate_width: the width of a model that it is for; 0 = of every model.
-        width: of the model.
+        tuned_on: the model that it is for.
+        model: that is trained.
 
     Returns:
-        The rate; for another width in inverse proportion to it, to two digits, as Adam's rate goes in muP (Yang et al.,
-        arXiv 2203.03466).
+        The rate as it is where it is for every model; else to two digits: in inverse proportion to the width, and to
+        the root of the number of layers, as Adam's rate goes in muP (Yang et al., arXiv 2203.03466) and in Depth-muP
+        (Yang et al., arXiv 2310.02244).
     """
-    return float(f"{given * rate_width / width:.1e}") if rate_width else given
+    if tuned_on == ANY_SIZE:
+        return given
+    by_width = tuned_on.width / model.width if tuned_on.width else 1.0
+    by_layers = math.sqrt(tuned_on.layers / model.layers) if tuned_on.layers else 1.0
+    return float(f"{given * by_width * by_layers:.1e}")
 
 
 def make_recipe(family: Family, model: Decoder, settings: TrainSettings, updates: int) -> Recipe:
@@ -125,7 +151,7 @@ def make_recipe(family: Family, model: Decoder, settings: TrainSettings, updates
     return Recipe(
         optimizer=settings.optimizer,
         moment_dtype=settings.moment_dtype,
-        learning_rate=peak_rate(settings.learning_rate, settings.rate_width, model.config.width),
+        learning_rate=peak_rate(settings.learning_rate, settings.tuned_on, size_of(model.config)),
         weight_decay=settings.weight_decay,
         warmup_steps=round(settings.warmup_epochs * updates),
         total_steps=settings.epochs * updates,
