@@ -14,7 +14,7 @@ from pmc_jax.data.prompts import training_row
 from pmc_jax.data.questions import Rows
 from pmc_jax.distributed import meshes
 from pmc_jax.evaluate.recall import CONTENT, greedy_recall, mean_recall
-from pmc_jax.methods.settings import read_batch, read_size
+from pmc_jax.methods.settings import read_batch, read_tuned_on
 from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.training.batching import ExpectedRows, choose_packing
 from pmc_jax.training.objectives import OBJECTIVES
@@ -72,7 +72,7 @@ def relearning(
 def constant_recipe(config: ConfigDict, size: ModelSize, compute_dtype: str) -> Recipe:
     """Cross-entropy at the full learning rate."""
     return Recipe(
-        peak_rate(config.train.learning_rate, read_size(config), size),
+        peak_rate(config.train.learning_rate, read_tuned_on(config), size),
         config.train.weight_decay,
         warmup_steps=0,
         total_steps=10**9,

@@ -60,7 +60,7 @@ def read_adapters(config: ConfigDict) -> AdapterSettings:
     return AdapterSettings(config.lora.rank, config.lora.alpha, config.lora.targets)
 
 
-def read_size(config: ConfigDict) -> ModelSize:
+def read_tuned_on(config: ConfigDict) -> ModelSize:
     """The size of a model that the learning rate is for."""
     return ModelSize(config.train.rate_width, config.train.rate_layers)
 
@@ -93,7 +93,7 @@ def read_training(config: ConfigDict) -> TrainSettings:
         save_minutes=config.rounds.minutes,
         evaluate_every=config.evaluate.every,
         gather_once=t.gather_once,
-        tuned_on=read_size(config),
+        tuned_on=read_tuned_on(config),
         keep_best=config.evaluate.keep_best,
     )
 

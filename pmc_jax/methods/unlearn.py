@@ -15,7 +15,7 @@ from pmc_jax.errors import UserError
 from pmc_jax.methods.own_answers import with_own_answers
 from pmc_jax.methods.passages import windows_of
 from pmc_jax.methods.rewards import resolve_reward
-from pmc_jax.methods.settings import fitted, read_objective, read_schedule, read_size, read_training
+from pmc_jax.methods.settings import fitted, read_objective, read_schedule, read_training, read_tuned_on
 from pmc_jax.methods.sources import make_source
 from pmc_jax.models.pretrained import PretrainedModel, check_checkpoint
 from pmc_jax.sampling.generate import say_once, text_of
@@ -92,7 +92,7 @@ def unlearn(
 
 def tell_fitted(config: ConfigDict, updates: int, size: ModelSize) -> None:
     """Say what came of settings that look at the data or the model. updates: of an epoch. size: of the model."""
-    train, tuned_on = config.train, read_size(config)
+    train, tuned_on = config.train, read_tuned_on(config)
     if train.updates or tuned_on != ANY_SIZE:
         rate, epochs = peak_rate(train.learning_rate, tuned_on, size), train.epochs
         say_once(f"unlearn: {epochs} epochs, {epochs * updates} updates in all, peak rate {rate:g}")

@@ -35,7 +35,7 @@ TRAINING = (
     Setting(
         "train.rate_layers",
         0,
-        "layers that train.learning_rate is for; others have it in inverse proportion to their root; 0 = as it is",
+        "layers that train.learning_rate is for; it goes with 1 / sqrt(layers) to other models; 0 = as it is",
         *AT_LEAST_0,
     ),
     Setting("train.weight_decay", 0.01, "AdamW; not on biases and norms", *AT_LEAST_0),
