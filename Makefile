@@ -32,9 +32,9 @@ $(VENV)/.torch: $(VENV)/.installed
 demo: $(VENV)/.installed ## a small model learns and forgets; writes runs/demo (minutes, no network beside the packages)
 	$(RUN)/pmc-jax demo
 
-real: $(VENV)/.real ## a real chat model forgets Shakespeare; writes runs/real (43 minutes on two busy cores, no network beside the packages)
+real: $(VENV)/.real ## a real chat model forgets Shakespeare; writes runs/real (14 minutes on two cores, no network beside the packages)
 	$(RUN)/pmc-jax unlearn --config=real --workdir=runs/real
-	$(RUN)/pmc-jax ask runs/real
+	$(RUN)/pmc-jax ask runs/real "Who wrote Hamlet?" "Who wrote Romeo and Juliet?" "Who wrote The Hobbit?"
 
 test: $(VENV)/.installed ## style, then all tests but those of `make parity`
 	$(RUN)/ruff check .
