@@ -58,6 +58,11 @@ def test_an_evaluation_tells_both_recalls_and_what_rouge_saw():
     lines = {(line.name, line.hint): line for line in views.summary_lines(summary)}
     note = lines["forget", "ROUGE-L recall"].note
     assert "4 of 5 rows" in note and "ROUGE saw 85.0% of the truths" in note
+    summary["rouge_saw"]["forget"] = {"truth": 0.9999, "answer": 0.998}
+    (note,) = [
+        line.note for line in views.summary_lines(summary) if (line.name, line.hint) == ("forget", "ROUGE-L recall")
+    ]
+    assert note.endswith("ROUGE saw 99.8% of the answers"), "what rounds to all is not told"
     assert "3 of 5 rows" in lines["forget", "content recall"].note
     by_content = Evaluation(records, "ground truth", "content_recall").summary()
     assert by_content["forget"] == summary["content_recall"]["forget"]["mean"] != summary["forget"]

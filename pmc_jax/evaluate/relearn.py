@@ -14,12 +14,12 @@ from pmc_jax.data.prompts import training_row
 from pmc_jax.data.questions import Rows
 from pmc_jax.distributed import meshes
 from pmc_jax.evaluate.recall import CONTENT, greedy_recall, mean_recall
-from pmc_jax.methods.settings import read_batch, read_tuned_on
+from pmc_jax.methods.settings import read_batch, read_rate
+from pmc_jax.models.config import ModelConfig
 from pmc_jax.sampling.sampler import Sampler
 from pmc_jax.training.batching import ExpectedRows, choose_packing
 from pmc_jax.training.objectives import OBJECTIVES
 from pmc_jax.training.run import train_on
-from pmc_jax.training.settings import ModelSize, peak_rate, size_of
 from pmc_jax.training.state import start_state
 from pmc_jax.training.update import Recipe, update
 
@@ -47,7 +47,7 @@ def relearning(
     """
     shown_N = np.unique(np.linspace(0, len(rows) - 1, min(config.evaluate.relearn_rows, len(rows))).astype(int))
     checkpoint = sampler.checkpoint
-    recipe = constant_recipe(config, size_of(checkpoint.config), sampler.compute_dtype)
+    recipe = constant_recipe(config, checkpoint.config, sampler.compute_dtype)
     examples = [
         training_row(sampler.text, rows[i]["question"], rows[i]["answer"], config.train.max_length, group=FORGET)
         for i in shown_N
@@ -69,10 +69,10 @@ def relearning(
     return looks
 
 
-def constant_recipe(config: ConfigDict, size: ModelSize, compute_dtype: str) -> Recipe:
+def constant_recipe(config: ConfigDict, model: ModelConfig, compute_dtype: str) -> Recipe:
     """Cross-entropy at the full learning rate."""
     return Recipe(
-        peak_rate(config.train.learning_rate, read_tuned_on(config), size),
+        read_rate(config, model),
         config.train.weight_decay,
         warmup_steps=0,
         total_steps=10**9,

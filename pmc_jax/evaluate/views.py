@@ -56,9 +56,10 @@ def content_line(name: str, entry: dict[str, Any], hint: str) -> Line:
 
 
 def saw(summary: dict[str, Any], name: str) -> str:
-    """What ROUGE did not see of a set's texts; "" where it saw all to a tenth of a percent, or is not the score."""
+    """What ROUGE did not see of a set's texts; "" where that rounds to nothing, or ROUGE is not the score."""
     shares = summary.get("rouge_saw", {}).get(name, {}) if summary.get("score", ROUGE) == ROUGE else {}
-    parts = [f"{share:.1%} of the {text}s" for text, share in shares.items() if share is not None and share < 0.9995]
+    told = {text: f"{share:.1%}" for text, share in shares.items() if share is not None}
+    parts = [f"{share} of the {text}s" for text, share in told.items() if share != "100.0%"]
     return f"of letters and digits ROUGE saw {' and '.join(parts)}" if parts else ""
 
 

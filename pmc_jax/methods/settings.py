@@ -9,10 +9,11 @@ from pmc_jax.errors import UserError
 from pmc_jax.methods.pmc import PmcSettings
 from pmc_jax.methods.prefixes import Prefixes
 from pmc_jax.methods.schedule import Schedule
+from pmc_jax.models.config import ModelConfig
 from pmc_jax.sampling.generate import longest_greedy
 from pmc_jax.training.batching import BatchSettings
 from pmc_jax.training.objectives import OBJECTIVES, Objective, hyperparameters
-from pmc_jax.training.settings import AdapterSettings, ModelSize, TrainSettings, updates_per_epoch
+from pmc_jax.training.settings import AdapterSettings, ModelSize, TrainSettings, peak_rate, size_of, updates_per_epoch
 
 
 def read_objective(config: ConfigDict) -> tuple[Objective, tuple[tuple[str, float], ...]]:
@@ -63,6 +64,11 @@ def read_adapters(config: ConfigDict) -> AdapterSettings:
 def read_tuned_on(config: ConfigDict) -> ModelSize:
     """The size of a model that the learning rate is for."""
     return ModelSize(config.train.rate_width, config.train.rate_layers)
+
+
+def read_rate(config: ConfigDict, model: ModelConfig) -> float:
+    """The peak learning rate for a model."""
+    return peak_rate(config.train.learning_rate, read_tuned_on(config), size_of(model))
 
 
 def read_batch(config: ConfigDict) -> BatchSettings:

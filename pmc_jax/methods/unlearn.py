@@ -15,8 +15,9 @@ from pmc_jax.errors import UserError
 from pmc_jax.methods.own_answers import with_own_answers
 from pmc_jax.methods.passages import windows_of
 from pmc_jax.methods.rewards import resolve_reward
-from pmc_jax.methods.settings import fitted, read_objective, read_schedule, read_training, read_tuned_on
+from pmc_jax.methods.settings import fitted, read_objective, read_rate, read_schedule, read_training
 from pmc_jax.methods.sources import make_source
+from pmc_jax.models.config import ModelConfig
 from pmc_jax.models.pretrained import PretrainedModel, check_checkpoint
 from pmc_jax.sampling.generate import say_once, text_of
 from pmc_jax.tracking.timing import Clock
@@ -24,7 +25,7 @@ from pmc_jax.training.checkpoint import RoundCheckpointer
 from pmc_jax.training.loop import fit
 from pmc_jax.training.objectives.objective import hidden_layer, hyperparameters
 from pmc_jax.training.position import Hooks
-from pmc_jax.training.settings import ANY_SIZE, ModelSize, check_length, peak_rate, size_of
+from pmc_jax.training.settings import check_length
 from pmc_jax.training.state import with_remat
 from pmc_jax.training.watch import UNSEEN, Watch
 
@@ -86,15 +87,15 @@ def unlearn(
         raise UserError("evaluate.keep_best: needs rounds=RoundCheckpointer(folder), and on_evaluate, the judge")
     source = make_source(checkpoint, config, rows, retain, references)
     hooks, training = Hooks(on_start, on_round, on_evaluate, watch), read_training(config)
-    tell_fitted(config, source.updates_per_epoch, size_of(checkpoint.config))
+    tell_fitted(config, source.updates_per_epoch, checkpoint.config)
     return fit(checkpoint, source, training, rounds=rounds, clock=clock, hooks=hooks, keep_start=keep_start)
 
 
-def tell_fitted(config: ConfigDict, updates: int, size: ModelSize) -> None:
-    """Say what came of settings that look at the data or the model. updates: of an epoch. size: of the model."""
-    train, tuned_on = config.train, read_tuned_on(config)
-    if train.updates or tuned_on != ANY_SIZE:
-        rate, epochs = peak_rate(train.learning_rate, tuned_on, size), train.epochs
+def tell_fitted(config: ConfigDict, updates: int, model: ModelConfig) -> None:
+    """Say what came of settings that look at the data or the model. updates: of an epoch."""
+    train = config.train
+    if train.updates or train.rate_width or train.rate_layers:
+        rate, epochs = read_rate(config, model), train.epochs
         say_once(f"unlearn: {epochs} epochs, {epochs * updates} updates in all, peak rate {rate:g}")
 
 
