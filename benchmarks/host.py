@@ -100,7 +100,7 @@ class Watched:
 
 def looks(drawn: Drawn, samples: int, reward: str, max_rows: int, shards: int, processes: int = 1) -> list[float]:
     """CPU seconds of what comes before the first chunk, and of each look, of the first of so many processes."""
-    scorer = make_scorer(reward, drawn.questions, drawn.references, drawn.text, min_words=0)
+    scorer = make_scorer(reward, drawn.questions, drawn.references, drawn.text)
     prune = candidate_pruner(scorer, [1.0] * len(drawn.questions), samples, drawn.text.end_tokens)
     sampling = SamplingParams(num_samples=samples, max_new_tokens=drawn.tokens_BL.shape[1])
     call = forced_call(len(drawn.questions), sampling, max_rows, shards, drawn.text.end_tokens, prune)

@@ -67,6 +67,11 @@ def check(config: ConfigDict) -> ConfigDict:
         raise UserError(
             f"pmc.prefix_low={config.pmc.prefix_low}: must be at most pmc.prefix_high={config.pmc.prefix_high}"
         )
+    if config.pmc.refusal_margin and config.pmc.prefix_rows:
+        raise UserError(
+            f"pmc.refusal_margin={config.pmc.refusal_margin}: what follows the first words of an answer is no refusal; "
+            "leave out pmc.prefix_rows"
+        )
     if config.train.gather_once and config.lora.rank:
         raise UserError("train.gather_once: it is for trained weights, not for adapters; leave out lora.rank")
     window = config.data.text_window + config.sample.max_new_tokens

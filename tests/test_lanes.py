@@ -85,7 +85,7 @@ def test_dropped_samples_are_beginnings_and_the_kept_one_is_the_same(
     sampler = round_sampler(tiny_checkpoint, small(SETTINGS | FEW))
     plain = left_pad([sampler.text.prompt(q) for q in forget_questions], forget_questions)
     whole = sampler.tokens(plain)
-    scorer = make_scorer("rouge_l_recall", forget_questions, [s[0] for s in many], sampler.text, 0)
+    scorer = make_scorer("rouge_l_recall", forget_questions, [s[0] for s in many], sampler.text)
     scores_QS = scorer.scores(whole)[1]
     lanes(ahead)
     prune = candidate_pruner(scorer, [None] * 8, 6, sampler.text.end_tokens, whole=1)
@@ -160,7 +160,7 @@ config, questions = settings.default(), task["questions"]
 config.update_from_flattened_dict(task["settings"])
 sampler = round_sampler(checkpoint, config)
 prompts = left_pad([sampler.text.prompt(q) for q in questions], questions)
-scorer = make_scorer("rouge_l_recall", questions, task["references"], sampler.text, 0)
+scorer = make_scorer("rouge_l_recall", questions, task["references"], sampler.text)
 prune = candidate_pruner(scorer, [None] * len(questions), 6, sampler.text.end_tokens)
 print(json.dumps([sampler.tokens(prompts), sampler.tokens(prompts, prune=prune)]))
 """

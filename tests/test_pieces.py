@@ -101,7 +101,7 @@ def test_pieces_are_the_whole(text, units, drawn):
 @settings(max_examples=60)
 @given(st.lists(st.sampled_from(WORDS), max_size=25).map(" ".join))
 def test_no_bound_is_too_high(text, answer):
-    scorer = make_scorer("rouge_l_recall", [""], [REFERENCE], text, 0)
+    scorer = make_scorer("rouge_l_recall", [""], [REFERENCE], text)
     tokens, part = text.answer(answer), None
     score, beginning = scorer.whole(0, tokens), 0.0
     for n in range(1, len(tokens)):

@@ -6,6 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pmc_jax.data.prompts import Template, make_text
+from pmc_jax.methods.guard import Guard
 from pmc_jax.methods.memory import Memory, keep_best
 from pmc_jax.methods.rewards import REWARDS
 from pmc_jax.methods.scoring import make_scorer
@@ -63,12 +64,12 @@ def draw_in_chunks(text, answers, prune, chunk):
     ANSWERS,
     st.sampled_from([1, 3, 8]),
     st.sampled_from([None, 0.0, 0.2, 0.5]),
-    st.sampled_from([0, 4]),
+    st.sampled_from([Guard(), Guard(4), Guard(4, 0.3, ("poems",))]),
     st.integers(0, 2),
 )
-def test_what_is_kept_is_the_same(name, text, first, second, chunk, stored, min_words, whole):
+def test_what_is_kept_is_the_same(name, text, first, second, chunk, stored, guard, whole):
     references = [REFERENCE, REFERENCE.upper()]
-    scorer = make_scorer(name, ["Who was born in Ankara?", ""], references, text, min_words)
+    scorer = make_scorer(name, ["Who was born in Ankara?", ""], references, text, guard)
     pruner = candidate_pruner(scorer, [stored, None], 5, text.end_tokens, whole)
     drawn = [text.answer(answer) for answer in first + second]
     pruned = draw_in_chunks(text, first + second, pruner, chunk)
@@ -90,7 +91,7 @@ def test_a_sample_that_repeats_the_original_is_dropped_early(text, name):
         REFERENCE,
         "A painter of quiet rooms, known for very little else, who lived by herself for years and years in the hills.",
     )
-    scorer = make_scorer(name, ["Who?"], [REFERENCE], text, 0)
+    scorer = make_scorer(name, ["Who?"], [REFERENCE], text)
     tokens = draw_in_chunks(text, [other, parrot], candidate_pruner(scorer, [0.3], 2, text.end_tokens), 4)
     assert len(tokens[1]) < len(text.answer(parrot)) / 2 and len(tokens[0]) == len(text.answer(other))
 
@@ -109,7 +110,7 @@ def test_only_whole_words_count(text):
 @given(ANSWERS, st.integers(1, 9))
 def test_reading_on_finds_what_reading_all_finds(name, text, answers, chunk):
     """The bound of each beginning, and the score of the whole answer, with or without what was read before."""
-    scorer = make_scorer(name, ["Who was born in Ankara?"], [REFERENCE], text, 0)
+    scorer = make_scorer(name, ["Who was born in Ankara?"], [REFERENCE], text)
     read = text.read_tokens if scorer.reward.reads == "tokens" else text.read_part
     for answer in answers:
         tokens, part = text.answer(answer), None

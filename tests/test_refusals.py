@@ -11,6 +11,7 @@ from pmc_jax.data.prompts import training_row
 from pmc_jax.data.refusals import is_refusal, load_refusals
 from pmc_jax.errors import UserError
 from pmc_jax.evaluate.fluency import kinds_of_answers
+from pmc_jax.methods.guard import Guard
 from pmc_jax.methods.refusals import draw_refusals, weigh_refusals
 from pmc_jax.sampling.generate import text_of
 from pmc_jax.training.forward import compute_terms
@@ -62,6 +63,15 @@ def test_a_file_without_refusals_is_refused_by_name(tmp_path, content):
         path.write_bytes(content)
     with pytest.raises(UserError, match=r"pmc\.refusals=.*mine\.txt"):
         load_refusals(str(path))
+
+
+def test_a_refusal_is_kept_before_an_answer_that_holds_as_little():
+    """The margin decides between them alone: an answer that holds more than it keeps its score."""
+    guard = Guard(5, 0.2, REFUSALS)
+    answers = ["I don't know the answer to that.", "Thank you for your kind letter.", "Born in Rome.", "No."]
+    scores = guard.scores(np.array([[0.1, 0.0, 0.7, 0.0]]), [answers])
+    assert scores[0].tolist() == pytest.approx([0.1, 0.2, 0.7 + np.exp(-3), np.exp(-1)])
+    assert Guard(0, 0.0, REFUSALS).scores(np.zeros((1, 4)), [answers]).tolist() == [[0.0] * 4]
 
 
 def test_draws_depend_on_seed_epoch_and_question_alone():

@@ -68,7 +68,7 @@ def test_token_ids_without_their_frame(tiny_checkpoint, style):
     for n in range(len(tokens) + 1):
         part = text.read_tokens(tokens[:n])
         assert part == bare[: len(part)] and len(part) >= n - (len(tokens) - len(bare))
-    scorer = make_scorer("longest_common_run", ["Who?"], ["Konya writes novels."], text, 0)
+    scorer = make_scorer("longest_common_run", ["Who?"], ["Konya writes novels."], text)
     assert scorer.whole(0, tokens) == 1.0 and scorer.whole(0, text.answer("")) == 0.0
     assert scorer.read_on(0, tokens[:-2]).score < 1.0
 
@@ -83,6 +83,6 @@ def test_a_batch_is_scored_in_one_call_and_questions_keep_their_order(tiny_check
 
     reward = from_function(len)._replace(score=score)
     tokens_QS = [[text.answer("a" * (q + s)) for s in range(3)] for q in range(5)]
-    texts, scores_QS = scores_across_processes(Scorer("own", reward, list("abcde"), text, 0), tokens_QS)
+    texts, scores_QS = scores_across_processes(Scorer("own", reward, list("abcde"), text), tokens_QS)
     assert calls == [5] and texts == [["a" * (q + s) for s in range(3)] for q in range(5)]
     np.testing.assert_array_equal(scores_QS, [[(q + s) / 100 for s in range(3)] for q in range(5)])

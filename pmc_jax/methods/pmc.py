@@ -13,6 +13,7 @@ import numpy as np
 from pmc_jax.data.packing import FORGET, REFUSAL, Row
 from pmc_jax.data.prompts import training_row
 from pmc_jax.methods.asked import PROMPT_MULTIPLE, Asking
+from pmc_jax.methods.guard import Guard
 from pmc_jax.methods.memory import Memory, keep_best, unsolved, without_last_epoch
 from pmc_jax.methods.prefixes import NO_PREFIXES, Prefixes, Split, behind_prefix
 from pmc_jax.methods.refusals import draw_refusals, weigh_refusals
@@ -36,7 +37,7 @@ class PmcSettings(NamedTuple):
 
     Attributes:
         reward: name of what likeness to the original answer is measured by.
-        min_words: shorter answers are penalised; 0 = off.
+        guard: raises the scores of answers that are not wanted.
         refusals: what PMC-alignment leads forget questions to; empty = plain PMC.
         retain_rows: beside each forget row of an update.
         selection: which sample is kept, "lowest" or "bradley_terry".
@@ -52,7 +53,7 @@ class PmcSettings(NamedTuple):
     """
 
     reward: str
-    min_words: int
+    guard: Guard
     refusals: tuple[str, ...]
     retain_rows: int
     selection: str
@@ -167,7 +168,7 @@ class PmcSource:
             lengths *= 1 + self.settings.prefixes.rows
             memory = Memory(list(references), [""] * len(lengths), [None] * len(lengths), lengths)
         s, sampler, questions, references = self.settings, self.sampler, self.questions, memory.references
-        scorer = make_scorer(s.reward, questions, references, sampler.text, s.min_words)
+        scorer = make_scorer(s.reward, questions, references, sampler.text, s.guard)
         seed, longest = self.schedule.seed, s.max_length
         self.asking = Asking(s.prefixes, seed, sampler, scorer, questions, references, longest)
         return memory

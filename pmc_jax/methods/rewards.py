@@ -1,7 +1,6 @@
 """answers -> scores: how much of the original answer is left, lower is better. The reward is 1 minus the score."""
 
 import functools
-import math
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -11,6 +10,7 @@ import numpy as np
 from pmc_jax.data import given
 from pmc_jax.errors import UserError, first_line
 from pmc_jax.methods import rouge, similarity
+from pmc_jax.methods.guard import Guard
 from pmc_jax.registry import resolve
 
 LEAST_SEEN = 0.5  # share of the letters and digits of a reference that a score must see
@@ -211,20 +211,6 @@ def checked_scores(name: str, scores: Any, answers_QS: list[list[Any]]) -> np.nd
     return scores_QS.reshape(shape)
 
 
-def penalise_short(value: float, answer: str, min_words: int) -> float:
-    """The length guard of the published runs: exp(-words) is added below `min_words` words."""
-    words = len(answer.split())
-    return min(1.0, value + math.exp(-words)) if words < min_words else value
-
-
-def guarded(scores_QS: np.ndarray, answers_QS: list[list[str]], min_words: int) -> np.ndarray:
-    """The scores with the length guard of `penalise_short`."""
-    if not min_words:
-        return scores_QS
-    rows = zip(scores_QS.tolist(), answers_QS)
-    return np.array([[penalise_short(s, a, min_words) for s, a in zip(*row)] for row in rows]).reshape(scores_QS.shape)
-
-
 def score(
     references: list[str],
     answers: list[list[str]],
@@ -269,4 +255,4 @@ def score(
 
     prepared_Q = [reward.prepare(read(r), q) for r, q in zip(references, questions or [""] * len(references))]
     scores = reward.score(prepared_Q, [[read(answer) for answer in samples] for samples in answers])
-    return guarded(checked_scores(kind, scores, answers), answers, min_words)
+    return Guard(min_words).scores(checked_scores(kind, scores, answers), answers)

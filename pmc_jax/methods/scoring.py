@@ -9,7 +9,8 @@ import numpy as np
 from pmc_jax.data.pieces import Pieces
 from pmc_jax.data.prompts import Text
 from pmc_jax.distributed import multihost
-from pmc_jax.methods.rewards import Reward, checked_scores, guarded, resolve_reward
+from pmc_jax.methods.guard import NO_GUARD, Guard
+from pmc_jax.methods.rewards import Reward, checked_scores, resolve_reward
 
 
 class Part(NamedTuple):
@@ -34,7 +35,7 @@ class Scorer(NamedTuple):
         reward: what it names.
         prepared_Q: what the reward prepared, one a question.
         text: reads token ids.
-        min_words: see `score`.
+        guard: raises the scores of answers that are not wanted.
         begun_Q: of answers that are empty yet, what a reward with `running` keeps while they grow; one a question.
         pieces: reads on in answers that grow.
     """
@@ -43,7 +44,7 @@ class Scorer(NamedTuple):
     reward: Reward
     prepared_Q: list[Any]
     text: Text
-    min_words: int
+    guard: Guard
     begun_Q: Sequence[Any] = ()
     pieces: Pieces | None = None
 
@@ -69,12 +70,12 @@ class Scorer(NamedTuple):
         texts = [[self.text.read(tokens) for tokens in samples] for samples in tokens_QS]
         read = texts if self.reward.reads == "text" else [[self.read(t) for t in samples] for samples in tokens_QS]
         scores_QS = checked_scores(self.name, self.reward.score(self.prepared_Q, read), texts)
-        return texts, guarded(scores_QS, texts, self.min_words)
+        return texts, self.guard.scores(scores_QS, texts)
 
     def whole(self, question: int, tokens: list[int], part: Part | None = None) -> float:
         """The score of one whole answer: the same as in `scores`. part: what was read of it before."""
         running = self.reward.running
-        if running is None or self.min_words or not self.prepared_Q[question]:
+        if running is None or self.guard.is_on or not self.prepared_Q[question]:
             return float(self.at([question]).scores([[tokens]])[1][0, 0])
         part = part or Part(0, self.begun_Q[question], 0.0)
         rest = tokens[part.read : -1 if tokens[-1] in self.text.end_tokens else None]
@@ -118,12 +119,14 @@ class Scorer(NamedTuple):
         return self.reward.units(self.prepared_Q[question]) if self.reward.units else 0
 
 
-def make_scorer(name: str, questions: list[str], references: list[str], text: Text, min_words: int) -> Scorer:
+def make_scorer(
+    name: str, questions: list[str], references: list[str], text: Text, guard: Guard = NO_GUARD
+) -> Scorer:
     """The scorer of these questions and their original answers."""
     reward = resolve_reward(name)
     running = reward.running
     pieces = Pieces(text, running.units) if running and running.units else None
-    scorer = Scorer(name, reward, [], text, min_words, (), pieces)
+    scorer = Scorer(name, reward, [], text, guard, (), pieces)
     return scorer.with_more(questions, references, [text.answer(reference) for reference in references])
 
 

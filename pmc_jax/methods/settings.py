@@ -6,6 +6,7 @@ from pmc_jax import registry
 from pmc_jax.config import changed
 from pmc_jax.data.refusals import load_refusals
 from pmc_jax.errors import UserError
+from pmc_jax.methods.guard import Guard
 from pmc_jax.methods.pmc import PmcSettings
 from pmc_jax.methods.prefixes import Prefixes
 from pmc_jax.methods.schedule import Schedule
@@ -134,10 +135,11 @@ def read_schedule(config: ConfigDict, questions: int) -> Schedule:
 def read_pmc(config: ConfigDict) -> PmcSettings:
     """The settings of PMC itself."""
     p = config.pmc
+    refusals = load_refusals(p.refusals) if p.refusal_weight else ()
     return PmcSettings(
         reward=p.reward,
-        min_words=p.min_words,
-        refusals=load_refusals(p.refusals) if p.refusal_weight else (),
+        guard=Guard(p.min_words, p.refusal_margin if refusals else 0.0, refusals),
+        refusals=refusals,
         retain_rows=p.retain_rows,
         selection=p.selection,
         selection_temperature=p.selection_temperature,

@@ -25,6 +25,8 @@ SETTINGS = (
     ({"pmc.prefix_rows": -1}, ["pmc.prefix_rows=-1"]),
     ({"pmc.prefix_high": 1.5}, ["pmc.prefix_high=1.5", "0 to 1"]),
     ({"pmc.prefix_low": 0.9, "pmc.prefix_high": 0.8}, ["pmc.prefix_low=0.9", "pmc.prefix_high=0.8"]),
+    ({"pmc.refusal_margin": 1.5}, ["pmc.refusal_margin=1.5", "0 to 1"]),
+    ({"pmc.refusal_margin": 0.2, "pmc.prefix_rows": 1}, ["pmc.refusal_margin=0.2", "pmc.prefix_rows"]),
     ({"pmc.measure_every": 0}, ["pmc.measure_every=0"]),
     ({"train.epochs": 0}, ["train.epochs=0"]),
     ({"train.batch_size": 0}, ["train.batch_size=0"]),
