@@ -112,7 +112,8 @@ def typical_batch(checkpoint, config, forget, retain) -> Typical:
 
 def updating(checkpoint, recipe, batch) -> Callable:
     """A call that makes the next update on a batch."""
-    step, states = loop.make_step(checkpoint, recipe), [update.create_state(checkpoint.params, recipe)]
+    step = loop.make_step(checkpoint, recipe)
+    states = [update.hold_weights(update.create_state(checkpoint.params, recipe), recipe)]
 
     def run():
         states[0], metrics = step(states[0], batch)

@@ -10,12 +10,14 @@ import pytest
 
 import pmc_jax
 from pmc_jax import config as settings
+from pmc_jax.data.packing import FORGET, Packing, Row, pack
 from pmc_jax.distributed import meshes
 from pmc_jax.distributed.device_kind import choose_compute_dtype
 from pmc_jax.methods.finetune import finetune
+from pmc_jax.models.layers import product_with_head
 from pmc_jax.tracking import progress
 from pmc_jax.training.precision import stuck_share, warn_if_stuck
-from pmc_jax.training.update import sum_micro_batches
+from pmc_jax.training.update import Recipe, cast, create_state, hold_weights, put_batch, sum_micro_batches, update
 
 RATE = 1e-5
 
@@ -53,8 +55,7 @@ def test_gradients_of_micro_batches_are_added_in_float32():
     value_and_grad = lambda params, i: ((parts[i].astype(jnp.float32), jnp.zeros(2)), parts[i] * params)  # noqa: E731
     batch = types.SimpleNamespace(tokens_MRT=np.zeros((256, 1, 1)), used=jnp.int32(256))
     (loss, _), grad = sum_micro_batches(value_and_grad, jnp.ones((), jnp.bfloat16), batch)
-    assert grad.dtype == jnp.bfloat16 and float(loss) == 1 + 255 / 512
-    assert float(grad) == pytest.approx(1 + 255 / 512, rel=2**-8)
+    assert grad.dtype == jnp.float32 and float(loss) == float(grad) == 1 + 255 / 512
 
 
 def test_the_compute_dtype_left_open_follows_the_devices(tiny_checkpoint):
@@ -62,6 +63,34 @@ def test_the_compute_dtype_left_open_follows_the_devices(tiny_checkpoint):
     abstract = jax.sharding.AbstractMesh((2, 2), ("data", "model"))
     assert (choose_compute_dtype("", on_cpu), choose_compute_dtype("", abstract)) == ("", "bfloat16")
     assert choose_compute_dtype("float32", abstract) == "float32"
+
+
+def test_weights_that_updates_hand_on_are_those_that_each_would_make(fresh_checkpoint):
+    """In bfloat16 beside float32 parameters; to the bit, also with what each update is told."""
+    recipe = Recipe(1e-3, 0.01, 0, 10, 1.0, "bfloat16")
+    rows = [Row([1, 2, *range(5, 20 + n)], 2, FORGET) for n in range(4)]
+    batch = put_batch(pack(rows, Packing(0, 32, 4, 128, 4)), meshes.mesh_of(fresh_checkpoint.params))
+    ends = []
+    for prepare in (lambda state: state, lambda state: hold_weights(state, recipe)):
+        state, told = prepare(create_state(fresh_checkpoint.params, recipe)), []
+        for _ in range(3):
+            state, metrics = update(fresh_checkpoint.model, recipe, state, batch)
+            told.append({name: float(x) for name, x in metrics.items()})
+        ends.append((state.params, state.opt_state, told))
+    jax.tree.map(np.testing.assert_array_equal, *ends)
+    jax.tree.map(np.testing.assert_array_equal, state.weights, cast(state.params, "bfloat16"))
+    assert told[0]["loss"] > told[-1]["loss"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_gradient_of_the_head_is_that_of_the_product(dtype):
+    keys = jax.random.split(jax.random.key(0), 3)
+    hidden, table, given = (jax.random.normal(k, s) for k, s in zip(keys, [(5, 16), (40, 16), (5, 40)]))
+    exact = jax.vjp(lambda h, t: h @ t.T, hidden, table)[1](given)
+    own = jax.vjp(product_with_head, hidden.astype(dtype), table.astype(dtype))[1](given)
+    for a, b in zip(own, exact):
+        assert a.dtype == dtype
+        np.testing.assert_allclose(a.astype("float32"), b, atol={"float32": 1e-5, "bfloat16": 0.1}[dtype])
 
 
 @pytest.fixture(scope="module")

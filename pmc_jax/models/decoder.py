@@ -16,7 +16,7 @@ from pmc_jax.distributed.device_kind import CPU, DeviceKind
 from pmc_jax.models.attention import Cache, KeyValue, Stream, keep_window, slot_positions
 from pmc_jax.models.config import LayerKind, ModelConfig
 from pmc_jax.models.layer_stack import NO_STACK, plan_stack, stack_layers
-from pmc_jax.models.layers import NORMS, Block, in_front, init_weight
+from pmc_jax.models.layers import NORMS, Block, in_front, init_weight, product_with_head
 from pmc_jax.models.rope import rope_tables
 
 Carry = tuple[jax.Array, jax.Array | None]  # hidden states, and those of the layer whose output is wanted
@@ -185,7 +185,7 @@ class Decoder(nn.Module):
         """Logits [..., V] in float32 of final hidden states [..., D]."""
         c = self.config
         table_VD = self.embed if c.tied_head else self.head
-        logits = jnp.einsum("...d,vd->...v", hidden, table_VD, preferred_element_type=jnp.float32)
+        logits = product_with_head(hidden, table_VD)
         if c.head_bias:
             logits = logits + in_front(self.head_b.astype(jnp.float32), logits.ndim)
         return logits if c.logit_softcap is None else c.logit_softcap * jnp.tanh(logits / c.logit_softcap)

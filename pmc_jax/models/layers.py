@@ -112,6 +112,29 @@ def project(module: nn.Module, name: str, x: jax.Array, into: tuple[int, ...], b
     return y + in_front(module.param(f"{name}_bias", nn.initializers.zeros, into), y.ndim) if bias else y
 
 
+@jax.custom_vjp
+def product_with_head(hidden: jax.Array, table_VD: jax.Array) -> jax.Array:
+    """hidden [..., D] times the head, [..., V] in float32.
+
+    Its gradient is rounded to the operands' dtype before it meets them: otherwise bfloat16 models would multiply the
+    largest products of a backward pass in float32. In a `shard_map` both vary over the same axes.
+    """
+    return jnp.einsum("...d,vd->...v", hidden, table_VD, preferred_element_type=jnp.float32)
+
+
+def _forward(hidden: jax.Array, table_VD: jax.Array) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    return product_with_head(hidden, table_VD), (hidden, table_VD)
+
+
+def _backward(saved: tuple[jax.Array, jax.Array], gradient: jax.Array) -> tuple[jax.Array, jax.Array]:
+    hidden, table_VD = saved
+    gradient = gradient.astype(hidden.dtype)
+    return jnp.einsum("...v,vd->...d", gradient, table_VD), jnp.einsum("...v,...d->vd", gradient, hidden)
+
+
+product_with_head.defvjp(_forward, _backward)
+
+
 class Attention(nn.Module):
     """Self-attention over the rows' own slots, and over slots that rows share: of a cache, or of a stream.
 

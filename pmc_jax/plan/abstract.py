@@ -140,7 +140,7 @@ def training(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> 
         if is_stacked(shape.model, recipe):
             layers = shape.model.config.layers
             whole, base = stack_shapes(layers, whole), base and stack_shapes(layers, base)
-        return Training(recipe, update.abstract_state(whole, recipe), base)
+        return Training(recipe, update.weights_like(update.abstract_state(whole, recipe), recipe), base)
     return Training(recipe, update.abstract_state(lora.abstract(shape.model, recipe.lora, mesh), recipe), whole)
 
 

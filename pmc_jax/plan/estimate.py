@@ -25,6 +25,7 @@ HOP = 5e-6  # seconds that a small collective takes at least
 
 class Held(NamedTuple):
     """Bytes on a chip between the programs. params, optimizer: of the training state, adapters where such are trained.
+    weights: the parameters in the dtype of the forward pass, which a round's updates hand on; 0 where it is their own.
     start: the parameters that updates read besides, those under the adapters or those that a method compares with; 0
     where there are none: a run gives its own away.
 
@@ -34,6 +35,7 @@ class Held(NamedTuple):
 
     params: int
     optimizer: int
+    weights: int
     start: int
     sampling: int
     cache: int
@@ -67,24 +69,24 @@ def held(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Held
     slots = drawn.prompts * abstract.prefix_slots(config, assumed) + drawn.rows * drawn.own_slots
     cache = 2 * c.num_layers * c.num_kv_heads * c.head_dim * slots * abstract.itemsize(config) // mesh.size
     sampling = 0 if same else abstract.bytes_of(abstract.params(shape, mesh, "decode", dtype))
-    start = abstract.bytes_of(base)
-    return Held(abstract.bytes_of(state.params), abstract.bytes_of(state.opt_state), start, sampling, cache)
+    trained = (abstract.bytes_of(part) for part in (state.params, state.opt_state, state.weights))
+    return Held(*trained, abstract.bytes_of(base), sampling, cache)
 
 
 def update_temporary(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any) -> tuple[float, float]:
     """(bytes that do not depend on the batch, bytes per packed row of a shard): gradients; the stack of the layers and
     its gradients, where the state is not stacked; the gathered weights, of two layers or of all; activations.
 
-    Adapters are merged for the pass, and the gradient goes through the merged weights: both are there at once.
+    Gradients of a single micro-batch have the dtype of the forward pass. Adapters are merged for the pass, and the gradient goes through the merged weights: both are there at once.
     With remat a layer keeps its input and its products with weights; without, about what its products read and write,
     and its scores. The logits of one chunk exist twice, in float32.
     """
     c, tensor = shape.model.config, mesh.shape["model"]
     itemsize = abstract.itemsize(config)
     layers, head = roofline.multiplied(shape.model)
-    params = (2 if config.lora.rank else 1) * abstract.bytes_of(
-        abstract.params(shape, mesh, "train", config.model.dtype)
-    )
+    one_pass = packing.micro_batches == 1 and not config.lora.rank
+    dtype = abstract.compute_dtype(config) if one_pass else config.model.dtype
+    gradients = (2 if config.lora.rank else 1) * abstract.bytes_of(abstract.params(shape, mesh, "train", dtype))
     gathered = (2 * head + (layers if config.train.gather_once else 4 * layers / c.num_layers)) * itemsize / tensor
     logits = 2 * 4 * min(shape.model.logits_at_once, packing.labels * c.vocab_size) / tensor
     inside = (
@@ -100,7 +102,7 @@ def update_temporary(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any)
     )  # they set the rate alone
     in_update = shape.model.scan and plan_stack(c.layers).layers and not is_stacked(shape.model, recipe)
     stacked = 2 * layers * itemsize / mesh.size if in_update else 0
-    return params + stacked + gathered + logits, c.num_layers * kept + inside + scores
+    return gradients + stacked + gathered + logits, c.num_layers * kept + inside + scores
 
 
 def update_time(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any, topology: Topology) -> float:
@@ -160,7 +162,7 @@ def estimate(shape: Shape, config: ConfigDict, mesh: Mesh, topology: Topology, a
     read = 2 * sum(roofline.multiplied(shape.model)) * positions / mesh.size / topology.chip.flops
     sampled = decoded + read
     return Estimate(
-        base + fixed + packing.rows * per_row,
+        base + stays.weights + fixed + packing.rows * per_row,
         base + stays.sampling + stays.cache + logits,
         step,
         sampled,

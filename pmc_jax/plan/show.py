@@ -11,6 +11,7 @@ from pmc_jax.plan.topology import parse_topology
 HELD = {
     "params": "parameters",
     "optimizer": "optimizer",
+    "weights": "parameters of the forward pass",
     "start": "parameters of the start",
     "sampling": "parameters for decoding",
     "cache": "cache",

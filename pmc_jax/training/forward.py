@@ -160,9 +160,13 @@ def map_labels(
 
     if model.activations is None:
         return map_shards(heads, hidden, labels_SA)
+
+    def map_own(heads, hidden, labels_SA):
+        return map_shards(jax.lax.pcast(heads, ("data",), to="varying"), hidden, labels_SA)
+
     everywhere, rows = PartitionSpec(), PartitionSpec("data")
     return jax.shard_map(
-        map_shards,
+        map_own,
         mesh=model.activations.mesh,
         in_specs=(everywhere, rows, rows),
         out_specs=rows,
@@ -171,8 +175,12 @@ def map_labels(
 
 
 def label_log_probs(logits_CV: jax.Array, labels_C: jax.Array) -> jax.Array:
-    """log p of each label, float32 [C]."""
-    return jnp.take_along_axis(logits_CV, labels_C[:, None], axis=1)[:, 0] - jax.nn.logsumexp(logits_CV, axis=-1)
+    """log p of each label, float32 [C].
+
+    The label's logit is picked as a masked sum: the gradient of an index would be written into an array of its own.
+    """
+    is_label_CV = jax.nn.one_hot(labels_C, logits_CV.shape[-1], dtype=bool)
+    return jnp.sum(jnp.where(is_label_CV, logits_CV, 0.0), axis=-1) - jax.nn.logsumexp(logits_CV, axis=-1)
 
 
 def sum_by_example(values_SA: jax.Array, group_SA: jax.Array, example_SA: jax.Array, examples: int) -> jax.Array:

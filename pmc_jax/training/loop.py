@@ -22,7 +22,7 @@ from pmc_jax.training.saving import save_times
 from pmc_jax.training.settings import TrainSettings, check_length, make_recipe
 from pmc_jax.training.source import Carry, Source
 from pmc_jax.training.state import in_training, layouts, restore, shapes_of_state, start_params, start_state, trained
-from pmc_jax.training.update import TrainState, layout, on_mesh, put_batch, update
+from pmc_jax.training.update import TrainState, layout, on_mesh, put_batch, update, weights_like
 
 
 def fit(
@@ -68,7 +68,7 @@ def fit(
         packing = choose_packing(expected, settings.batch, meshes.mesh_of(state.params))
         compiled = compile_update(checkpoint, recipe, state, packing, expected.groups[-1][0], base)
         times = save_times(settings.save_every, settings.save_minutes, state)
-        run, is_good = Run(source, settings, rounds, hooks, clock, patient, times), None
+        run, is_good = Run(source, settings, recipe, rounds, hooks, clock, patient, times), None
         for number in range(len(position.history), source.rounds):
             with hooks.watch.around(number):
                 start = time.perf_counter()
@@ -114,9 +114,9 @@ def begin(
 
 
 def make_step(checkpoint: PretrainedModel, recipe: Recipe, base: Any = None) -> Step:
-    """The update step, compiled at its first call. base: what `start_params` gives."""
+    """The update step for states with their weights, compiled at its first call. base: what `start_params` gives."""
     mesh, model = meshes.mesh_of(checkpoint.params), checkpoint.model
-    shardings = layout(shapes_of_state(checkpoint, recipe))
+    shardings = layout(weights_like(shapes_of_state(checkpoint, recipe), recipe))
     return functools.partial(update, on_mesh(model, mesh), recipe, base=base, shardings=shardings)
 
 
@@ -131,7 +131,7 @@ def compile_update(
     model, options = any_shape.args[0], any_shape.keywords
     mesh = meshes.mesh_of(state.params)
     batch = put_batch(pack([row], packing, mesh.shape["data"]), mesh)
-    arrays = (state, batch, options["base"])
+    arrays = (weights_like(state, recipe), batch, options["base"])
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding), arrays)
 
     def build() -> Step:

@@ -17,10 +17,11 @@ from pmc_jax.tracking.stopping import Patience, Stopped
 from pmc_jax.tracking.timing import Clock
 from pmc_jax.training.checkpoint import OtherLayout, RoundCheckpointer
 from pmc_jax.training.position import Hooks, Position
+from pmc_jax.training.recipe import Recipe
 from pmc_jax.training.saving import SaveTimes, is_due
 from pmc_jax.training.settings import TrainSettings
 from pmc_jax.training.source import Carry, Round, Source, Updates
-from pmc_jax.training.update import TrainState, put_batch
+from pmc_jax.training.update import TrainState, hold_weights, put_batch
 from pmc_jax.training.watch import Worked
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, jax.Array]]]
@@ -32,6 +33,7 @@ class Run:
 
     source: Source
     settings: TrainSettings
+    recipe: Recipe
     rounds: RoundCheckpointer | None
     hooks: Hooks
     clock: Clock
@@ -77,7 +79,8 @@ class Run:
         self.clock.seconds.setdefault("first_update", self.clock.total())
         before = self.clock.seconds["update"]
         with self.clock.phase("update"):
-            state, updates = train_on(step, state, batches, packing, self.patient)
+            state, updates = train_on(step, hold_weights(state, self.recipe), batches, packing, self.patient)
+            state = state._replace(weights=None)
         self.count(batches[: len(updates)], packing, self.clock.seconds["update"] - before)
         check_finite(updates, number, len(position.part["updates"]))
         position.part["updates"] = position.part["updates"] + updates

@@ -29,10 +29,12 @@ __all__ = [
     "batch_shardings",
     "cast",
     "create_state",
+    "hold_weights",
     "layout",
     "on_mesh",
     "put_batch",
     "update",
+    "weights_like",
 ]
 
 
@@ -44,12 +46,15 @@ class TrainState(NamedTuple):
         opt_state: the optimizer's state.
         step: int32, updates done.
         moving: float32, the objective's hyperparameters that move, by name; None where there are none.
+        weights: the parameters in the dtype of the forward pass, within a round (`hold_weights`); None = each update
+            makes them.
     """
 
     params: Any
     opt_state: Any
     step: jax.Array
     moving: dict[str, jax.Array] | None = None
+    weights: Any = None
 
 
 def abstract_state(params: Any, recipe: Recipe) -> TrainState:
@@ -85,6 +90,31 @@ def create_state(params: Any, recipe: Recipe, copy: bool = True) -> TrainState:
     return TrainState(own, opt_state, meshes.put(np.int32(0), like.step), jax.tree.map(meshes.put, start, like.moving))
 
 
+def weights_like(state: TrainState, recipe: Recipe) -> TrainState:
+    """Shapes and shardings of the state, with those of its weights where they differ from the parameters in dtype."""
+    dtype = recipe.compute_dtype
+    if recipe.lora or not dtype or all(x.dtype == dtype for x in jax.tree.leaves(state.params)):
+        return state
+    weights = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, dtype, sharding=x.sharding), state.params)
+    return state._replace(weights=weights)
+
+
+def hold_weights(state: TrainState, recipe: Recipe) -> TrainState:
+    """The state for several updates: each leaves the weights that the next one takes. They are written along with the
+    parameters then, which need not be read for them once more.
+    """
+    if weights_like(state, recipe).weights is None:
+        return state
+    shardings = tuple(x.sharding for x in jax.tree.leaves(state.params))
+    return state._replace(weights=_make_weights(state.params, recipe.compute_dtype, shardings))
+
+
+@functools.partial(jax.jit, static_argnames=("dtype", "shardings"))
+def _make_weights(params: Any, dtype: str, shardings: tuple[NamedSharding, ...]) -> Any:
+    weights, structure = jax.tree.flatten(cast(params, dtype))
+    return jax.tree.unflatten(structure, map(jax.lax.with_sharding_constraint, weights, shardings))
+
+
 def layout(state: TrainState) -> tuple[NamedSharding, ...]:
     """Where the leaves of a state lie, hashable."""
     return tuple(x.sharding for x in jax.tree.leaves(state))
@@ -96,7 +126,9 @@ def cast(params: Any, dtype: str) -> Any:
 
 
 def of_pass(params: Any, recipe: Recipe, shardings: tuple[NamedSharding, ...] | None) -> Any:
-    """The parameters as a forward and backward pass takes them. shardings: the layout of the state that they begin."""
+    """Parameters or weights as a forward and backward pass takes them. shardings: the layout of the state that they
+    begin.
+    """
     weights = cast(params, recipe.compute_dtype)
     if not recipe.gather_once:
         return weights
@@ -148,7 +180,9 @@ def update(
             raise UserError(f"the objective's loss has the shape {loss.shape}; it must be one number a micro-batch")
         return loss, losses_G
 
-    (loss, losses_G), grads = sum_micro_batches(jax.value_and_grad(loss_of, has_aux=True), state.params, batch)
+    weights = state.params if state.weights is None else state.weights
+    (loss, losses_G), grads = sum_micro_batches(jax.value_and_grad(loss_of, has_aux=True), weights, batch)
+    grads = jax.tree.map(lambda g, p: g.astype(p.dtype), grads, state.params)
     updates, opt_state = make_optimizer(recipe).update(grads, state.opt_state, state.params)
     metrics = {"loss": loss, "forget_loss": losses_G[0], "retain_loss": losses_G[1], "grad_norm": global_norm(grads)}
     if hyper.get("refusal_weight") or objective.alternates != "none":
@@ -158,7 +192,9 @@ def update(
         metrics |= moving
         moment = objectives.Moment(losses_G[0], losses_G[1], state.step / recipe.updates_per_epoch)
         moving = {name: jnp.asarray(x, jnp.float32) for name, x in objective.move(hyper, moment).items()}
-    new = TrainState(optax.apply_updates(state.params, updates), opt_state, state.step + 1, moving)
+    params = optax.apply_updates(state.params, updates)
+    weights = None if state.weights is None else cast(params, recipe.compute_dtype)
+    new = TrainState(params, opt_state, state.step + 1, moving, weights)
     if shardings:
         new = jax.lax.with_sharding_constraint(new, jax.tree.unflatten(jax.tree.structure(new), shardings))
     return new, metrics
@@ -174,16 +210,15 @@ def sum_micro_batches(value_and_grad: Callable[..., Any], params: Any, batch: Ba
         batch: packed rows.
 
     Returns:
-        What `value_and_grad` returns, summed; gradients in the parameters' own dtypes.
+        What `value_and_grad` returns, summed; gradients in float32, or of a single one in the parameters' own dtypes.
     """
     if batch.tokens_MRT.shape[0] == 1:
         return value_and_grad(params, 0)
     like = jax.eval_shape(value_and_grad, params, 0)
     zero = jax.tree.map(lambda x: jnp.zeros(x.shape, jnp.float32), like)
-    values, grads = jax.lax.fori_loop(
+    return jax.lax.fori_loop(
         0, batch.used, lambda i, total: jax.tree.map(jnp.add, total, value_and_grad(params, i)), zero
     )
-    return values, jax.tree.map(lambda g, p: g.astype(p.dtype), grads, params)
 
 
 def batch_shardings(batch: Batch, mesh: Mesh) -> Batch:
