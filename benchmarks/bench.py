@@ -8,7 +8,8 @@ by half: compare the means of several.
     python benchmarks/bench.py [--presets=llama,phi] [--sizes=0,8] [--seeds=0,1,2] [--shared=../shared]
     [--out=bench.json]
 
-What other settings change, without the yardstick: --alone --sizes=0 --also train.epochs=8 --also sample.num_samples=5
+A model of one's own in a preset's place, and the unlearned models kept: --presets=smollm2 --checkpoint=FOLDER
+--keep=FOLDER. What other settings change, without the yardstick: --alone --sizes=0 --also train.epochs=8 --also sample.num_samples=5
 """
 
 import argparse
@@ -60,13 +61,14 @@ def list_sides(sizes: list[str], also: list[str], alone: bool) -> dict[str, list
 
 
 def run_sides(
-    sides: dict[str, list[str]], checkpoint: Path, data: Path, preset: str, seeds: list[str]
+    sides: dict[str, list[str]], checkpoint: Path, data: Path, preset: str, seeds: list[str], keep: Path | None = None
 ) -> dict[str, list[dict]]:
-    """{side: its results, one a seed}."""
+    """{side: its results, one a seed}. keep: folder for the unlearned checkpoints, PRESET-sSEED-NUMBER_OF_SIDE each."""
     found: dict[str, list[dict]] = {name: [] for name in sides}
     for seed in seeds:
-        for name, (script, *more) in sides.items():
-            found[name].append(run_side(script, checkpoint, data, preset, f"--seed={seed}", *more))
+        for number, (name, (script, *more)) in enumerate(sides.items()):
+            kept = [f"--keep={keep / f'{preset}-s{seed}-{number}'}"] if keep else []
+            found[name].append(run_side(script, checkpoint, data, preset, f"--seed={seed}", *kept, *more))
             print(
                 f"{preset}, seed {seed}, {name}: unlearning {figures(found[name][-1])['unlearning, s']:.1f} s",
                 file=sys.stderr,
@@ -185,6 +187,8 @@ def main() -> None:
     parser.add_argument(
         "--shared", type=Path, default=HERE.parent.parent / "shared", help="folder with checkpoints/ and tofu-mini/"
     )
+    parser.add_argument("--checkpoint", type=Path, help="in the place of the presets' own")
+    parser.add_argument("--keep", type=Path, metavar="FOLDER", help="write the unlearned checkpoints there")
     parser.add_argument("--out", help="JSON file for all results")
     given = parser.parse_args()
     data, results, trouble = given.shared / "tofu-mini", {}, []
@@ -192,8 +196,10 @@ def main() -> None:
         parser.error(f"{data}: no such folder; --shared names the folder that holds checkpoints/ and tofu-mini/")
     sides = list_sides(given.sizes.split(","), given.also, given.alone)
     for preset in given.presets.split(","):
-        checkpoint = given.shared / "checkpoints" / CHECKPOINTS[preset]
-        results[preset] = run_sides(sides, checkpoint, data, preset, given.seeds.split(","))
+        if not given.checkpoint and preset not in CHECKPOINTS:
+            parser.error(f"--presets={preset} needs --checkpoint")
+        checkpoint = given.checkpoint or given.shared / "checkpoints" / CHECKPOINTS[preset]
+        results[preset] = run_sides(sides, checkpoint, data, preset, given.seeds.split(","), given.keep)
         columns = {name: over_seeds(found) for name, found in results[preset].items()}
         title = preset + (f", means of seeds {given.seeds} ± their spread" if "," in given.seeds else "")
         Console().print(show(title, columns))

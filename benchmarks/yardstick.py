@@ -122,7 +122,7 @@ class Run:
         }
 
 
-def run(checkpoint: str, data: str, settings: Settings, on_progress=None) -> dict:
+def run(checkpoint: str, data: str, settings: Settings, on_progress=None, keep: str = "") -> dict:
     """Unlearn the forget questions.
 
     Args:
@@ -130,6 +130,7 @@ def run(checkpoint: str, data: str, settings: Settings, on_progress=None) -> dic
         data: TOFU-shaped folder.
         settings: all settings.
         on_progress: called after every update with (updates done, updates in all, line of the log).
+        keep: where the unlearned checkpoint is written, off the clock; empty = nowhere.
 
     Returns:
         Quality before and after, seconds by phase, counts, and one log line an update.
@@ -149,6 +150,9 @@ def run(checkpoint: str, data: str, settings: Settings, on_progress=None) -> dic
     this.seconds["unlearn"] = sum(this.seconds[phase] for phase in ("references", "sample", "score", "update"))
     after = this.evaluate()
     this.seconds["total"] = time.perf_counter() - this.began
+    if keep:
+        this.model.save_pretrained(keep)
+        this.tokenizer.save_pretrained(keep)
     return this.result(before, after)
 
 
@@ -167,13 +171,16 @@ def main():
     for name in ("epochs", "max_updates", "seed"):
         parser.add_argument(f"--{name}", type=int)
     parser.add_argument("--no_evaluate", dest="evaluate", action="store_false")
+    parser.add_argument("--keep", default="", metavar="FOLDER", help="write the unlearned checkpoint there")
     parser.add_argument("--out", help="JSON file for the result, which is also printed")
     given = {name: value for name, value in vars(parser.parse_args()).items() if value is not None}
-    checkpoint, data, preset, out = (given.pop(name, None) for name in ("checkpoint", "data", "preset", "out"))
+    names = "checkpoint", "data", "preset", "keep", "out"
+    checkpoint, data, preset, keep, out = (given.pop(name, None) for name in names)
     for folder in (checkpoint, data):
         if not Path(folder).is_dir():
             parser.error(f"no such folder: {folder}")
-    result = json.dumps(run(checkpoint, data, replace(PRESETS[preset], **given), show), indent=1, ensure_ascii=False)
+    settings = replace(PRESETS[preset], **given)
+    result = json.dumps(run(checkpoint, data, settings, show, keep), indent=1, ensure_ascii=False)
     print(result)
     if out:
         Path(out).write_text(result + "\n", encoding="utf-8")

@@ -44,6 +44,7 @@ class Settings:
 PRESETS = {
     "llama": Settings(retain_weight=1.25, temperature=1.4, num_samples=10, epochs=15),
     "phi": Settings(retain_weight=1.5, temperature=1.25, num_samples=5, epochs=20),
+    "smollm2": Settings(retain_weight=1.25, temperature=1.0, num_samples=5, epochs=8, learning_rate=3e-5),
 }
 
 
