@@ -9,7 +9,9 @@ by half: compare the means of several.
     [--out=bench.json]
 
 A model of one's own in a preset's place, and the unlearned models kept: --presets=smollm2 --checkpoint=FOLDER
---keep=FOLDER. What other settings change, without the yardstick: --alone --sizes=0 --also train.epochs=8 --also sample.num_samples=5
+--keep=FOLDER.
+
+What other settings change, without the yardstick: --alone --sizes=0 --also train.epochs=8 --also sample.num_samples=5
 """
 
 import argparse

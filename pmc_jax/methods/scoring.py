@@ -119,9 +119,7 @@ class Scorer(NamedTuple):
         return self.reward.units(self.prepared_Q[question]) if self.reward.units else 0
 
 
-def make_scorer(
-    name: str, questions: list[str], references: list[str], text: Text, guard: Guard = NO_GUARD
-) -> Scorer:
+def make_scorer(name: str, questions: list[str], references: list[str], text: Text, guard: Guard = NO_GUARD) -> Scorer:
     """The scorer of these questions and their original answers."""
     reward = resolve_reward(name)
     running = reward.running

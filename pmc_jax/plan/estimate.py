@@ -77,7 +77,8 @@ def update_temporary(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any)
     """(bytes that do not depend on the batch, bytes per packed row of a shard): gradients; the stack of the layers and
     its gradients, where the state is not stacked; the gathered weights, of two layers or of all; activations.
 
-    Gradients of a single micro-batch have the dtype of the forward pass. Adapters are merged for the pass, and the gradient goes through the merged weights: both are there at once.
+    Gradients of a single micro-batch have the dtype of the forward pass. Adapters are merged for the pass, and the
+    gradient goes through the merged weights: both are there at once.
     With remat a layer keeps its input and its products with weights; without, about what its products read and write,
     and its scores. The logits of one chunk exist twice, in float32.
     """

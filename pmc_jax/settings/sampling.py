@@ -65,8 +65,8 @@ PMC = (
     Setting(
         "pmc.refusal_margin",
         0.0,
-        "PMC-alignment: an answer that is no refusal has this score at least, so that a refusal is kept in its place and "
-        "the question is not solved without one; 0 = off, as its authors",
+        "PMC-alignment: an answer that is no refusal has this score at least, so that a refusal is kept in its place "
+        "and the question is not solved without one; 0 = off, as its authors",
         *SHARE,
     ),
     Setting("pmc.min_words", 0, "shorter answers are penalised; 0 = off", *AT_LEAST_0),
