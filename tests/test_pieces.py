@@ -1,7 +1,7 @@
 """Answers read on piece by piece, with tokenizers of every kind."""
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast
@@ -99,6 +99,9 @@ def test_pieces_are_the_whole(text, units, drawn):
 
 
 @settings(max_examples=60)
+@example("The n't")
+@example("The n ' there")
+@example("the won ' the")
 @given(st.lists(st.sampled_from(WORDS), max_size=25).map(" ".join))
 def test_no_bound_is_too_high(text, answer):
     scorer = make_scorer("rouge_l_recall", [""], [REFERENCE], text)

@@ -44,7 +44,7 @@ class Scorer(NamedTuple):
     reward: Reward
     prepared_Q: list[Any]
     text: Text
-    guard: Guard
+    guard: Guard = NO_GUARD
     begun_Q: Sequence[Any] = ()
     pieces: Pieces | None = None
 
