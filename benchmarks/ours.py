@@ -23,8 +23,8 @@ PRESETS = {
 
 
 def make_config(checkpoint: str, data: str, preset: str, seed: int, changes: dict[str, Any] | None = None):
-    """The preset as a pmc_jax config: batch 8, top-p .95, top-k 50, warm-up of one epoch, float32;
-    a round of all questions.
+    """The preset as a pmc_jax config: batch 8, top-p .95, top-k 50, warm-up of one epoch, float32; a round of all
+    questions.
 
     changes: settings that are to be others."""
     from pmc_jax import config as settings
