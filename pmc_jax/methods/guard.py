@@ -35,6 +35,12 @@ class Guard(NamedTuple):
             return self.refusal_margin
         return value
 
+    def is_solved(self, score: float | None) -> bool:
+        """Whether a stored answer with this score leaves nothing to ask for: it holds nothing of the original one, or
+        it is a refusal where those are asked for. None = nothing is stored.
+        """
+        return score is not None and (score == 0.0 or score < self.refusal_margin)
+
     def scores(self, scores_QS: np.ndarray, answers_QS: list[list[str]]) -> np.ndarray:
         """The scores of all answers, float64 [Q, S]."""
         if not self.is_on:

@@ -4,13 +4,16 @@ from typing import NamedTuple
 
 import numpy as np
 
+from pmc_jax.methods.guard import NO_GUARD, Guard
+
 
 class Memory(NamedTuple):
     """What is remembered of each question; plain lists, so that it is saved as JSON.
 
     references: the untouched model's own greedy answer. answers: the stored answer, "" before the first round. scores:
     its score, None before.
-    lengths: mean tokens of the last samples, by which prompts are sorted.
+    lengths: mean tokens of the last samples, by which prompts are sorted. rounds_solved: how many of the last rounds
+    have left all solved.
 
     After the questions come their prefixed rows, without references of their own. Each epoch draws them anew, so what
     is stored of one is for its epoch only (`without_last_epoch`). It is the whole answer, the prefix included.
@@ -20,6 +23,7 @@ class Memory(NamedTuple):
     answers: list[str]
     scores: list[float | None]
     lengths: list[float]
+    rounds_solved: int = 0
 
 
 def without_last_epoch(memory: Memory, questions: np.ndarray) -> Memory:
@@ -30,9 +34,20 @@ def without_last_epoch(memory: Memory, questions: np.ndarray) -> Memory:
     return memory._replace(scores=scores)
 
 
-def unsolved(memory: Memory, questions: np.ndarray, skip_solved: bool) -> np.ndarray:
-    """Those of `questions` (indices) that are to be sampled: all, or without those whose stored score is exactly 0."""
-    return np.array([q for q in questions if not skip_solved or memory.scores[q] != 0.0], int)
+def unsolved(memory: Memory, questions: np.ndarray, skip_solved: bool, guard: Guard = NO_GUARD) -> np.ndarray:
+    """Those of `questions` (indices) that are to be sampled: all, or without those that are solved."""
+    return np.array([q for q in questions if not skip_solved or not guard.is_solved(memory.scores[q])], int)
+
+
+def share_solved(memory: Memory, guard: Guard) -> float:
+    """The share of the questions that are solved; prefixed rows do not count."""
+    return float(np.mean([guard.is_solved(score) for score in memory.scores[: len(memory.references)]]))
+
+
+def after_round(memory: Memory, guard: Guard) -> Memory:
+    """Memory that has counted a round."""
+    is_solved = share_solved(memory, guard) == 1.0
+    return memory._replace(rounds_solved=memory.rounds_solved + 1 if is_solved else 0)
 
 
 def keep_best(
@@ -44,7 +59,7 @@ def keep_best(
     always: bool = False,
 ) -> Memory:
     """Memory with each pick that scores no worse than the stored one (with `always`: every pick) put in its place."""
-    new = Memory(memory.references, list(memory.answers), list(memory.scores), list(memory.lengths))
+    new = memory._replace(answers=list(memory.answers), scores=list(memory.scores), lengths=list(memory.lengths))
     for q, answer, value, length in zip(questions, picks, scores, lengths):
         new.lengths[q] = length
         if always or new.scores[q] is None or value <= new.scores[q]:

@@ -14,7 +14,7 @@ from pmc_jax.data.packing import FORGET, REFUSAL, Row
 from pmc_jax.data.prompts import training_row
 from pmc_jax.methods.asked import PROMPT_MULTIPLE, Asking
 from pmc_jax.methods.guard import Guard
-from pmc_jax.methods.memory import Memory, keep_best, unsolved, without_last_epoch
+from pmc_jax.methods.memory import Memory, after_round, keep_best, unsolved, without_last_epoch
 from pmc_jax.methods.prefixes import NO_PREFIXES, Prefixes, Split, behind_prefix
 from pmc_jax.methods.refusals import draw_refusals, weigh_refusals
 from pmc_jax.methods.rewards import check_references, resolve_reward
@@ -43,7 +43,8 @@ class PmcSettings(NamedTuple):
         selection: which sample is kept, "lowest" or "bradley_terry".
         selection_temperature: softmax temperature of the rewards, for bradley_terry.
         keep_best: a new pick replaces the stored answer only if it scores no worse.
-        skip_solved: a question whose stored score is 0 is not sampled again.
+        skip_solved: a solved question is not sampled again.
+        stop_solved: epochs after the one that has solved the last question; 0 = the run does not end early.
         prune_candidates: a sample that can no longer be the one kept is not drawn to its end.
         measure_every: epochs between rewards measured on whole samples.
         batch_size: forget rows of an update.
@@ -60,6 +61,7 @@ class PmcSettings(NamedTuple):
     selection_temperature: float
     keep_best: bool
     skip_solved: bool
+    stop_solved: int
     prune_candidates: bool
     measure_every: int
     batch_size: int
@@ -98,7 +100,7 @@ class PmcSource:
         """Steps 1 to 5 of a round of the algorithm (the update, step 6, is the loop's)."""
         epoch, questions = round_questions(self.schedule, number)
         asked, memory = self.asking.epoch(epoch), without_last_epoch(memory, questions)
-        unsolved_questions = unsolved(memory, questions, self.settings.skip_solved)
+        unsolved_questions = unsolved(memory, questions, self.settings.skip_solved, self.settings.guard)
         drawn = None
         if len(unsolved_questions):
             shortest_first = np.argsort([memory.lengths[q] for q in unsolved_questions], kind="stable")
@@ -112,10 +114,17 @@ class PmcSource:
             drawn = Drawn(sampled, tokens, answers, scores_QS, chosen_Q)
             picks = drawn.picks(self.sampler.text, asked.splits)
             memory = keep_best(memory, *picks, always=not self.settings.keep_best)
+        memory = after_round(memory, self.settings.guard)
         with clock.phase("update"):
             batches = self.batches(number, memory)
         seen = describe_samples(drawn, self.questions, asked, memory) if drawn else []
-        return Round(batches, memory, summarise(epoch, self.whole_samples(number), memory, seen), seen)
+        told = summarise(epoch, self.whole_samples(number), memory, seen, self.settings.guard)
+        return Round(batches, memory, told, seen)
+
+    def is_over(self, memory: Memory) -> bool:
+        """Whether all questions have been solved for as many epochs as `stop_solved` gives them."""
+        epochs = self.settings.stop_solved
+        return bool(epochs) and memory.rounds_solved > epochs * self.schedule.rounds_per_epoch
 
     def sample(
         self,

@@ -145,6 +145,7 @@ def read_pmc(config: ConfigDict) -> PmcSettings:
         selection_temperature=p.selection_temperature,
         keep_best=p.keep_best,
         skip_solved=p.skip_solved,
+        stop_solved=p.stop_solved,
         prune_candidates=p.prune_candidates,
         measure_every=p.measure_every,
         batch_size=config.train.batch_size,

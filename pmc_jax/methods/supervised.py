@@ -49,6 +49,10 @@ class FinetuneSource:
         starts = range(0, len(order), self.batch_size)
         return [[self.rows[i] for i in order[start : start + self.batch_size]] for start in starts]
 
+    def is_over(self, carry: None) -> bool:
+        """All epochs are run."""
+        return False
+
     def losses(self, updates: Updates) -> dict[str, Any]:
         """The mean loss, and the number of updates."""
         return {"loss": mean_metric(updates, "forget_loss"), "updates": len(updates)}
@@ -152,6 +156,10 @@ class SupervisedSource:
             groups.append(draw_retain_rows(self.schedule.seed, epoch, questions, rows.retain))
         examples = list(zip(*groups))
         return even_batches(paired(examples) if self.is_paired else examples, self.batch_size)
+
+    def is_over(self, carry: dict[str, Any]) -> bool:
+        """All epochs are run."""
+        return False
 
     def losses(self, updates: Updates) -> dict[str, float]:
         """Means over the round's updates."""

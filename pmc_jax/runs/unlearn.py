@@ -277,6 +277,8 @@ def run_rounds(
             keep_start=False,
             on_start=on_start,
         )
+    if len(history) < total and not kept.told(len(history) - 1):
+        console.print(f"all questions are solved: the run ends with round {len(history) - 1}, before its {total} rounds")
     for line in kept.lines(len(history) - 1):
         console.print(line, style="bold")
     return unlearned, history

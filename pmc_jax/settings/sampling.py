@@ -82,5 +82,11 @@ PMC = (
         "epochs between rewards measured on samples that are drawn to their end whatever they hold",
         *AT_LEAST_1,
     ),
-    Setting("pmc.skip_solved", True, "a question whose stored score is 0 is not sampled again"),
+    Setting("pmc.skip_solved", True, "a question whose kept answer scores 0, or is a refusal, is not sampled again"),
+    Setting(
+        "pmc.stop_solved",
+        0,
+        "epochs that a run goes on once the last question is solved, to recover; 0 = all epochs are run",
+        *AT_LEAST_0,
+    ),
 )

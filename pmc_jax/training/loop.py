@@ -69,7 +69,8 @@ def fit(
         compiled = compile_update(checkpoint, recipe, state, packing, expected.groups[-1][0], base)
         times = save_times(settings.save_every, settings.save_minutes, state)
         run, is_good = Run(source, settings, recipe, rounds, hooks, clock, patient, times), None
-        for number in range(len(position.history), source.rounds):
+        while is_good is not False and len(position.history) < source.rounds and not source.is_over(carry):
+            number = len(position.history)
             with hooks.watch.around(number):
                 start = time.perf_counter()
                 current = functools.partial(model, state)
@@ -79,8 +80,6 @@ def fit(
                 line = {"round": number} | record | source.losses(position.part["updates"])
                 line["seconds"] = time.perf_counter() - start
                 is_good = run.end(number, state, carry, line, model, position)
-            if is_good is False:
-                break
         if run.goes_back(is_good, position):
             del state
             state = run.roll_back(*layouts(checkpoint, recipe), position)

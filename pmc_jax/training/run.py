@@ -106,7 +106,7 @@ class Run:
         position: Position,
     ) -> bool | None:
         """Evaluate, tell of and save a round, where each is due. Returns what the evaluation said (`Hooks`)."""
-        is_last, is_good = number + 1 == self.source.rounds, None
+        is_last, is_good = number + 1 == self.source.rounds or self.source.is_over(carry), None
         if self.settings.keep_best if is_last else is_due(number, self.settings.evaluate_every):
             is_good = self.evaluate(number, state, carry, model, position)
         is_kept = is_last or bool(is_good) or (self.rounds is not None and self.times.is_due(number))
@@ -162,7 +162,7 @@ class Run:
 
     def goes_back(self, is_good: bool | None, position: Position) -> bool:
         """Whether a run that has ended goes back to an earlier round. is_good: what its last evaluation said."""
-        is_earlier = position.good not in (None, self.source.rounds - 1)
+        is_earlier = position.good not in (None, len(position.history) - 1)
         return is_good is False or (self.settings.keep_best and is_earlier)
 
     def roll_back(self, like: TrainState, other: OtherLayout | None, position: Position) -> TrainState:

@@ -34,7 +34,7 @@ class Source(Protocol):
     """A method of training, such as PMC or fine-tuning, without its loop.
 
     Attributes:
-        rounds: how many rounds a whole run has.
+        rounds: how many rounds a whole run has at most.
         updates_per_epoch: how many updates an epoch has; the learning rate follows it.
     """
 
@@ -55,6 +55,9 @@ class Source(Protocol):
 
     def batches(self, number: int, carry: Carry) -> list[list[Row]]:
         """The training rows of each update of round `number` once more, from what was carried out of it."""
+
+    def is_over(self, carry: Carry) -> bool:
+        """Whether the run ends after the round that carried this out, although `rounds` are more."""
 
     def losses(self, updates: Updates) -> dict[str, Any]:
         """What the round's line in the history says of its updates."""
