@@ -9,7 +9,7 @@ data is the rest of it. Each is one run a seed in WORKDIR/forget_N-sSEED, and a 
 it was.
 
 Prints, for each request: content recall of greedy answers and the mean of 30 samples, after unlearning and of the model
-that never saw the questions; unlearn quality; utility before and after; minutes.
+that never saw the questions; unlearn quality; utility before and after; the share of refusals; epochs; minutes.
 """
 
 import argparse
@@ -83,8 +83,8 @@ def sampled(config: ConfigDict, model: str, file: Path) -> float:
 
 
 def request(config: ConfigDict, count: int, seeds: list[int], never: str, work: Path) -> list[dict[str, Any]]:
-    """A request with every seed: {"questions", "seed", "minutes", "summaries": of the greedy answers, "sampled"}; the
-    last two before, after, and of the model that never saw the questions.
+    """A request with every seed: {"questions", "seed", "epochs", "minutes", "summaries": of the greedy answers,
+    "sampled"}; the last two before, after, and of the model that never saw the questions.
     """
     own = settings.changed(config, {"data.forget": f"forget_{count}", "data.retain": f"retain_{count}"})
     asked = work / "asked"
@@ -102,6 +102,7 @@ def request(config: ConfigDict, count: int, seeds: list[int], never: str, work: 
             {
                 "questions": count,
                 "seed": seed,
+                "epochs": result["rounds"],
                 "minutes": result["seconds"]["total"] / 60,
                 "summaries": [
                     result["before"],
@@ -120,7 +121,15 @@ def row(run: dict[str, Any]) -> list[str]:
     told = [" / ".join(f"{x:.3f}" for x in values) for values in (greedy, run["sampled"])]
     for name in ("unlearn_quality", "utility"):
         told.append(" / ".join(f"{summary[name]:.1f}" for summary in run["summaries"][:2]))
-    return [str(run["questions"]), str(run["seed"]), *told, f"{run['minutes']:.1f}"]
+    refusals = run["summaries"][1]["forget_answers"]["refused"]
+    return [
+        str(run["questions"]),
+        str(run["seed"]),
+        *told,
+        f"{refusals:.2f}",
+        str(run["epochs"]),
+        f"{run['minutes']:.1f}",
+    ]
 
 
 def main() -> None:
@@ -154,6 +163,8 @@ def main() -> None:
         "the same, mean of 30 samples",
         "unlearn quality: before / after",
         "utility: before / after",
+        "refusals",
+        "epochs",
         "minutes",
     ]
     print(table(headings, [row(run) for run in runs]))

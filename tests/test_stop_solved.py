@@ -1,8 +1,11 @@
 """A run ends some epochs after the last question is solved, at the same round however it was started."""
 
+import json
+
 import jax
 import numpy as np
 import pytest
+from test_resume import arguments
 
 import pmc_jax
 from pmc_jax.methods.guard import Guard
@@ -65,3 +68,11 @@ def test_the_run_ends_so_many_epochs_later(tiny_checkpoint, splits, small, tmp_p
     again, told, kept = run()  # the same command once more finds nothing left to do
     assert told == history and kept == [rounds - 1]
     assert all((np.asarray(a) == np.asarray(b)).all() for a, b in zip(params, again))
+
+
+def test_the_command_says_so(cli, tmp_path, tiny_folder, data_folder):
+    words = [*arguments(tiny_folder, data_folder, tmp_path / "run"), f"--config.pmc.reward={__name__}:nothing_left"]
+    said = cli(*words, "--config.pmc.prune_candidates=False", "--config.pmc.stop_solved=1", "--config.train.epochs=9")
+    assert said.code == 0 and "all questions are solved: the run ends after " in " ".join(said.out.split()), said
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["solved"] == 1.0 and result["rounds"] == 4, "two rounds an epoch"

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from jax.sharding import AbstractMesh, Mesh
 
-from pmc_jax.data.packing import Packing, Row, common_prefix, plan_packing
+from pmc_jax.data.packing import Packing, Row, common_prefix, pack, plan_packing
 from pmc_jax.distributed.device_kind import device_kind
 
 DRAWN_BATCHES = 40  # typical batches that the packing is planned on
@@ -92,10 +92,30 @@ def choose_packing(expected: ExpectedRows, settings: BatchSettings, mesh: Mesh |
         examples = list(zip(*columns))
         batches += even_batches(paired(examples) if expected.paired else examples, settings.size)
     prefix, shards = common_prefix(every_row), mesh.shape["data"]
-    micro_batches = settings.accumulate
-    if not micro_batches:
+    counts = [settings.accumulate]
+    if not settings.accumulate:
         positions = np.mean([sum(len(r.tokens) - prefix for r in rows) for rows in batches]) / shards
-        size = device_kind(mesh).micro_batch_positions
-        micro_batches = max(1, round(positions / size)) if size else 1
+        counts = micro_batch_counts(positions, device_kind(mesh).micro_batch_positions)
     longest_pair = sum(max(len(r.tokens) for r in rows) for rows in groups[:2]) if expected.paired else 0
-    return plan_packing(batches, longest, prefix, shards, micro_batches, longest_pair)
+    plans = [plan_packing(batches, longest, prefix, shards, count, longest_pair) for count in counts]
+    if len(plans) == 1:
+        return plans[0]
+    return min(plans, key=lambda plan: sum(positions_used(rows, plan, shards) for rows in batches))
+
+
+def micro_batch_counts(positions: float, size: int) -> list[int]:
+    """Into how many micro-batches a batch may be cut: as many as hold `size` positions each, half of them, or a
+    quarter, but two at least. Each is filled up to one shape, so that more of them may be more positions. A single one
+    that a batch outgrows by a token would be doubled.
+
+    Args:
+        positions: of a typical batch on each data shard.
+        size: the least that a micro-batch is to hold; 0 = it holds the whole batch.
+    """
+    finest = max(1, round(positions / size)) if size else 1
+    return list(dict.fromkeys(max(min(finest, 2), -(-finest // part)) for part in (1, 2, 4)))
+
+
+def positions_used(rows: list[Row], packing: Packing, shards: int) -> int:
+    """How many positions of each data shard a batch takes with a packing, those that are filled up included."""
+    return int(pack(rows, packing, shards).used) * packing.rows * packing.length
