@@ -16,7 +16,7 @@ class DeviceKind(NamedTuple):
         look_steps: decode steps between two looks of the host, where rows are refilled.
         decode_ahead: whether the next chunk is decoded while the host scores the last one.
         micro_batch_positions: positions of a micro-batch on each data shard, where their number is left open, and up to
-            four times as many where fewer are left empty then; 0 = the whole batch is one micro-batch.
+            half as many more where fewer are left empty then; 0 = the whole batch is one micro-batch.
         compute_dtype: of the forward and backward pass where it is left open; empty = the parameters' own.
         scan: how many periods of layers a turn of the loop over layers runs; 0 = no loop, the compiler sees each layer.
         logits_at_once: float32 logits alive at a time on each data shard in the loss, before `mesh.model` splits them.

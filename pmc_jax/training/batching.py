@@ -104,16 +104,15 @@ def choose_packing(expected: ExpectedRows, settings: BatchSettings, mesh: Mesh |
 
 
 def micro_batch_counts(positions: float, size: int) -> list[int]:
-    """Into how many micro-batches a batch may be cut: as many as hold `size` positions each, half of them, or a
-    quarter, but two at least. Each is filled up to one shape, so that more of them may be more positions. A single one
-    that a batch outgrows by a token would be doubled.
+    """Into how many micro-batches a batch may be cut: as many as hold `size` positions each, or up to a third fewer.
+    Each is filled up to one shape, so that one more may be a fifth more positions.
 
     Args:
         positions: of a typical batch on each data shard.
-        size: the least that a micro-batch is to hold; 0 = it holds the whole batch.
+        size: what a micro-batch is to hold; 0 = the whole batch.
     """
     finest = max(1, round(positions / size)) if size else 1
-    return list(dict.fromkeys(max(min(finest, 2), -(-finest // part)) for part in (1, 2, 4)))
+    return list(range(finest, -(-2 * finest // 3) - 1, -1))
 
 
 def positions_used(rows: list[Row], packing: Packing, shards: int) -> int:
