@@ -91,6 +91,13 @@ def test_the_weight_is_the_mean_score_of_the_batch():
     assert [r.group for r in solved] == [FORGET, RETAIN] * 2
 
 
+def test_with_a_margin_solved_questions_have_no_refusal_and_no_part_in_the_mean():
+    rows = [Row([1, 2], 1, REFUSAL, weight=score) for score in (0.0, 0.1, 0.2, 0.6)] + [Row([3, 4], 1, FORGET)]
+    weights = [row.weight for row in weigh_refusals(rows, Guard(0, 0.2, REFUSALS)) if row.group == REFUSAL]
+    assert weights == pytest.approx([0.4, 0.4])
+    assert [row.group for row in weigh_refusals(rows[:2] + rows[4:], Guard(0, 0.2, REFUSALS))] == [FORGET]
+
+
 def test_the_loss_adds_the_weighted_mean_of_the_refusals(tiny_checkpoint):
     """collapse + retain_weight * retain + refusal_weight * s_mean * CE(refusal), from the groups' own means."""
     rng = np.random.default_rng(0)

@@ -161,7 +161,7 @@ class PmcSource:
         if s.refusals:
             texts = draw_refusals(seed, epoch, questions, s.refusals)
             groups.append([self.refusal_row(q, text, memory.scores[q]) for q, text in zip(questions, texts)])
-        return [weigh_refusals(rows) for rows in even_batches(list(zip(*groups)), s.batch_size)]
+        return [weigh_refusals(rows, s.guard) for rows in even_batches(list(zip(*groups)), s.batch_size)]
 
     def begin(self, notes: dict[str, Any] | None, clock: Clock) -> Memory:
         """The memory of the last saved round, or one of the original model's own answers."""
