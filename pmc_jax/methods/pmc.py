@@ -152,7 +152,9 @@ class PmcSource:
         return select(scores_QS, s.selection, s.selection_temperature, seeds)
 
     def batches(self, number: int, memory: Memory) -> list[list[Row]]:
-        """The training rows of a round's updates: stored answers (`Guard.is_no_refusal`: none), retain rows, refusals."""
+        """The training rows of a round's updates: stored answers, but for those that `Guard.is_no_refusal` names, as
+        many retain rows, and refusals.
+        """
         s, seed = self.settings, self.schedule.seed
         epoch, questions = round_questions(self.schedule, number)
         splits = self.asking.epoch(epoch).splits
