@@ -100,7 +100,7 @@ def test_with_a_margin_solved_questions_have_no_refusal_and_no_part_in_the_mean(
     assert [row.group for row in weigh_refusals(rows[:2] + rows[4:], Guard(0, 0.2, REFUSALS))] == [FORGET]
 
 
-def test_with_a_margin_an_answer_that_is_no_refusal_is_not_trained_on(tiny_checkpoint, splits, small):
+def test_with_a_margin_an_answer_that_is_at_margin_is_not_trained_on(tiny_checkpoint, splits, small):
     """Its question's refusal and retain row stay; a solved question has its kept answer, and no refusal."""
     config = small({"pmc.refusal_weight": 0.5, "pmc.refusal_margin": 0.2, "train.batch_size": 8})
     rows, answers = splits["forget20"], [f"answer {n}" for n in range(8)]

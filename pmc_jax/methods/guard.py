@@ -41,7 +41,7 @@ class Guard(NamedTuple):
         """
         return score is not None and (score == 0.0 or score < self.refusal_margin)
 
-    def is_no_refusal(self, score: float | None) -> bool:
+    def is_at_margin(self, score: float | None) -> bool:
         """Whether the stored answer with this score holds as little as is asked for, and is no refusal. It is not
         trained on: the question would be held there.
         """
