@@ -104,15 +104,15 @@ def choose_packing(expected: ExpectedRows, settings: BatchSettings, mesh: Mesh |
 
 
 def micro_batch_counts(positions: float, size: int) -> list[int]:
-    """Into how many micro-batches a batch may be cut: as many as hold `size` positions each, or up to a third fewer.
-    Each is filled up to one shape, so that one more may be a fifth more positions.
+    """Into how many micro-batches a batch may be cut: as many as hold `size` positions each, or one or two fewer, but
+    not less than two thirds. Each is filled up to one shape, so that one more may be a fifth more positions.
 
     Args:
         positions: of a typical batch on each data shard.
         size: what a micro-batch is to hold; 0 = the whole batch.
     """
     finest = max(1, round(positions / size)) if size else 1
-    return list(range(finest, -(-2 * finest // 3) - 1, -1))
+    return list(range(finest, max(finest - 2, -(-2 * finest // 3)) - 1, -1))
 
 
 def positions_used(rows: list[Row], packing: Packing, shards: int) -> int:
