@@ -21,7 +21,6 @@ def get_config():
     config.model.path = find_model()
     config.data.path = str(resources.files("pmc_jax.data").joinpath("real"))
     config.data.forget, config.data.retain, config.data.retain_answers = "forget", "retain", "own"
-    # As docs/results.md has measured it; what two cores do in a quarter of an hour.
-    config.pmc.refusal_margin = 0.0
+    # What two cores do in a quarter of an hour.
     config.train.epochs, config.sample.max_new_tokens, config.evaluate.max_new_tokens = 12, 32, 40
     return config

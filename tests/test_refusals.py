@@ -13,9 +13,7 @@ from pmc_jax.errors import UserError
 from pmc_jax.evaluate.fluency import kinds_of_answers
 from pmc_jax.methods.guard import Guard
 from pmc_jax.methods.refusals import draw_refusals, weigh_refusals
-from pmc_jax.methods.sources import make_source
 from pmc_jax.sampling.generate import text_of
-from pmc_jax.tracking.timing import Clock
 from pmc_jax.training.forward import compute_terms
 from pmc_jax.training.label_values import row_nll
 from pmc_jax.training.objectives import OBJECTIVES, hyperparameters, mean_nll
@@ -91,26 +89,6 @@ def test_the_weight_is_the_mean_score_of_the_batch():
     assert [r.weight for r in weighed if r.group == REFUSAL] == [0.3, 0.3] and len(weighed) == 6
     solved = weigh_refusals([r._replace(weight=0.0) if r.group == REFUSAL else r for r in rows])
     assert [r.group for r in solved] == [FORGET, RETAIN] * 2
-
-
-def test_with_a_margin_solved_questions_have_no_refusal_and_no_part_in_the_mean():
-    rows = [Row([1, 2], 1, REFUSAL, weight=score) for score in (0.0, 0.1, 0.2, 0.6)] + [Row([3, 4], 1, FORGET)]
-    weights = [row.weight for row in weigh_refusals(rows, Guard(0, 0.2, REFUSALS)) if row.group == REFUSAL]
-    assert weights == pytest.approx([0.4, 0.4])
-    assert [row.group for row in weigh_refusals(rows[:2] + rows[4:], Guard(0, 0.2, REFUSALS))] == [FORGET]
-
-
-def test_with_a_margin_an_answer_that_is_at_margin_is_not_trained_on(tiny_checkpoint, splits, small):
-    """Its question's refusal and retain row stay; a solved question has its kept answer, and no refusal."""
-    config = small({"pmc.refusal_weight": 0.5, "pmc.refusal_margin": 0.2, "train.batch_size": 8})
-    rows, answers = splits["forget20"], [f"answer {n}" for n in range(8)]
-    source = make_source(tiny_checkpoint, config, rows, splits["retain80"], answers)
-    memory = source.begin(None, Clock())._replace(answers=answers, scores=[0.0, 0.1, 0.2, 0.3, 0.2, 0.5, 0.7, 1.0])
-    (batch,) = source.batches(0, memory)
-    count = {group: sum(row.group == group for row in batch) for group in (FORGET, RETAIN, REFUSAL)}
-    assert count == {FORGET: 6, RETAIN: 8, REFUSAL: 6}
-    text = [tiny_checkpoint.tokenizer.decode(row.tokens) for row in batch if row.group == FORGET]
-    assert [any(answer in t for t in text) for answer in answers] == [True] * 2 + [False, True, False] + [True] * 3
 
 
 def test_the_loss_adds_the_weighted_mean_of_the_refusals(tiny_checkpoint):

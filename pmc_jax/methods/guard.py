@@ -41,12 +41,6 @@ class Guard(NamedTuple):
         """
         return score is not None and (score == 0.0 or score < self.refusal_margin)
 
-    def is_at_margin(self, score: float | None) -> bool:
-        """Whether the stored answer with this score holds as little as is asked for, and is no refusal. It is not
-        trained on: the question would be held there.
-        """
-        return bool(self.refusal_margin) and score == self.refusal_margin
-
     def scores(self, scores_QS: np.ndarray, answers_QS: list[list[str]]) -> np.ndarray:
         """The scores of all answers, float64 [Q, S]."""
         if not self.is_on:

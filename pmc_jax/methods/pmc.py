@@ -152,9 +152,7 @@ class PmcSource:
         return select(scores_QS, s.selection, s.selection_temperature, seeds)
 
     def batches(self, number: int, memory: Memory) -> list[list[Row]]:
-        """The training rows of a round's updates: stored answers, but for those that `Guard.is_at_margin` names, as
-        many retain rows, and refusals.
-        """
+        """The training rows of a round's updates: stored answers, as many retain rows, and refusals."""
         s, seed = self.settings, self.schedule.seed
         epoch, questions = round_questions(self.schedule, number)
         splits = self.asking.epoch(epoch).splits
@@ -163,10 +161,7 @@ class PmcSource:
         if s.refusals:
             texts = draw_refusals(seed, epoch, questions, s.refusals)
             groups.append([self.refusal_row(q, text, memory.scores[q]) for q, text in zip(questions, texts)])
-        examples = [
-            rows[1:] if s.guard.is_at_margin(memory.scores[q]) else rows for q, rows in zip(questions, zip(*groups))
-        ]
-        return [weigh_refusals(rows, s.guard) for rows in even_batches(examples, s.batch_size)]
+        return [weigh_refusals(rows) for rows in even_batches(list(zip(*groups)), s.batch_size)]
 
     def begin(self, notes: dict[str, Any] | None, clock: Clock) -> Memory:
         """The memory of the last saved round, or one of the original model's own answers."""
