@@ -66,11 +66,12 @@ def test_a_file_without_refusals_is_refused_by_name(tmp_path, content):
 
 
 def test_a_refusal_is_kept_before_an_answer_that_holds_as_little():
-    """The margin decides between them alone: an answer that holds more than it keeps its score."""
+    """The margin is for refusals alone, also for short ones; other answers keep their score."""
     guard = Guard(5, 0.2, REFUSALS)
     answers = ["I don't know the answer to that.", "Thank you for your kind letter.", "Born in Rome.", "No."]
-    scores = guard.scores(np.array([[0.1, 0.0, 0.7, 0.0]]), [answers])
-    assert scores[0].tolist() == pytest.approx([0.1, 0.2, 0.7 + np.exp(-3), np.exp(-1)])
+    scores = guard.scores(np.array([[0.1, 0.05, 0.7, 0.0]]), [answers])
+    assert scores[0].tolist() == pytest.approx([0.0, 0.05, 0.7 + np.exp(-3), np.exp(-1)])
+    assert guard.scores(np.array([[0.5]]), [["I don't know."]])[0, 0] == pytest.approx(0.3 + np.exp(-3))
     assert Guard(0, 0.0, REFUSALS).scores(np.zeros((1, 4)), [answers]).tolist() == [[0.0] * 4]
 
 

@@ -1,5 +1,6 @@
-"""A run ends some epochs after the last question is solved, at the same round however it was started."""
+"""A run ends some epochs after its last question is solved, however it was started. Its rate falls to 0 on the way."""
 
+import contextlib
 import json
 
 import jax
@@ -8,11 +9,15 @@ import pytest
 from test_resume import arguments
 
 import pmc_jax
-from pmc_jax.methods.guard import Guard
+from pmc_jax.data.packing import FORGET, Packing, Row, pack
+from pmc_jax.distributed import meshes
 from pmc_jax.methods.memory import Memory, after_round, share_solved, unsolved
+from pmc_jax.tracking.stopping import Patience, Stopped
+from pmc_jax.training import loop as training_loop
+from pmc_jax.training import run as training_run
 from pmc_jax.training.checkpoint import RoundCheckpointer
-
-MARGIN = Guard(refusal_margin=0.2, refusals=("I cannot say.",))
+from pmc_jax.training.recipe import Recipe
+from pmc_jax.training.update import create_state, put_batch, update
 
 
 def nothing_left(references, texts):
@@ -24,19 +29,19 @@ def remembered(*scores):
     return Memory(["ref"] * len(scores), [""] * len(scores), list(scores), [5.0] * len(scores))
 
 
-def test_with_a_margin_a_refusal_solves_its_question():
+def test_a_score_of_0_solves_a_question():
     memory = remembered(0.0, 0.1, 0.2, 0.5, None)
-    assert unsolved(memory, np.arange(5), True, MARGIN).tolist() == [2, 3, 4]
     assert unsolved(memory, np.arange(5), True).tolist() == [1, 2, 3, 4]
-    assert share_solved(memory, MARGIN) == 0.4 and share_solved(memory, Guard()) == 0.2
+    assert unsolved(memory, np.arange(5), False).tolist() == [0, 1, 2, 3, 4]
+    assert share_solved(memory) == 0.2
 
 
 def test_rounds_count_in_which_all_are_solved():
-    memory = after_round(after_round(remembered(0.0, 0.1), MARGIN), MARGIN)
+    memory = after_round(after_round(remembered(0.0, 0.0)))
     assert memory.rounds_solved == 2
-    assert after_round(memory._replace(scores=[0.0, 0.3]), MARGIN).rounds_solved == 0
+    assert after_round(memory._replace(scores=[0.0, 0.3])).rounds_solved == 0
     prefixed = remembered(0.0, 0.0)._replace(scores=[0.0, 0.0, None, 0.9])
-    assert after_round(prefixed, Guard()).rounds_solved == 1, "prefixed rows ask something else in each epoch"
+    assert after_round(prefixed).rounds_solved == 1, "prefixed rows ask something else in each epoch"
 
 
 @pytest.mark.parametrize(
@@ -76,3 +81,42 @@ def test_the_command_says_so(cli, tmp_path, tiny_folder, data_folder):
     assert said.code == 0 and "all questions are solved: the run ends after " in " ".join(said.out.split()), said
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["solved"] == 1.0 and result["rounds"] == 4, "two rounds an epoch"
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5])
+def test_an_update_moves_by_its_share_of_the_rate(fresh_checkpoint, share):
+    """Adam's step is the rate times what the gradients say: half of the rate is half of the step."""
+    recipe, mesh = Recipe(1e-3, 0.01, 0, 10, 1.0, "float32"), meshes.mesh_of(fresh_checkpoint.params)
+    rows = [Row([1, 2, *range(5, 20 + n)], 2, FORGET) for n in range(4)]
+
+    def moved(rate):
+        batch = put_batch(pack(rows, Packing(0, 32, 4, 128, 4), rate=rate), mesh)
+        state, _ = update(fresh_checkpoint.model, recipe, create_state(fresh_checkpoint.params, recipe), batch)
+        moves = jax.tree.map(lambda new, old: np.asarray(new) - np.asarray(old), state.params, fresh_checkpoint.params)
+        return np.concatenate([x.ravel() for x in jax.tree.leaves(moves)])
+
+    whole = moved(1.0)
+    assert np.abs(whole).max() > 5e-4
+    np.testing.assert_allclose(moved(share), share * whole, atol=3e-7)
+
+
+@pytest.mark.parametrize("interrupted", [False, True])
+def test_the_rate_falls_to_0_once_all_is_solved(tiny_checkpoint, splits, small, tmp_path, monkeypatch, interrupted):
+    """Also where a round of falling rate was interrupted between two updates, and is gone on with."""
+    changed = {"pmc.reward": f"{__name__}:nothing_left", "pmc.prune_candidates": False, "pmc.stop_solved": 3}
+    config, rates, patient = small(changed | {"train.epochs": 9, "train.batch_size": 2}), [], Patience()
+
+    def told(rows, packing, shards, rate):
+        rates.append(rate)
+        patient.wanted = interrupted and len(rates) == 6
+        return pack(rows, packing, shards, rate)
+
+    monkeypatch.setattr(training_run, "pack", told)
+    monkeypatch.setattr(training_loop, "patience", lambda: contextlib.nullcontext(patient))
+    for last in [False, True][not interrupted :]:
+        saved, patient.wanted = RoundCheckpointer(tmp_path / "rounds", keep=1), False
+        with contextlib.nullcontext() if last else pytest.raises(Stopped):
+            pmc_jax.unlearn(tiny_checkpoint, splits["forget20"], splits["retain80"], config, rounds=saved)
+        saved.wait()
+        saved.close()
+    assert rates == [share for share in (1.0, 0.75, 0.5, 0.25) for _ in range(4)]

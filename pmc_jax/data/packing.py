@@ -64,6 +64,7 @@ class Batch(NamedTuple):
         label_counts_G: float32, labels of each of GROUPS in the whole global batch; 1 where there are none.
         example_counts_G: float32, the same of examples.
         used: int32, micro-batches that hold anything.
+        rate: float32, the share of the schedule's learning rate that the batch is learnt at.
     """
 
     prefix_P: np.ndarray
@@ -82,6 +83,7 @@ class Batch(NamedTuple):
     label_counts_G: np.ndarray
     example_counts_G: np.ndarray
     used: np.ndarray
+    rate: np.ndarray
 
 
 class Packing(NamedTuple):
@@ -200,7 +202,7 @@ def plan_packing(
     )
 
 
-def pack(rows: list[Row], packing: Packing, shards: int = 1) -> Batch:
+def pack(rows: list[Row], packing: Packing, shards: int = 1, rate: float = 1.0) -> Batch:
     """Pack examples into as few micro-batches as hold them.
 
     A batch that fits into one micro-batch, where the packing names one, is just that one: its update needs no loop.
@@ -225,7 +227,7 @@ def pack(rows: list[Row], packing: Packing, shards: int = 1) -> Batch:
     labels = [sum(len(r.tokens) - r.start for r in rows if r.group == g) for g in GROUPS]
     examples = [sum(r.group == g for r in rows) for g in GROUPS]
     counts = (np.maximum(1, count).astype(np.float32) for count in (labels, examples))
-    return Batch(prefix_P, *fields, *counts, np.int32(used))
+    return Batch(prefix_P, *fields, *counts, np.int32(used), np.float32(rate))
 
 
 def partners(rows: list[Row]) -> list[int]:

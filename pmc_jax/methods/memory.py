@@ -4,8 +4,6 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pmc_jax.methods.guard import NO_GUARD, Guard
-
 
 class Memory(NamedTuple):
     """What is remembered of each question; plain lists, so that it is saved as JSON.
@@ -34,19 +32,19 @@ def without_last_epoch(memory: Memory, questions: np.ndarray) -> Memory:
     return memory._replace(scores=scores)
 
 
-def unsolved(memory: Memory, questions: np.ndarray, skip_solved: bool, guard: Guard = NO_GUARD) -> np.ndarray:
+def unsolved(memory: Memory, questions: np.ndarray, skip_solved: bool) -> np.ndarray:
     """Those of `questions` (indices) that are to be sampled: all, or without those that are solved."""
-    return np.array([q for q in questions if not skip_solved or not guard.is_solved(memory.scores[q])], int)
+    return np.array([q for q in questions if not skip_solved or memory.scores[q] != 0.0], int)
 
 
-def share_solved(memory: Memory, guard: Guard) -> float:
+def share_solved(memory: Memory) -> float:
     """The share of the questions that are solved; prefixed rows do not count."""
-    return float(np.mean([guard.is_solved(score) for score in memory.scores[: len(memory.references)]]))
+    return float(np.mean([score == 0.0 for score in memory.scores[: len(memory.references)]]))
 
 
-def after_round(memory: Memory, guard: Guard) -> Memory:
+def after_round(memory: Memory) -> Memory:
     """Memory that has counted a round."""
-    is_solved = share_solved(memory, guard) == 1.0
+    is_solved = share_solved(memory) == 1.0
     return memory._replace(rounds_solved=memory.rounds_solved + 1 if is_solved else 0)
 
 

@@ -37,7 +37,7 @@ class PmcSettings(NamedTuple):
 
     Attributes:
         reward: name of what likeness to the original answer is measured by.
-        guard: raises the scores of answers that are not wanted.
+        guard: raises the scores of answers that are not wanted, and lowers those of refusals.
         refusals: what PMC-alignment leads forget questions to; empty = plain PMC.
         retain_rows: beside each forget row of an update.
         selection: which sample is kept, "lowest" or "bradley_terry".
@@ -100,7 +100,7 @@ class PmcSource:
         """Steps 1 to 5 of a round of the algorithm (the update, step 6, is the loop's)."""
         epoch, questions = round_questions(self.schedule, number)
         asked, memory = self.asking.epoch(epoch), without_last_epoch(memory, questions)
-        unsolved_questions = unsolved(memory, questions, self.settings.skip_solved, self.settings.guard)
+        unsolved_questions = unsolved(memory, questions, self.settings.skip_solved)
         drawn = None
         if len(unsolved_questions):
             shortest_first = np.argsort([memory.lengths[q] for q in unsolved_questions], kind="stable")
@@ -114,17 +114,17 @@ class PmcSource:
             drawn = Drawn(sampled, tokens, answers, scores_QS, chosen_Q)
             picks = drawn.picks(self.sampler.text, asked.splits)
             memory = keep_best(memory, *picks, always=not self.settings.keep_best)
-        memory = after_round(memory, self.settings.guard)
+        memory = after_round(memory)
         with clock.phase("update"):
             batches = self.batches(number, memory)
         seen = describe_samples(drawn, self.questions, asked, memory) if drawn else []
-        told = summarise(epoch, self.whole_samples(number), memory, seen, self.settings.guard)
+        told = summarise(epoch, self.whole_samples(number), memory, seen)
         return Round(batches, memory, told, seen)
 
-    def is_over(self, memory: Memory) -> bool:
-        """Whether all questions have been solved for as many epochs as `stop_solved` gives them."""
-        epochs = self.settings.stop_solved
-        return bool(epochs) and memory.rounds_solved > epochs * self.schedule.rounds_per_epoch
+    def rate(self, memory: Memory) -> float:
+        """All of the schedule's rate until the last question is solved, then less each epoch; 0 after `stop_solved`."""
+        rounds = self.settings.stop_solved * self.schedule.rounds_per_epoch
+        return max(0.0, 1.0 - memory.rounds_solved / (rounds + 1)) if rounds else 1.0
 
     def sample(
         self,

@@ -6,7 +6,6 @@ import numpy as np
 
 from pmc_jax.data.prompts import Text
 from pmc_jax.methods.asked import Asked
-from pmc_jax.methods.guard import NO_GUARD, Guard
 from pmc_jax.methods.memory import Memory, share_solved
 from pmc_jax.methods.prefixes import Split
 from pmc_jax.sampling.prompts import accepted_length
@@ -73,9 +72,7 @@ def describe_samples(drawn: Drawn, texts: list[str], asked: Asked, memory: Memor
     return described
 
 
-def summarise(
-    epoch: int, whole: int, memory: Memory, seen: list[dict[str, Any]], guard: Guard = NO_GUARD
-) -> dict[str, Any]:
+def summarise(epoch: int, whole: int, memory: Memory, seen: list[dict[str, Any]]) -> dict[str, Any]:
     """One line about a round, without its losses.
 
     Args:
@@ -83,7 +80,6 @@ def summarise(
         whole: samples of each question that were drawn to their end whatever they held.
         memory: after the round.
         seen: what was sampled (`describe_samples`).
-        guard: says what is solved.
 
     Returns:
         A JSON-ready dict. reward = 1 - score, over the `whole` samples; None when there are none. Scores and rewards
@@ -100,6 +96,6 @@ def summarise(
         "reward_mean": None if rewards is None else float(rewards.mean()),
         "reward_std": None if rewards is None else float(rewards.std()),
         "stored_score": float(np.mean([s for s in scores if s is not None] or [1.0])),
-        "solved": share_solved(memory, guard),
+        "solved": share_solved(memory),
         **({"prefix_score": float(np.mean(prefixed))} if prefixed else {}),
     }

@@ -35,7 +35,7 @@ class Scorer(NamedTuple):
         reward: what it names.
         prepared_Q: what the reward prepared, one a question.
         text: reads token ids.
-        guard: raises the scores of answers that are not wanted.
+        guard: raises the scores of answers that are not wanted, and lowers those of refusals.
         begun_Q: of answers that are empty yet, what a reward with `running` keeps while they grow; one a question.
         pieces: reads on in answers that grow.
     """
@@ -99,7 +99,7 @@ class Scorer(NamedTuple):
         prepared, running = self.prepared_Q[question], self.reward.running
         if running is None:
             read = self.text.read_tokens if self.reward.reads == "tokens" else self.text.read_part
-            return Part(0, None, self.reward.lower_bound(prepared, read(tokens)))
+            return Part(0, None, self.guard.lowest(self.reward.lower_bound(prepared, read(tokens))))
         part = part or Part(0, self.begun_Q[question], 0.0)
         end = self.pieces.last_cut(tokens, part.read) if running.units else len(tokens)
         if end == part.read:
@@ -112,7 +112,7 @@ class Scorer(NamedTuple):
         if not units and not part.read:  # perhaps the beginning of the tag
             return part
         state = running.extend(part.state, units)
-        return Part(end, state, running.score(state))
+        return Part(end, state, self.guard.lowest(running.score(state)))
 
     def units(self, question: int) -> int:
         """How many words or tokens an answer must bring for a score of 1; 0 where that is unknown."""

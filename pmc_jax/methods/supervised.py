@@ -49,9 +49,9 @@ class FinetuneSource:
         starts = range(0, len(order), self.batch_size)
         return [[self.rows[i] for i in order[start : start + self.batch_size]] for start in starts]
 
-    def is_over(self, carry: None) -> bool:
-        """All epochs are run."""
-        return False
+    def rate(self, carry: None) -> float:
+        """That of the schedule, in all epochs."""
+        return 1.0
 
     def losses(self, updates: Updates) -> dict[str, Any]:
         """The mean loss, and the number of updates."""
@@ -157,9 +157,9 @@ class SupervisedSource:
         examples = list(zip(*groups))
         return even_batches(paired(examples) if self.is_paired else examples, self.batch_size)
 
-    def is_over(self, carry: dict[str, Any]) -> bool:
-        """All epochs are run."""
-        return False
+    def rate(self, carry: dict[str, Any]) -> float:
+        """That of the schedule, in all epochs."""
+        return 1.0
 
     def losses(self, updates: Updates) -> dict[str, float]:
         """Means over the round's updates."""

@@ -65,8 +65,8 @@ PMC = (
     Setting(
         "pmc.refusal_margin",
         0.0,
-        "PMC-alignment: an answer that is no refusal has this score at least, so that a refusal is kept in its place "
-        "and the question is not solved without one; 0 = off, as its authors",
+        "PMC-alignment: a refusal's score is lowered by this much, so that it is kept before another answer that holds "
+        "as little; 0 = off, as its authors",
         *SHARE,
     ),
     Setting("pmc.min_words", 0, "shorter answers are penalised; 0 = off", *AT_LEAST_0),
@@ -82,7 +82,7 @@ PMC = (
         "epochs between rewards measured on samples that are drawn to their end whatever they hold",
         *AT_LEAST_1,
     ),
-    Setting("pmc.skip_solved", True, "a question whose kept answer scores 0, or is a refusal, is not sampled again"),
+    Setting("pmc.skip_solved", True, "a question whose kept answer scores 0 is not sampled again"),
     Setting(
         "pmc.stop_solved",
         0,

@@ -69,7 +69,7 @@ def fit(
         compiled = compile_update(checkpoint, recipe, state, packing, expected.groups[-1][0], base)
         times = save_times(settings.save_every, settings.save_minutes, state)
         run, is_good = Run(source, settings, recipe, rounds, hooks, clock, patient, times), None
-        while is_good is not False and len(position.history) < source.rounds and not source.is_over(carry):
+        while is_good is not False and len(position.history) < source.rounds and source.rate(carry):
             number = len(position.history)
             with hooks.watch.around(number):
                 start = time.perf_counter()

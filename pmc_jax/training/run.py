@@ -58,7 +58,8 @@ class Run:
                 self.rounds.save(number - 1, state, self.source.notes(carry) | position.notes(self.clock))
             self.wait()
             raise
-        position.part = {"record": made.record, "seen": made.seen, "updates": []}
+        rate = self.source.rate(carry)
+        position.part = {"record": made.record, "seen": made.seen, "updates": [], "rate": rate}
         sampling = self.clock.seconds["sample"] - before
         self.worked = Worked(sampled_tokens=made.record.get("sampled_tokens"), sample_seconds=sampling)
         return made
@@ -79,7 +80,8 @@ class Run:
         self.clock.seconds.setdefault("first_update", self.clock.total())
         before = self.clock.seconds["update"]
         with self.clock.phase("update"):
-            state, updates = train_on(step, hold_weights(state, self.recipe), batches, packing, self.patient)
+            weighted, rate = hold_weights(state, self.recipe), position.part.get("rate", 1.0)
+            state, updates = train_on(step, weighted, batches, packing, self.patient, rate)
             state = state._replace(weights=None)
         self.count(batches[: len(updates)], packing, self.clock.seconds["update"] - before)
         check_finite(updates, number, len(position.part["updates"]))
@@ -106,7 +108,7 @@ class Run:
         position: Position,
     ) -> bool | None:
         """Evaluate, tell of and save a round, where each is due. Returns what the evaluation said (`Hooks`)."""
-        is_last, is_good = number + 1 == self.source.rounds or self.source.is_over(carry), None
+        is_last, is_good = number + 1 == self.source.rounds or not self.source.rate(carry), None
         if self.settings.keep_best if is_last else is_due(number, self.settings.evaluate_every):
             is_good = self.evaluate(number, state, carry, model, position)
         is_kept = is_last or bool(is_good) or (self.rounds is not None and self.times.is_due(number))
@@ -199,7 +201,12 @@ def check_finite(updates: Updates, number: int, first: int = 0) -> None:
 
 
 def train_on(
-    step: Step, state: TrainState, batches: list[list[Row]], packing: Packing, patient: Patience | None = None
+    step: Step,
+    state: TrainState,
+    batches: list[list[Row]],
+    packing: Packing,
+    patient: Patience | None = None,
+    rate: float = 1.0,
 ) -> tuple[TrainState, Updates]:
     """One update a batch. One is sent off while the one before it runs; the metrics are read after the last.
 
@@ -209,6 +216,7 @@ def train_on(
         batches: the rows of each update.
         packing: the shape that batches are packed into.
         patient: no update begins once it is told to end; None = nobody tells.
+        rate: the share of the schedule's learning rate.
 
     Returns:
         The state after the last update, and the metrics of each.
@@ -220,6 +228,6 @@ def train_on(
             break
         if len(pending) > 1:
             jax.block_until_ready(pending[-2])
-        state, metrics = step(state, put_batch(pack(rows, packing, mesh.shape["data"]), mesh))
+        state, metrics = step(state, put_batch(pack(rows, packing, mesh.shape["data"], rate), mesh))
         pending.append(metrics)
     return state, [{k: float(v) for k, v in m.items()} for m in jax.device_get(pending)]

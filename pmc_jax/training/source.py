@@ -56,8 +56,10 @@ class Source(Protocol):
     def batches(self, number: int, carry: Carry) -> list[list[Row]]:
         """The training rows of each update of round `number` once more, from what was carried out of it."""
 
-    def is_over(self, carry: Carry) -> bool:
-        """Whether the run ends after the round that carried this out, although `rounds` are more."""
+    def rate(self, carry: Carry) -> float:
+        """The share of the schedule's learning rate for the round that this is carried into; 0 = the run ends before
+        it, although `rounds` are more.
+        """
 
     def losses(self, updates: Updates) -> dict[str, Any]:
         """What the round's line in the history says of its updates."""

@@ -192,12 +192,17 @@ def update(
         metrics |= moving
         moment = objectives.Moment(losses_G[0], losses_G[1], state.step / recipe.updates_per_epoch)
         moving = {name: jnp.asarray(x, jnp.float32) for name, x in objective.move(hyper, moment).items()}
-    params = optax.apply_updates(state.params, updates)
+    params = apply_updates(state.params, updates, batch.rate)
     weights = None if state.weights is None else cast(params, recipe.compute_dtype)
     new = TrainState(params, opt_state, state.step + 1, moving, weights)
     if shardings:
         new = jax.lax.with_sharding_constraint(new, jax.tree.unflatten(jax.tree.structure(new), shardings))
     return new, metrics
+
+
+def apply_updates(params: Any, updates: Any, rate: jax.Array) -> Any:
+    """`optax.apply_updates`, of a share of the updates. rate: the share, a scalar."""
+    return optax.apply_updates(params, jax.tree.map(lambda u: u * rate.astype(u.dtype), updates))
 
 
 def sum_micro_batches(value_and_grad: Callable[..., Any], params: Any, batch: Batch) -> Any:
