@@ -4,6 +4,10 @@ from typing import NamedTuple
 
 import numpy as np
 
+# A share of the questions that ends a run (`pmc.stop_solved`). A model may have learnt by heart what it keeps for the
+# last ones: then nothing else is drawn, and they are never solved.
+ENOUGH_SOLVED = 0.9
+
 
 class Memory(NamedTuple):
     """What is remembered of each question; plain lists, so that it is saved as JSON.
@@ -11,7 +15,7 @@ class Memory(NamedTuple):
     references: the untouched model's own greedy answer. answers: the stored answer, "" before the first round. scores:
     its score, None before.
     lengths: mean tokens of the last samples, by which prompts are sorted. rounds_solved: how many of the last rounds
-    have left all solved.
+    have left enough questions solved to end soon.
 
     After the questions come their prefixed rows, without references of their own. Each epoch draws them anew, so what
     is stored of one is for its epoch only (`without_last_epoch`). It is the whole answer, the prefix included.
@@ -44,8 +48,8 @@ def share_solved(memory: Memory) -> float:
 
 def after_round(memory: Memory) -> Memory:
     """Memory that has counted a round."""
-    is_solved = share_solved(memory) == 1.0
-    return memory._replace(rounds_solved=memory.rounds_solved + 1 if is_solved else 0)
+    is_enough = share_solved(memory) >= ENOUGH_SOLVED
+    return memory._replace(rounds_solved=memory.rounds_solved + 1 if is_enough else 0)
 
 
 def keep_best(

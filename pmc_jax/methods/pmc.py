@@ -44,7 +44,7 @@ class PmcSettings(NamedTuple):
         selection_temperature: softmax temperature of the rewards, for bradley_terry.
         keep_best: a new pick replaces the stored answer only if it scores no worse.
         skip_solved: a solved question is not sampled again.
-        stop_solved: epochs after the one that has solved the last question; 0 = the run does not end early.
+        stop_solved: epochs after the one that has solved nine of ten questions; 0 = the run does not end early.
         prune_candidates: a sample that can no longer be the one kept is not drawn to its end.
         measure_every: epochs between rewards measured on whole samples.
         batch_size: forget rows of an update.
@@ -122,7 +122,7 @@ class PmcSource:
         return Round(batches, memory, told, seen)
 
     def rate(self, memory: Memory) -> float:
-        """All of the schedule's rate until the last question is solved, then less each epoch; 0 after `stop_solved`."""
+        """All of the schedule's rate until enough questions are solved, then less each epoch; 0 after `stop_solved`."""
         rounds = self.settings.stop_solved * self.schedule.rounds_per_epoch
         return max(0.0, 1.0 - memory.rounds_solved / (rounds + 1)) if rounds else 1.0
 

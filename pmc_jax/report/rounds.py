@@ -26,7 +26,7 @@ def charts(runs: list[Run]) -> list[dict[str, Any]]:
         chart("Retain loss", "on the data that must stay", lines("retain_loss")),
         chart("Reward", "of whole samples, mean ± standard deviation", lines("reward_mean", "reward_std"), 1.0),
         chart("Stored score", "likeness of kept to original answers", lines("stored_score"), 1.0),
-        chart("Solved", "questions whose kept answer scores 0, or is a refusal under a margin", lines("solved"), 1.0),
+        chart("Solved", "questions whose kept answer scores 0", lines("solved"), 1.0),
         chart("Sampled tokens", "solved questions are not sampled again", lines("sampled_tokens")),
         chart("Training tokens a second", "of the updates, without padding", lines("tokens_per_second")),
         chart("Answer tokens a second", "of sampling", lines("answer_tokens_per_second")),

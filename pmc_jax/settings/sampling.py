@@ -86,7 +86,7 @@ PMC = (
     Setting(
         "pmc.stop_solved",
         0,
-        "epochs that a run goes on once the last question is solved, to recover; 0 = all epochs are run",
+        "epochs that a run goes on at a falling rate once nine of ten questions are solved; 0 = all epochs are run",
         *AT_LEAST_0,
     ),
 )
