@@ -40,7 +40,8 @@ class Position:
     Attributes:
         history: one dict a round.
         good: the round to go back to; None = there is none.
-        part: the round that was interrupted: its record, what it saw, and the metrics of its updates so far.
+        part: the round that was interrupted: its record, what it saw, its share of the learning rate, and the metrics
+            of its updates so far.
     """
 
     history: list[dict[str, Any]] = dataclasses.field(default_factory=list)

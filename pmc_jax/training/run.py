@@ -80,8 +80,8 @@ class Run:
         self.clock.seconds.setdefault("first_update", self.clock.total())
         before = self.clock.seconds["update"]
         with self.clock.phase("update"):
-            weighted, rate = hold_weights(state, self.recipe), position.part.get("rate", 1.0)
-            state, updates = train_on(step, weighted, batches, packing, self.patient, rate)
+            state, rate = hold_weights(state, self.recipe), position.part.get("rate", 1.0)
+            state, updates = train_on(step, state, batches, packing, self.patient, rate)
             state = state._replace(weights=None)
         self.count(batches[: len(updates)], packing, self.clock.seconds["update"] - before)
         check_finite(updates, number, len(position.part["updates"]))
