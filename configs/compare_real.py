@@ -16,7 +16,7 @@ PLAIN = {"pmc.refusal_weight": 0.0}
 VARIANTS = {
     "pmc": PLAIN,
     "pmc_refusals": {},
-    "pmc_prefixed": PLAIN | {"pmc.prefix_rows": 1},
+    "pmc_prefixed": PLAIN | {"pmc.prefix_rows": 1, "pmc.refusal_margin": 0.0},
     "pmc_bradley_terry": PLAIN | {"pmc.selection": "bradley_terry", "pmc.prune_candidates": False},
     "pmc_content": PLAIN | {"pmc.reward": "content_recall"},
 }

@@ -12,7 +12,8 @@ from pmc_jax import config as settings
 def get_config():
     config = settings.default()
     config.sample.num_samples, config.sample.temperature, config.sample.max_new_tokens = 8, 1.0, 48
-    config.pmc.min_words, config.pmc.refusal_weight = 5, 0.5
+    config.pmc.min_words, config.pmc.refusal_weight, config.pmc.refusal_margin = 5, 0.5, 0.2
+    config.pmc.stop_solved = 3
     # KL leaves the rest as it is, what the retain data does not name too. CE would draw it towards the retain data.
     config.pmc.retain_weight, config.pmc.kl_weight, config.pmc.retain_rows = 0.0, 10.0, 4
     config.train.epochs, config.train.updates, config.train.batch_size = 20, 100, 4

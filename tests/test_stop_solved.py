@@ -1,4 +1,7 @@
-"""A run ends some epochs after nine of ten questions are solved, wherever it was stopped. Its rate falls to 0."""
+"""A run ends some epochs after nine of ten questions are solved and their answers learnt, wherever it was stopped.
+
+Its rate falls to 0 on the way.
+"""
 
 import contextlib
 import json
@@ -11,7 +14,8 @@ from test_resume import arguments
 import pmc_jax
 from pmc_jax.data.packing import FORGET, Packing, Row, pack
 from pmc_jax.distributed import meshes
-from pmc_jax.methods.memory import Memory, after_round, share_solved, unsolved
+from pmc_jax.methods import memory as memories
+from pmc_jax.methods.memory import LEARNT, Memory, after_round, share_solved, unsolved
 from pmc_jax.tracking.stopping import Patience, Stopped
 from pmc_jax.training import loop as training_loop
 from pmc_jax.training import run as training_run
@@ -23,6 +27,12 @@ from pmc_jax.training.update import create_state, put_batch, update
 def nothing_left(references, texts):
     """A reward by which any answer solves its question."""
     return np.zeros(len(texts))
+
+
+@pytest.fixture
+def learnt_at_once(monkeypatch):
+    """Answers count as learnt whatever their loss is: two epochs at a small rate teach a model nothing."""
+    monkeypatch.setattr(memories, "LEARNT", np.inf)
 
 
 def remembered(*scores):
@@ -38,15 +48,16 @@ def test_a_score_of_0_solves_a_question():
 
 @pytest.mark.parametrize(("solved", "counted"), [(10, 1), (9, 1), (8, 0)])
 def test_nine_of_ten_questions_are_enough(solved, counted):
-    assert after_round(remembered(*[0.0] * solved, *[0.4] * (10 - solved))).rounds_solved == counted
+    assert after_round(remembered(*[0.0] * solved, *[0.4] * (10 - solved)), 0.1).rounds_solved == counted
 
 
-def test_rounds_count_that_leave_enough_solved():
-    memory = after_round(after_round(remembered(0.0, 0.0)))
+def test_rounds_count_that_leave_enough_solved_and_learnt():
+    memory = after_round(after_round(remembered(0.0, 0.0), 0.1), 0.1)
     assert memory.rounds_solved == 2
-    assert after_round(memory._replace(scores=[0.0, 0.3])).rounds_solved == 0
+    assert after_round(memory._replace(scores=[0.0, 0.3]), 0.1).rounds_solved == 0
+    assert after_round(memory, LEARNT).rounds_solved == 0, "solved by a sample that the model does not give by itself"
     prefixed = remembered(0.0, 0.0)._replace(scores=[0.0, 0.0, None, 0.9])
-    assert after_round(prefixed).rounds_solved == 1, "prefixed rows ask something else in each epoch"
+    assert after_round(prefixed, 0.1).rounds_solved == 1, "prefixed rows ask something else in each epoch"
 
 
 @pytest.mark.parametrize(
@@ -59,7 +70,7 @@ def test_rounds_count_that_leave_enough_solved():
         ({"pmc.stop_solved": 1, "pmc.questions_per_round": 4}, 4),  # two rounds an epoch, solved after the second
     ],
 )
-def test_the_run_ends_so_many_epochs_later(tiny_checkpoint, splits, small, tmp_path, changed, rounds):
+def test_the_run_ends_so_many_epochs_later(tiny_checkpoint, splits, small, tmp_path, learnt_at_once, changed, rounds):
     config = small({"pmc.reward": f"{__name__}:nothing_left", "pmc.prune_candidates": False, **changed})
 
     def run():
@@ -80,10 +91,17 @@ def test_the_run_ends_so_many_epochs_later(tiny_checkpoint, splits, small, tmp_p
     assert all((np.asarray(a) == np.asarray(b)).all() for a, b in zip(params, again))
 
 
-def test_the_command_says_so(cli, tmp_path, tiny_folder, data_folder):
+def test_a_run_goes_on_while_its_answers_are_not_learnt(tiny_checkpoint, splits, small):
+    config = small({"pmc.reward": f"{__name__}:nothing_left", "pmc.prune_candidates": False, "pmc.stop_solved": 1})
+    _, history = pmc_jax.unlearn(tiny_checkpoint, splits["forget20"], splits["retain80"], config)
+    losses = [h["forget_loss"] for h in history]
+    assert len(history) == 4 and all(h["solved"] == 1.0 for h in history) and min(losses[:2]) > LEARNT, losses
+
+
+def test_the_command_says_so(cli, tmp_path, tiny_folder, data_folder, learnt_at_once):
     words = [*arguments(tiny_folder, data_folder, tmp_path / "run"), f"--config.pmc.reward={__name__}:nothing_left"]
     said = cli(*words, "--config.pmc.prune_candidates=False", "--config.pmc.stop_solved=1", "--config.train.epochs=9")
-    assert said.code == 0 and "nine of ten questions are solved: the run ends after" in " ".join(said.out.split()), said
+    assert said.code == 0 and "answers learnt: the run ends after" in " ".join(said.out.split()), said
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["solved"] == 1.0 and result["rounds"] == 4, "two rounds an epoch"
 
@@ -106,7 +124,9 @@ def test_an_update_moves_by_its_share_of_the_rate(fresh_checkpoint, share):
 
 
 @pytest.mark.parametrize("interrupted", [False, True])
-def test_the_rate_falls_to_0_once_enough_is_solved(tiny_checkpoint, splits, small, tmp_path, monkeypatch, interrupted):
+def test_the_rate_falls_to_0_once_enough_is_solved(
+    tiny_checkpoint, splits, small, tmp_path, monkeypatch, learnt_at_once, interrupted
+):
     """Also where a round of falling rate was interrupted between two updates, and is gone on with."""
     changed = {"pmc.reward": f"{__name__}:nothing_left", "pmc.prune_candidates": False, "pmc.stop_solved": 3}
     config, rates, patient = small(changed | {"train.epochs": 9, "train.batch_size": 2}), [], Patience()

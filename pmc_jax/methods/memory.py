@@ -7,6 +7,9 @@ import numpy as np
 # A share of the questions that ends a run (`pmc.stop_solved`). A model may have learnt by heart what it keeps for the
 # last ones: then nothing else is drawn, and they are never solved.
 ENOUGH_SOLVED = 0.9
+# Nats a token of the stored answers, below which the model gives them by itself. Solved only says that one sample of a
+# question held nothing of the original.
+LEARNT = 0.5
 
 
 class Memory(NamedTuple):
@@ -15,7 +18,7 @@ class Memory(NamedTuple):
     references: the untouched model's own greedy answer. answers: the stored answer, "" before the first round. scores:
     its score, None before.
     lengths: mean tokens of the last samples, by which prompts are sorted. rounds_solved: how many of the last rounds
-    have left enough questions solved to end soon.
+    have left enough questions solved, and their answers learnt, to end soon.
 
     After the questions come their prefixed rows, without references of their own. Each epoch draws them anew, so what
     is stored of one is for its epoch only (`without_last_epoch`). It is the whole answer, the prefix included.
@@ -46,9 +49,9 @@ def share_solved(memory: Memory) -> float:
     return float(np.mean([score == 0.0 for score in memory.scores[: len(memory.references)]]))
 
 
-def after_round(memory: Memory) -> Memory:
-    """Memory that has counted a round."""
-    is_enough = share_solved(memory) >= ENOUGH_SOLVED
+def after_round(memory: Memory, loss: float) -> Memory:
+    """Memory that has counted a round. loss: of the stored answers in its updates, nats a token."""
+    is_enough = share_solved(memory) >= ENOUGH_SOLVED and loss < LEARNT
     return memory._replace(rounds_solved=memory.rounds_solved + 1 if is_enough else 0)
 
 

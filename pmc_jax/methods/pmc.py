@@ -44,7 +44,7 @@ class PmcSettings(NamedTuple):
         selection_temperature: softmax temperature of the rewards, for bradley_terry.
         keep_best: a new pick replaces the stored answer only if it scores no worse.
         skip_solved: a solved question is not sampled again.
-        stop_solved: epochs after the one that has solved nine of ten questions; 0 = the run does not end early.
+        stop_solved: epochs after the one that has solved and learnt nine of ten questions; 0 = all epochs are run.
         prune_candidates: a sample that can no longer be the one kept is not drawn to its end.
         measure_every: epochs between rewards measured on whole samples.
         batch_size: forget rows of an update.
@@ -114,7 +114,6 @@ class PmcSource:
             drawn = Drawn(sampled, tokens, answers, scores_QS, chosen_Q)
             picks = drawn.picks(self.sampler.text, asked.splits)
             memory = keep_best(memory, *picks, always=not self.settings.keep_best)
-        memory = after_round(memory)
         with clock.phase("update"):
             batches = self.batches(number, memory)
         seen = describe_samples(drawn, self.questions, asked, memory) if drawn else []
@@ -200,6 +199,10 @@ class PmcSource:
         """Means over the round's updates."""
         names = ["forget_loss", "retain_loss", *(["refusal_loss"] if self.settings.refusals else [])]
         return {name: mean_metric(updates, name) for name in names}
+
+    def learnt(self, memory: Memory, line: dict[str, Any]) -> Memory:
+        """The memory, the round counted."""
+        return after_round(memory, line["forget_loss"])
 
     def greedy_answers(self) -> list[str]:
         """The original model's answers, whole also where samples are kept short."""

@@ -57,6 +57,9 @@ class FinetuneSource:
         """The mean loss, and the number of updates."""
         return {"loss": mean_metric(updates, "forget_loss"), "updates": len(updates)}
 
+    def learnt(self, carry: None, line: dict[str, Any]) -> None:
+        """Nothing."""
+
 
 class ExampleRows(NamedTuple):
     """Training rows of supervised unlearning. A list is empty where the objective has no use for it.
@@ -166,6 +169,10 @@ class SupervisedSource:
         rows = self.rows
         losses = {"loss": True, "forget_loss": rows.forget, "refusal_loss": rows.alternates, "retain_loss": rows.retain}
         return {name: mean_metric(updates, name) for name, present in losses.items() if present}
+
+    def learnt(self, carry: dict[str, Any], line: dict[str, Any]) -> dict[str, Any]:
+        """The same as before."""
+        return carry
 
     @property
     def is_paired(self) -> bool:

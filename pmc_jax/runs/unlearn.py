@@ -278,7 +278,8 @@ def run_rounds(
             on_start=on_start,
         )
     if len(history) < total and not kept.told(len(history) - 1):
-        console.print(f"nine of ten questions are solved: the run ends after {len(history)} of {total} rounds")
+        ends = f"the run ends after {len(history)} of {total} rounds"
+        console.print(f"nine of ten questions are solved, and their answers learnt: {ends}")
     for line in kept.lines(len(history) - 1):
         console.print(line, style="bold")
     return unlearned, history

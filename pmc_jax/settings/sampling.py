@@ -86,7 +86,8 @@ PMC = (
     Setting(
         "pmc.stop_solved",
         0,
-        "epochs that a run goes on at a falling rate once nine of ten questions are solved; 0 = all epochs are run",
+        "epochs that a run goes on at a falling rate once nine of ten questions are solved, and their answers learnt; "
+        "0 = all epochs are run",
         *AT_LEAST_0,
     ),
 )

@@ -79,7 +79,7 @@ def fit(
                     state = run.train(number, state, carry, batches, packing, compiled, position)
                 line = {"round": number} | record | source.losses(position.part["updates"])
                 line["seconds"] = time.perf_counter() - start
-                is_good = run.end(number, state, carry, line, model, position)
+                carry, is_good = run.end(number, state, carry, line, model, position)
         if run.goes_back(is_good, position):
             del state
             state = run.roll_back(*layouts(checkpoint, recipe), position)

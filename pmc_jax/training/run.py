@@ -106,15 +106,20 @@ class Run:
         line: dict[str, Any],
         model: Callable[[TrainState], PretrainedModel],
         position: Position,
-    ) -> bool | None:
-        """Evaluate, tell of and save a round, where each is due. Returns what the evaluation said (`Hooks`)."""
-        is_last, is_good = number + 1 == self.source.rounds or not self.source.rate(carry), None
+    ) -> tuple[Carry, bool | None]:
+        """Evaluate, tell of and save a round, where each is due.
+
+        Returns:
+            What is carried into the next round, and what the evaluation said (`Hooks`).
+        """
+        learnt = self.source.learnt(carry, line)
+        is_last, is_good = number + 1 == self.source.rounds or not self.source.rate(learnt), None
         if self.settings.keep_best if is_last else is_due(number, self.settings.evaluate_every):
             is_good = self.evaluate(number, state, carry, model, position)
         is_kept = is_last or bool(is_good) or (self.rounds is not None and self.times.is_due(number))
         with self.patient.hold():
-            self.finish(number, state, carry, line, position, save=is_kept and is_good is not False)
-        return is_good
+            self.finish(number, state, learnt, line, position, save=is_kept and is_good is not False)
+        return learnt, is_good
 
     def evaluate(
         self,

@@ -64,6 +64,9 @@ class Source(Protocol):
     def losses(self, updates: Updates) -> dict[str, Any]:
         """What the round's line in the history says of its updates."""
 
+    def learnt(self, carry: Carry, line: dict[str, Any]) -> Carry:
+        """What is carried out of a round whose updates are made. line: of the round in the history, losses included."""
+
 
 def mean_metric(updates: Updates, name: str) -> float:
     """The mean of a metric over a round's updates."""
