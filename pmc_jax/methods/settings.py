@@ -92,6 +92,7 @@ def read_training(config: ConfigDict) -> TrainSettings:
         moment_dtype=t.moment_dtype,
         learning_rate=t.learning_rate,
         weight_decay=t.weight_decay,
+        interpolation=t.interpolation,
         grad_clip=t.grad_clip,
         compute_dtype=config.model.compute_dtype,
         max_length=t.max_length,

@@ -7,6 +7,7 @@ of the program: its matrix products, the weights and caches it reads, the collec
 
 from typing import Any, NamedTuple
 
+import jax
 import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -17,6 +18,7 @@ from pmc_jax.plan import abstract, roofline
 from pmc_jax.plan.abstract import Assumed, Shape
 from pmc_jax.plan.sampling import plan_sampling
 from pmc_jax.plan.topology import Topology
+from pmc_jax.training.recipe import Recipe
 from pmc_jax.training.settings import make_recipe
 from pmc_jax.training.stacking import is_stacked
 
@@ -26,8 +28,8 @@ HOP = 5e-6  # seconds that a small collective takes at least
 class Held(NamedTuple):
     """Bytes on a chip between the programs. params, optimizer: of the training state, adapters where such are trained.
     weights: the parameters in the dtype of the forward pass, which a round's updates hand on; 0 where it is their own.
-    start: the parameters that updates read besides, those under the adapters or those that a method compares with; 0
-    where there are none: a run gives its own away.
+    start: the parameters that updates read besides, those under the adapters or those that a method compares with, and
+    those that the result is interpolated with; 0 where there are none: a run gives its own away.
 
     sampling: the parameters laid out for decoding. cache: keys and values, of prompts and answers, of the rows decoded
     at once.
@@ -60,7 +62,7 @@ class Estimate(NamedTuple):
 
 def held(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Held:
     """What stays on a chip, exactly."""
-    _, state, base = abstract.training(shape, config, mesh, assumed)
+    recipe, state, base = abstract.training(shape, config, mesh, assumed)
     dtype = abstract.compute_dtype(config)
     same = (
         not shape.model.scan and mesh.shape["data"] == 1 and dtype == config.model.dtype and not config.lora.rank
@@ -70,7 +72,17 @@ def held(shape: Shape, config: ConfigDict, mesh: Mesh, assumed: Assumed) -> Held
     cache = 2 * c.num_layers * c.num_kv_heads * c.head_dim * slots * abstract.itemsize(config) // mesh.size
     sampling = 0 if same else abstract.bytes_of(abstract.params(shape, mesh, "decode", dtype))
     trained = (abstract.bytes_of(part) for part in (state.params, state.opt_state, state.weights))
-    return Held(*trained, abstract.bytes_of(base), sampling, cache)
+    return Held(*trained, held_start(shape, config, mesh, recipe, base), sampling, cache)
+
+
+def held_start(shape: Shape, config: ConfigDict, mesh: Mesh, recipe: Recipe, base: Any) -> int:
+    """Bytes of the start model on a chip: what updates read (`base`), and what the result is interpolated with."""
+    if recipe.lora or recipe.share == 1.0:
+        return abstract.bytes_of(base)
+    kept = abstract.params(shape, mesh, "train", config.model.dtype)
+    if jax.tree.map(lambda x: (x.shape, x.dtype), base) == jax.tree.map(lambda x: (x.shape, x.dtype), kept):
+        return abstract.bytes_of(kept)  # the same arrays
+    return abstract.bytes_of(base) + abstract.bytes_of(kept)
 
 
 def update_temporary(shape: Shape, config: ConfigDict, mesh: Mesh, packing: Any) -> tuple[float, float]:

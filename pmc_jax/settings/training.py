@@ -1,6 +1,6 @@
 """Settings of training: the update, and adapters."""
 
-from pmc_jax.settings.setting import ABOVE_0, AT_LEAST_0, AT_LEAST_1, Setting, one_of
+from pmc_jax.settings.setting import ABOVE_0, AT_LEAST_0, AT_LEAST_1, SHARE, Setting, one_of
 
 TRAINING = (
     Setting("train.epochs", 30, "passes over the forget questions", *AT_LEAST_1),
@@ -41,6 +41,12 @@ TRAINING = (
     Setting("train.weight_decay", 0.01, "AdamW; not on biases and norms", *AT_LEAST_0),
     Setting("train.warmup_epochs", 1.0, "epochs until the peak rate; then linear to 0", *AT_LEAST_0),
     Setting("train.grad_clip", 1.0, "global gradient norm; 0 = off", *AT_LEAST_0),
+    Setting(
+        "train.interpolation",
+        1.0,
+        "the result lies so much of the way from the start parameters to the trained ones (WiSE-FT); 1 = these",
+        *SHARE,
+    ),
     Setting(
         "train.max_length", 200, "tokens of a training row, its prompt included; longer answers are cut", *AT_LEAST_1
     ),

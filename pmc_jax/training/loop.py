@@ -59,8 +59,9 @@ def fit(
     settings = settings.on(meshes.mesh_of(checkpoint.params))
     recipe = make_recipe(checkpoint.family, checkpoint.model, settings, source.updates_per_epoch)
     with clock or Clock() as clock, patience() as patient:
-        base, model = start_params(checkpoint, recipe), functools.partial(in_training, checkpoint, recipe)
-        keep_start = keep_start or recipe.objective.negated
+        keep_start = keep_start or recipe.share != 1.0
+        base, now = start_params(checkpoint, recipe, keep_start), functools.partial(in_training, checkpoint, recipe)
+        result = functools.partial(now, share=recipe.share)
         state, carry, position = begin(checkpoint, source, recipe, settings.seed, rounds, clock, keep_start)
         if hooks.on_start:
             hooks.on_start(len(position.history))
@@ -73,13 +74,13 @@ def fit(
             number = len(position.history)
             with hooks.watch.around(number):
                 start = time.perf_counter()
-                current = functools.partial(model, state)
+                current = functools.partial(now, state)
                 batches, carry, record, _ = run.rows(number, carry, current, state, position)
                 with patient.hold():
                     state = run.train(number, state, carry, batches, packing, compiled, position)
                 line = {"round": number} | record | source.losses(position.part["updates"])
                 line["seconds"] = time.perf_counter() - start
-                carry, is_good = run.end(number, state, carry, line, model, position)
+                carry, is_good = run.end(number, state, carry, line, result, position)
         if run.goes_back(is_good, position):
             del state
             state = run.roll_back(*layouts(checkpoint, recipe), position)

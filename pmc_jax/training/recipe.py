@@ -25,6 +25,7 @@ class Recipe(NamedTuple):
         hyper: hyperparameters of the objective that differ from its defaults.
         updates_per_epoch: for hyperparameters that move with the epochs.
         gather_once: weights are gathered over `data` once an update, not in each layer; needs the state's layout.
+        interpolation: the result lies so much of the way from the start parameters to the trained ones.
     """
 
     learning_rate: float
@@ -40,6 +41,7 @@ class Recipe(NamedTuple):
     hyper: tuple[tuple[str, float], ...] = ()
     updates_per_epoch: int = 1
     gather_once: bool = False
+    interpolation: float = 1.0
 
     @property
     def hyperparameters(self) -> dict[str, float]:
@@ -50,3 +52,10 @@ class Recipe(NamedTuple):
     def needs_start(self) -> bool:
         """Whether each update reads the parameters that the run began with."""
         return self.lora is not None or needs_start(self.objective, self.hyperparameters)
+
+    @property
+    def share(self) -> float:
+        """How much of what training changed is in the result: less than all of it lies between the start parameters and
+        the trained ones (WiSE-FT, Wortsman et al., arXiv 2109.01903), a negative share beyond the start.
+        """
+        return self.interpolation * (-self.hyperparameters["scale"] if self.objective.negated else 1.0)

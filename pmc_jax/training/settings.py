@@ -72,6 +72,7 @@ class TrainSettings(NamedTuple):
         gather_once: weights are gathered over `data` once an update, not in each layer.
         tuned_on: the model that the learning rate is for.
         keep_best: the last round is evaluated too, and the run ends by going back to the round that was called good.
+        interpolation: the result lies so much of the way from the start parameters to the trained ones.
     """
 
     objective: Objective
@@ -94,6 +95,7 @@ class TrainSettings(NamedTuple):
     gather_once: bool = False
     tuned_on: ModelSize = ANY_SIZE
     keep_best: bool = False
+    interpolation: float = 1.0
 
     def on(self, mesh: Mesh | AbstractMesh) -> "TrainSettings":
         """The settings on a mesh's kind of device: what they leave open is decided."""
@@ -162,6 +164,7 @@ def make_recipe(family: Family, model: Decoder, settings: TrainSettings, updates
         hyper=settings.hyper,
         updates_per_epoch=updates,
         gather_once=settings.gather_once,
+        interpolation=settings.interpolation,
     )
 
 

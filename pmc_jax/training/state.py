@@ -54,11 +54,11 @@ def layouts(checkpoint: PretrainedModel, recipe: Recipe) -> tuple[TrainState, Ot
     return shapes_of_state(checkpoint, recipe), other_layout(checkpoint, recipe)
 
 
-def start_params(checkpoint: PretrainedModel, recipe: Recipe) -> Any:
-    """What each update reads of the start model; None where it reads nothing.
+def start_params(checkpoint: PretrainedModel, recipe: Recipe, keep_start: bool = False) -> Any:
+    """What each update reads of the start model, in the dtype of the forward pass; None where it reads nothing.
 
-    Under adapters these are the checkpoint's own parameters. Otherwise they are a copy in the dtype of the forward
-    pass: the checkpoint's may be given away to the training.
+    Under adapters these are the checkpoint's own parameters. Otherwise they are a copy, unless the checkpoint keeps its
+    parameters (`keep_start`) and they have that dtype and layout.
     """
     if recipe.lora:
         return checkpoint.params
@@ -67,7 +67,9 @@ def start_params(checkpoint: PretrainedModel, recipe: Recipe) -> Any:
 
     def copy(x: jax.Array) -> jax.Array:
         dtype = recipe.compute_dtype or x.dtype
-        return jnp.copy(x) if x.dtype == dtype else x.astype(dtype)
+        if x.dtype != dtype:
+            return x.astype(dtype)
+        return x if keep_start else jnp.copy(x)
 
     copied = jax.tree.map(copy, checkpoint.params)
     return stack_params(checkpoint.model, copied) if is_stacked(checkpoint.model, recipe) else copied
@@ -115,27 +117,27 @@ def restore(
 
 
 def trained(checkpoint: PretrainedModel, recipe: Recipe, state: TrainState) -> PretrainedModel:
-    """The checkpoint with the state's parameters, or with the state's adapters merged into its own.
-
-    Where the objective is negated: what training changed is taken from the checkpoint's parameters, `scale` times.
-    """
-    model = in_training(checkpoint, recipe, state)
+    """The checkpoint with the parameters that the run ends with: `recipe.share` of what training changed."""
+    model = in_training(checkpoint, recipe, state, recipe.share)
     return model.replace(params=unstack_params(model.model, model.params, checkpoint.params))
 
 
-def in_training(checkpoint: PretrainedModel, recipe: Recipe, state: TrainState) -> PretrainedModel:
-    """What `trained` gives, with its layers stacked where the state's are: to sample from and to evaluate, no more."""
-    objective, params = recipe.objective, state.params
-    scale = recipe.hyperparameters["scale"] if objective.negated else 0.0
+def in_training(checkpoint: PretrainedModel, recipe: Recipe, state: TrainState, share: float = 1.0) -> PretrainedModel:
+    """The checkpoint with the state's parameters, or with the state's adapters merged into its own. Its layers may be
+    stacked, as the state's are: to sample from and to evaluate, no more.
+
+    share: of what training changed; other than 1, the checkpoint's own parameters are read.
+    """
+    params = state.params
     if not recipe.lora:
-        if objective.negated:
+        if share != 1.0:
             params = unstack_params(checkpoint.model, params, checkpoint.params)
             params = jax.tree.map(
-                lambda start, now: (start - scale * (now - start)).astype(start.dtype), checkpoint.params, params
+                lambda start, now: (start + share * (now - start)).astype(start.dtype), checkpoint.params, params
             )
         return checkpoint.replace(params=params)
-    if objective.negated:
-        params = {key: sides | {"b": -scale * sides["b"]} for key, sides in params.items()}
+    if share != 1.0:
+        params = {key: sides | {"b": share * sides["b"]} for key, sides in params.items()}
     merged = lora.merge(checkpoint.model, recipe.lora, checkpoint.params, params)
     return checkpoint.replace(params=merged, adapters=(recipe.lora, params))
 
