@@ -39,7 +39,8 @@ def run_export(workdir: str, output: str | None, number: int | None, given: dict
         workdir: of the run.
         output: the folder to write; None = hf/ in the workdir.
         number: of the round; None = the last one.
-        given: settings that take the place of the run's own: where the checkpoint that it began with lies today.
+        given: settings that take the place of the run's own: where the checkpoint that it began with lies today, and
+            how much of the way from it the export lies.
 
     Returns:
         The folder.

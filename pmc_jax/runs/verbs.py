@@ -142,7 +142,8 @@ def start_export(words: list[str]) -> None:
     with devices("export"):
         from pmc_jax.runs.export import run_export
 
-        run_export(FLAGS.workdir, FLAGS.output, FLAGS.round, given_settings("export", ("model.path", *MESH)))
+        given = given_settings("export", ("model.path", "train.interpolation", *MESH))
+        run_export(FLAGS.workdir, FLAGS.output, FLAGS.round, given)
 
 
 def start_plan(words: list[str]) -> None:
