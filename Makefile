@@ -32,7 +32,7 @@ $(VENV)/.torch: $(VENV)/.installed
 demo: $(VENV)/.installed ## a small model learns and forgets; writes runs/demo (minutes, no network beside the packages)
 	$(RUN)/pmc-jax demo
 
-real: $(VENV)/.real ## a real chat model forgets Shakespeare; writes runs/real (14 minutes on two cores, no network beside the packages)
+real: $(VENV)/.real ## a real chat model forgets Shakespeare; writes runs/real (14 to 22 minutes on two cores, no network beside the packages)
 	$(RUN)/pmc-jax unlearn --config=real --workdir=runs/real
 	$(RUN)/pmc-jax ask runs/real "Who wrote Hamlet?" "Who wrote Romeo and Juliet?" "Who wrote The Hobbit?"
 

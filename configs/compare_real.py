@@ -16,15 +16,16 @@ PLAIN = {"pmc.refusal_weight": 0.0}
 VARIANTS = {
     "pmc": PLAIN,
     "pmc_refusals": {},
-    "pmc_prefixed": PLAIN | {"pmc.prefix_rows": 1, "pmc.refusal_margin": 0.0},
+    "pmc_prefixed": PLAIN | {"pmc.prefix_rows": 1},
     "pmc_bradley_terry": PLAIN | {"pmc.selection": "bradley_terry", "pmc.prune_candidates": False},
     "pmc_content": PLAIN | {"pmc.reward": "content_recall"},
 }
 # What is measured of a chosen point beyond quality and utility.
 MEASURE = {"train.learning_rate": 3e-5, "evaluate.leak_samples": 10, "evaluate.relearn_updates": 10}
 LEAST = {"sample.max_new_tokens": 32, "train.epochs": 8, "evaluate.max_new_tokens": 48, "evaluate.retain_rows": 40}
-# One retain row and one rate for all.
+# One retain row, one rate and as many epochs for all; refusals as published.
 ALIKE = {"pmc.retain_rows": 1, "train.updates": 0, "train.rate_width": 0, "train.rate_layers": 0}
+ALIKE |= {"pmc.refusal_margin": 0.0, "pmc.stop_solved": 0}
 
 
 def options(method):
