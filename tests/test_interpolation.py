@@ -9,22 +9,14 @@ from safetensors.numpy import load_file
 from test_methods import same_bits, without_seconds
 from test_plan_parts import small_plan
 from test_resume import arguments
+from test_rivals import CHANGES
 from tiny import LLAMA
 
 import pmc_jax
-from pmc_jax.models import pretrained
-
-CHANGES = {"train.epochs": 2, "train.batch_size": 8, "train.learning_rate": 1e-3, "train.warmup_epochs": 0.0}
 
 
-@pytest.fixture(scope="module")
-def checkpoint(tokenizer):
-    raw = LLAMA | dict(num_hidden_layers=1, eos_token_id=tokenizer.eos_token_id)
-    return pretrained.create(raw, tokenizer, seed=1)
-
-
-@pytest.fixture(scope="module")
-def unlearn(checkpoint, splits, small):
+@pytest.fixture
+def unlearn(tiny_checkpoint, splits, small):
     """unlearn(changes) -> (checkpoint, history, models that were evaluated)."""
 
     def run(changes, keep_start=True):
@@ -33,7 +25,7 @@ def unlearn(checkpoint, splits, small):
         def on_evaluate(number, model):  # its arrays are given away to the next update
             evaluated.append(model.replace(params=jax.tree.map(np.array, model.params)))
 
-        start = checkpoint.replace(params=jax.tree.map(lambda x: x + 0, checkpoint.params))
+        start = tiny_checkpoint.replace(params=jax.tree.map(lambda x: x + 0, tiny_checkpoint.params))
         calls = dict(keep_start=keep_start, on_evaluate=on_evaluate)
         config = small(CHANGES | {"evaluate.every": 1} | changes)
         return *pmc_jax.unlearn(start, splits["forget20"], splits["retain80"][:8], config, **calls), evaluated
@@ -43,13 +35,13 @@ def unlearn(checkpoint, splits, small):
 
 @pytest.mark.parametrize("rank", [0, 2])
 @pytest.mark.parametrize("kl_weight", [0.0, 1.0])
-def test_the_result_lies_on_the_way(unlearn, checkpoint, rank, kl_weight):
+def test_the_result_lies_on_the_way(unlearn, tiny_checkpoint, rank, kl_weight):
     changes = {"lora.rank": rank, "pmc.kl_weight": kl_weight}
     trained, history, halfway = unlearn(changes)
     between, told, evaluated = unlearn(changes | {"train.interpolation": 0.25})
     assert without_seconds(told) == without_seconds(history), "it was sampled from, and trained, as without"
     for pair in ((trained, between), (halfway[0], evaluated[0])):
-        for start, end, result in zip(*(jax.tree.leaves(c.params) for c in (checkpoint, *pair))):
+        for start, end, result in zip(*(jax.tree.leaves(c.params) for c in (tiny_checkpoint, *pair))):
             np.testing.assert_allclose(result - start, 0.25 * (end - start), atol=2e-7)
     assert not same_bits(trained, between) and not same_bits(halfway[0], trained)
 
