@@ -9,24 +9,19 @@ of the forget answers; unlearn quality; utility.
 """
 
 import argparse
-from typing import Any
 
 import numpy as np
 from pages import table
 
-from pmc_jax import config as settings
 from pmc_jax.data.packing import FORGET, Row
 from pmc_jax.data.prompts import training_row
 from pmc_jax.evaluate.likelihood import token_scores
-from pmc_jax.methods.settings import read_training
 from pmc_jax.models.pretrained import PretrainedModel
-from pmc_jax.runs.export import load_original
+from pmc_jax.runs.export import restore_round
 from pmc_jax.runs.unlearn import before_and_references, evaluate_on, load_data, with_retain_answers
 from pmc_jax.sampling.generate import greedy_sampler
 from pmc_jax.tracking.workdir import Workdir
-from pmc_jax.training.checkpoint import RoundCheckpointer
-from pmc_jax.training.settings import make_recipe
-from pmc_jax.training.state import in_training, layouts
+from pmc_jax.training.state import in_training
 
 
 def loss(model: PretrainedModel, rows: list[Row]) -> float:
@@ -38,12 +33,7 @@ def loss(model: PretrainedModel, rows: list[Row]) -> float:
 def measured(workdir: str, shares: list[float]) -> list[list[str]]:
     """A row of the table for each share."""
     work = Workdir(workdir)
-    config = settings.from_flat(work.settings())
-    start = load_original(config, work, work.frozen())
-    recipe = make_recipe(start.family, start.model, read_training(config), updates=1)  # it sets the rate alone
-    rounds = RoundCheckpointer(work.path / "rounds", read_only=True)
-    state, notes = rounds.restore(rounds.latest(), *layouts(start, recipe))
-    rounds.close()
+    config, start, recipe, _, state, notes = restore_round(workdir, None, {})
     data = with_retain_answers(work, start, config, load_data(config))
     _, references = before_and_references(work, start, config, data.sets)
     text = greedy_sampler(start, config).text
@@ -52,7 +42,7 @@ def measured(workdir: str, shares: list[float]) -> list[list[str]]:
 
     def told(share: float) -> list[str]:
         model = in_training(start, recipe, state, share)
-        summary: dict[str, Any] = evaluate_on(model, config, data.sets, references, f"share {share:g}").summary()
+        summary = evaluate_on(model, config, data.sets, references, f"share {share:g}").summary()
         recall = summary["content_recall"]["forget"]["mean"]
         quality = [f"{summary[name]:.1f}" for name in ("unlearn_quality", "utility")]
         return [f"{share:g}", f"{loss(model, rows):.3f}", f"{recall:.3f}", *quality]

@@ -77,4 +77,6 @@ def test_the_plan_holds_the_start(tmp_path):
     assert start() == 0 and start(**between) == 4, "float32"
     compared = {"pmc__kl_weight": 1.0, "model__compute_dtype": "bfloat16"}
     assert start(**compared) == 2 and start(**compared, **between) == 6
+    compared["model__compute_dtype"] = "float32"
+    assert start(**compared) == start(**compared, **between) == 4, "updates read what is kept"
     assert start(**between, lora__rank=2) == start(lora__rank=2), "adapters are scaled"

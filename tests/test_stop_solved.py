@@ -101,7 +101,8 @@ def test_a_run_goes_on_while_its_answers_are_not_learnt(tiny_checkpoint, splits,
 def test_the_command_says_so(cli, tmp_path, tiny_folder, data_folder, learnt_at_once):
     words = [*arguments(tiny_folder, data_folder, tmp_path / "run"), f"--config.pmc.reward={__name__}:nothing_left"]
     said = cli(*words, "--config.pmc.prune_candidates=False", "--config.pmc.stop_solved=1", "--config.train.epochs=9")
-    assert said.code == 0 and "answers learnt: the run ends after" in " ".join(said.out.split()), said
+    ends = "nine of ten questions are solved, and their answers learnt: the run ends after"
+    assert said.code == 0 and ends in " ".join(said.out.split()), said
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert result["solved"] == 1.0 and result["rounds"] == 4, "two rounds an epoch"
 
@@ -123,25 +124,33 @@ def test_an_update_moves_by_its_share_of_the_rate(fresh_checkpoint, share):
     np.testing.assert_allclose(moved(share), share * whole, atol=3e-7)
 
 
-@pytest.mark.parametrize("interrupted", [False, True])
+@pytest.mark.parametrize("interrupted", ["", "update", "evaluation"])
 def test_the_rate_falls_to_0_once_enough_is_solved(
     tiny_checkpoint, splits, small, tmp_path, monkeypatch, learnt_at_once, interrupted
 ):
-    """Also where a round of falling rate was interrupted between two updates, and is gone on with."""
+    """Also where a round of falling rate is gone on with that was interrupted in its updates, or its evaluation."""
     changed = {"pmc.reward": f"{__name__}:nothing_left", "pmc.prune_candidates": False, "pmc.stop_solved": 3}
-    config, rates, patient = small(changed | {"train.epochs": 9, "train.batch_size": 2}), [], Patience()
+    changed |= {"train.epochs": 9, "train.batch_size": 2, "evaluate.every": 1}
+    config, rates, patient = small(changed), [], Patience()
 
     def told(rows, packing, shards, rate):
         rates.append(rate)
-        patient.wanted = interrupted and len(rates) == 6
+        patient.wanted = interrupted == "update" and len(rates) == 6
         return pack(rows, packing, shards, rate)
 
     monkeypatch.setattr(training_run, "pack", told)
     monkeypatch.setattr(training_loop, "patience", lambda: contextlib.nullcontext(patient))
+
+    def evaluated(number, model):
+        if interrupted == "evaluation" and number == 1 and not last:
+            raise Stopped
+
     for last in [False, True][not interrupted :]:
         saved, patient.wanted = RoundCheckpointer(tmp_path / "rounds", keep=1), False
         with contextlib.nullcontext() if last else pytest.raises(Stopped):
-            pmc_jax.unlearn(tiny_checkpoint, splits["forget20"], splits["retain80"], config, rounds=saved)
+            pmc_jax.unlearn(
+                tiny_checkpoint, splits["forget20"], splits["retain80"], config, rounds=saved, on_evaluate=evaluated
+            )
         saved.wait()
         saved.close()
     assert rates == [share for share in (1.0, 0.75, 0.5, 0.25) for _ in range(4)]

@@ -2,7 +2,7 @@
 
 import re
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -19,8 +19,10 @@ from pmc_jax.tracking.fingerprint import checkpoint_fingerprint
 from pmc_jax.tracking.folders import MANIFEST, contents, write_manifest
 from pmc_jax.tracking.workdir import Workdir
 from pmc_jax.training.checkpoint import RoundCheckpointer
+from pmc_jax.training.recipe import Recipe
 from pmc_jax.training.settings import make_recipe
 from pmc_jax.training.state import layouts, trained
+from pmc_jax.training.update import TrainState
 
 # What exports consist of.
 EXPORTED = re.compile(
@@ -49,29 +51,65 @@ def run_export(workdir: str, output: str | None, number: int | None, given: dict
     folder = Path(expand(output)) if output else work.path / "hf"
     if output:
         check_output(work.path, folder)
+    saved = restore_round(workdir, number, given)
+    if not output:
+        adopt_export(folder)
+    written = pretrained.export(trained(saved.start, saved.recipe, saved.state), folder)
+    console.print(f"exported round {saved.number} to {written}")
+    return written
+
+
+class SavedRound(NamedTuple):
+    """A saved round of a run.
+
+    Attributes:
+        config: the settings of the run, those given in their place.
+        start: the checkpoint that the run began with.
+        recipe: of the run's updates, but for their rate.
+        number: of the round.
+        state: after it.
+        notes: what was saved beside it, as JSON.
+    """
+
+    config: ConfigDict
+    start: PretrainedModel
+    recipe: Recipe
+    number: int
+    state: TrainState
+    notes: dict[str, Any]
+
+
+def restore_round(workdir: str, number: int | None, given: dict[str, Any]) -> SavedRound:
+    """Read a saved round of an unlearning or fine-tuning run. The run may still be going on.
+
+    Args:
+        workdir: of the run.
+        number: of the round; None = the last one.
+        given: settings that take the place of the run's own.
+
+    Raises:
+        UserError: there is no such run, round or checkpoint.
+    """
+    work = Workdir(workdir)
     frozen = multihost.broadcast_from_primary(work.frozen)
     if frozen is None or frozen["verb"] not in ("unlearn", "finetune"):
         raise UserError(f"--workdir={workdir}: holds no unlearning or fine-tuning run")
     config = settings.changed(
         settings.from_flat(multihost.broadcast_from_primary(work.settings)), {"mesh.data": -1, "mesh.model": 1} | given
     )  # the devices here, not those of the run
-    rounds = RoundCheckpointer(work.path / "rounds", read_only=True)  # the run may still be going on
+    rounds = RoundCheckpointer(work.path / "rounds", read_only=True)
     kept = rounds.all()
     if not kept or (number is not None and number not in kept):
         raise UserError(
             f"--workdir={workdir}: no saved round{'' if number is None else f' {number}'}; saved: {kept or 'none'}"
         )
     number = kept[-1] if number is None else number
-    checkpoint = load_original(config, work, frozen)
+    start = load_original(config, work, frozen)
     # The number of updates an epoch only sets the learning rate.
-    recipe = make_recipe(checkpoint.family, checkpoint.model, read_training(config), updates=1)
-    state, _ = rounds.restore(number, *layouts(checkpoint, recipe))
+    recipe = make_recipe(start.family, start.model, read_training(config), updates=1)
+    state, notes = rounds.restore(number, *layouts(start, recipe))
     rounds.close()
-    if not output:
-        adopt_export(folder)
-    written = pretrained.export(trained(checkpoint, recipe, state), folder)
-    console.print(f"exported round {number} to {written}")
-    return written
+    return SavedRound(config, start, recipe, number, state, notes)
 
 
 def load_original(config: ConfigDict, work: Workdir, frozen: dict[str, Any]) -> PretrainedModel:

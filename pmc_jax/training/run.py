@@ -115,6 +115,7 @@ class Run:
         learnt = self.source.learnt(carry, line)
         is_last, is_good = number + 1 == self.source.rounds or not self.source.rate(learnt), None
         if self.settings.keep_best if is_last else is_due(number, self.settings.evaluate_every):
+            # Not what was learnt: a round that is stopped in its evaluation is not over, and counts when it is.
             is_good = self.evaluate(number, state, carry, model, position)
         is_kept = is_last or bool(is_good) or (self.rounds is not None and self.times.is_due(number))
         with self.patient.hold():
